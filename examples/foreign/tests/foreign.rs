@@ -1,0 +1,97 @@
+//! Dropped into services nobody here wrote, the rows sum to the total, almost every byte carries a stage, and each
+//! method has rows of its own.
+
+use std::process::Command;
+
+struct Row {
+    rpc: String,
+    stage: String,
+    blocks: u64,
+    bytes: u64,
+}
+
+struct Table {
+    rows: Vec<Row>,
+    blocks: u64,
+    bytes: u64,
+    staged_percent: f64,
+}
+
+impl Table {
+    fn bytes(&self, rpc: &str, stage: &str) -> u64 {
+        self.rows.iter().filter(|row| row.rpc == rpc && row.stage == stage).map(|row| row.bytes).sum()
+    }
+
+    fn method(&self, rpc: &str) -> u64 {
+        self.rows.iter().filter(|row| row.rpc == rpc).map(|row| row.bytes).sum()
+    }
+}
+
+/// What the program printed of one of its processes.
+fn table(output: &str, process: &str) -> Table {
+    let number = |word: &str| word.parse::<u64>().expect("a number");
+    let mut lines = output.lines().skip_while(|line| *line != format!("{process} process")).skip(1);
+    let mut rows = Vec::new();
+    loop {
+        let words: Vec<&str> = lines.next().expect("a total").split_whitespace().collect();
+        match words[..] {
+            ["total", blocks, "blocks", bytes, "bytes", percent, "%", ..] => {
+                let staged_percent = percent.parse().expect("a share");
+                return Table { rows, blocks: number(blocks), bytes: number(bytes), staged_percent };
+            }
+            [_, rpc, stage, blocks, "blocks", bytes, "bytes", ..] => rows.push(Row {
+                rpc: rpc.to_owned(),
+                stage: stage.to_owned(),
+                blocks: number(blocks),
+                bytes: number(bytes),
+            }),
+            _ => panic!("{words:?}"),
+        }
+    }
+}
+
+/// Runs the service and returns the server's and the client's table, checked for what holds for every service.
+fn run(service: &str) -> (Table, Table) {
+    let output = Command::new(env!("CARGO_BIN_EXE_foreign")).arg(service).output().expect("the program starts");
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let tables = ["server", "client"].map(|process| table(&text, process));
+    for table in &tables {
+        assert_eq!(table.rows.iter().map(|row| row.blocks).sum::<u64>(), table.blocks, "{text}");
+        assert_eq!(table.rows.iter().map(|row| row.bytes).sum::<u64>(), table.bytes, "{text}");
+        assert!(table.staged_percent >= 95.0, "{text}");
+    }
+    tables.into()
+}
+
+#[test]
+fn health_and_reflection() {
+    let (server, client) = run("health");
+    let (check, reflection) =
+        ("/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
+    for table in [&server, &client] {
+        assert!(table.method(check) > 0 && table.method(reflection) > 0);
+    }
+    // 2,000 calls, each with tonic's 8 KiB buffers to decode from and to encode into.
+    assert!(server.method(check) > 2000 * 2 * 8192, "{}", server.method(check));
+    assert!(server.method(check) > 5 * server.method(reflection), "one stream against 2,000 calls");
+}
+
+#[test]
+fn flight() {
+    let (server, client) = run("flight");
+    let (put, get) = ("/arrow.flight.protocol.FlightService/DoPut", "/arrow.flight.protocol.FlightService/DoGet");
+    // 400 batches of 64 KiB either way: the receiver gathers them in its handler, the sender marshals them.
+    let payload = 400 * 65_536;
+    assert!(server.bytes(put, "handler") > payload * 9 / 10);
+    assert!(server.bytes(get, "marshal") > payload && server.bytes(get, "handler") < payload / 10);
+    assert!(client.bytes(put, "marshal") > payload);
+}
+
+#[test]
+fn otlp() {
+    let (server, client) = run("otlp");
+    let export = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    assert!(server.method(export) > server.bytes / 2);
+    assert_eq!(client.method(export), 0, "the exporter's own channel takes no layer");
+}

@@ -1,0 +1,77 @@
+//! A service that answers about its own allocations while it runs: exact counts by stage, and sampled call stacks.
+//!
+//! `cargo run --features driver,live --example live -- 60` serves for a minute; then, elsewhere:
+//!
+//! ```text
+//! curl http://127.0.0.1:9464/debug/alloc
+//! curl http://127.0.0.1:9464/metrics
+//! go tool pprof -top http://127.0.0.1:9464/debug/pprof/allocs?seconds=5
+//! ```
+//!
+//! With the driver's line it can also be measured from outside, as a run like those of the ladders:
+//! `cargo xtask attach --for 5 -- target/debug/examples/live 60`.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use alloc_ladder::CountingAlloc;
+use alloc_ladder::sampled::SampledAlloc;
+use alloc_ladder::tonic::{ServerLayer, StagedCodec};
+use anyhow::Context;
+use greeter::greeter_client::GreeterClient;
+use greeter::greeter_server::{Greeter, GreeterServer};
+use greeter::{HelloReply, HelloRequest};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Endpoint, Server};
+use tonic::{Request, Response, Status, Streaming};
+
+#[path = "support/greeter.rs"]
+#[allow(unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
+#[rustfmt::skip]
+mod greeter;
+
+#[global_allocator]
+static ALLOC: SampledAlloc<CountingAlloc> = SampledAlloc::wrapping(CountingAlloc::new()); // drop-in
+
+type Codec<T, U> = StagedCodec<tonic_prost::ProstCodec<T, U>>; // drop-in
+
+struct Hello;
+
+#[tonic::async_trait]
+impl Greeter for Hello {
+    type ChatStream = tokio_stream::Empty<Result<HelloReply, Status>>;
+
+    async fn say_hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        Ok(Response::new(HelloReply { message: format!("Hello {}!", request.into_inner().name) }))
+    }
+
+    async fn chat(&self, _: Request<Streaming<HelloRequest>>) -> Result<Response<Self::ChatStream>, Status> {
+        Err(Status::unimplemented("see the streaming example"))
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let _driver = alloc_ladder::driver::install();
+    let seconds =
+        std::env::args().nth(1).map_or(Ok(10), |seconds| seconds.parse()).context("not a number of seconds")?;
+    let live = alloc_ladder::serve("127.0.0.1:9464").or_else(|_| alloc_ladder::serve("127.0.0.1:0"))?; // drop-in
+    writeln!(std::io::stdout(), "curl http://{}/debug/alloc", live.addr())?;
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let addr = listener.local_addr()?;
+    let server = Server::builder()
+        .layer(ServerLayer::new()) // drop-in
+        .add_service(GreeterServer::new(Hello))
+        .add_service(alloc_ladder::live::allocations()) // the same for those who have gRPC and no HTTP/1
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    tokio::spawn(server);
+
+    let mut client = GreeterClient::new(Endpoint::from_shared(format!("http://{addr}"))?.connect().await?);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(seconds) {
+        client.say_hello(HelloRequest { name: "tonic".to_owned() }).await?;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! Measuring with dhat where that is the installed allocator: totals, and the call sites behind them.
+//!
+//! dhat keeps one profile for the whole process, so measured blocks wait for one another and see every thread. It
+//! writes a file, which is read back and removed. What it costs is far too much to take times around.
+
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::{env, fs, process, thread};
+
+use super::CallSite;
+use crate::Tally;
+
+/// As the `stacks` instrument keeps.
+const FRAMES: usize = 64;
+
+/// Crates whose frames at the leaf say how memory was asked for and not by whom.
+const PLUMBING: [&str; 6] = ["alloc", "core", "std", "dhat", "backtrace", "hashbrown"];
+
+/// dhat's one profile is taken.
+static BUSY: AtomicBool = AtomicBool::new(false);
+static FILES: AtomicU32 = AtomicU32::new(0);
+
+/// A profile being recorded.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    // Dropped in `finish`, before the file is read.
+    profiler: Option<Profiler>,
+    before: Tally,
+    file: PathBuf,
+}
+
+/// Held for its drop.
+struct Profiler(#[allow(dead_code, reason = "newer compilers see the drop, older ones do not")] dhat::Profiler);
+
+impl std::fmt::Debug for Profiler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("dhat::Profiler")
+    }
+}
+
+impl Recorder {
+    /// Waits for its turn and starts recording; `None` where dhat is not the installed allocator.
+    pub(super) fn begin() -> Option<Recorder> {
+        while BUSY.swap(true, Ordering::Acquire) {
+            thread::yield_now();
+        }
+        let recorder = if Recorder::installed() { Some(Recorder::record()) } else { None };
+        if recorder.is_none() {
+            BUSY.store(false, Ordering::Release);
+        }
+        recorder
+    }
+
+    fn installed() -> bool {
+        // Testing mode writes nothing and is silent.
+        let _profiler = dhat::Profiler::builder().testing().build();
+        drop(black_box(Box::new(black_box(0u8))));
+        dhat::HeapStats::get().total_blocks > 0
+    }
+
+    fn record() -> Recorder {
+        let number = FILES.fetch_add(1, Ordering::Relaxed);
+        let file = env::temp_dir().join(format!("alloc-ladder-{}-{number}.json", process::id()));
+        let builder = dhat::Profiler::builder().trim_backtraces(Some(FRAMES)).file_name(&file);
+        let profiler = Some(Profiler(builder.build()));
+        Recorder { profiler, before: totals(), file }
+    }
+
+    /// What was allocated since, and where, the largest first. Frees are not in dhat's totals: blocks and bytes alone
+    /// are counted.
+    pub(super) fn finish(mut self) -> (Tally, Vec<CallSite>) {
+        let counted = totals() - self.before;
+        drop(self.profiler.take());
+        let sites = fs::read_to_string(&self.file).map(|text| read(&text)).unwrap_or_default();
+        (counted, sites)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        drop(self.profiler.take());
+        // A file that is gone already needs no removing.
+        let _ = fs::remove_file(&self.file);
+        BUSY.store(false, Ordering::Release);
+    }
+}
+
+fn totals() -> Tally {
+    let stats = dhat::HeapStats::get();
+    Tally { blocks: stats.total_blocks, bytes: stats.total_bytes, ..Tally::default() }
+}
+
+#[derive(serde::Deserialize)]
+struct File {
+    pps: Vec<Point>,
+    ftbl: Vec<String>,
+}
+
+#[derive(serde::Deserialize)]
+struct Point {
+    tb: u64,
+    tbk: u64,
+    fs: Vec<usize>,
+}
+
+fn read(text: &str) -> Vec<CallSite> {
+    let Ok(File { mut pps, ftbl }) = serde_json::from_str(text) else { return Vec::new() };
+    pps.sort_by_key(|point| std::cmp::Reverse((point.tb, point.tbk)));
+    let site = |point: Point| {
+        let frames = point.fs.iter().filter_map(|frame| ftbl.get(*frame)).map(|frame| {
+            // `0x1234: function (file:line:column)`.
+            frame.split_once(": ").map_or(frame.as_str(), |(_, name)| name).to_owned()
+        });
+        CallSite { blocks: point.tbk, bytes: point.tb, frames: frames.skip_while(|frame| is_plumbing(frame)).collect() }
+    };
+    pps.into_iter().map(site).collect()
+}
+
+fn is_plumbing(frame: &str) -> bool {
+    // `<T as alloc::slice::…>::to_vec` is the standard library's, `<my::Type as core::convert::From>::from` is not.
+    let name = match frame.strip_prefix('<').map(|name| name.split_once(" as ").unwrap_or((name, ""))) {
+        Some((of, from)) if !of.contains("::") => from,
+        Some((of, _)) => of,
+        None => frame,
+    };
+    name.starts_with("__rust")
+        || PLUMBING.iter().any(|krate| name.strip_prefix(krate).is_some_and(|rest| rest.starts_with("::")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_plumbing;
+
+    #[test]
+    fn frames_of_the_standard_library_are_plumbing_and_impls_for_own_types_are_not() {
+        for frame in [
+            "alloc::slice::to_vec (a)",
+            "<T as alloc::slice::ConvertVec>::to_vec (a)",
+            "__rust_alloc (a)",
+            "<alloc::vec::Vec<T> as core::clone::Clone>::clone (a)",
+            "<dhat::Alloc as core::alloc::GlobalAlloc>::alloc (a)",
+        ] {
+            assert!(is_plumbing(frame), "{frame}");
+        }
+        for frame in ["mine::copy (a)", "<mine::T as core::convert::From<u8>>::from (a)", "allocate::now (a)"] {
+            assert!(!is_plumbing(frame), "{frame}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The server of one case: prints its address, serves, prints its measurement, ends with its parent.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use alloc_ladder::grpc::case::{CaseArgs, parent_ended};
+use alloc_ladder::grpc::http2::Settings;
+use alloc_ladder::grpc::meter::Meter;
+use alloc_ladder::grpc::serve::{self, Listener};
+use alloc_ladder::grpc::service::Ladder;
+use alloc_ladder::process::print_line;
+use alloc_ladder::record::Listening;
+use alloc_ladder::{Side, instrument};
+use clap::Parser;
+
+#[global_allocator]
+static GLOBAL: instrument::Global = instrument::GLOBAL;
+
+/// The server of one case
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(flatten)]
+    case: CaseArgs,
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:0")]
+    bind: SocketAddr,
+}
+
+fn main() -> anyhow::Result<()> {
+    instrument::start();
+    let args = Args::parse();
+    let tuning = args.case.tuning()?;
+    let workload = args.case.workload();
+    let (meter, measured) = Meter::new(Side::Server, &workload, args.case.round, args.case.options());
+    let ladder = Ladder::new(tuning, Arc::new(meter), workload.retain);
+    let listener = Listener::bind(&tuning, args.bind)?;
+    let mut parent = parent_ended();
+    print_line(&Listening { address: listener.address()? })?;
+    let settings = Settings::of(&tuning, &workload);
+    let done = async {
+        tokio::select! {
+            _ = &mut parent => return Ok(()),
+            measurement = measured => print_line(&measurement?)?,
+        }
+        // The client still waits for its answer; the parent ends this process.
+        let _ = parent.await;
+        Ok(())
+    };
+    serve::run(tuning, settings, ladder, listener, done)?
+}

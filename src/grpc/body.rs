@@ -1,0 +1,288 @@
+//! Bodies that marshal into recycled memory: the counterpart of tonic's `EncodeBody`, and of grpc-go's `CodecV2` with
+//! its buffer pool.
+
+use std::io::IoSlice;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_core::Stream;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use pin_project_lite::pin_project;
+use tonic::{Code, Status};
+
+use super::message::{HEAD_BYTES_MAX, Outgoing, PREFIX_BYTES, put_prefix};
+use super::pool::Ring;
+use crate::Side;
+
+/// Small messages that are ready are sent together until there are this many bytes, as tonic does.
+pub(super) const BATCH_BYTES: usize = 32 * 1024;
+/// Payloads below this size are copied behind their head: a second write to the socket would cost more.
+const COPY_BYTES: usize = 8 * 1024;
+
+/// What a body sends at once.
+#[derive(Clone, Debug, Default)]
+pub struct TwoParts {
+    head: Bytes,
+    payload: Bytes,
+}
+
+impl From<Bytes> for TwoParts {
+    fn from(payload: Bytes) -> TwoParts {
+        TwoParts { head: Bytes::new(), payload }
+    }
+}
+
+impl Buf for TwoParts {
+    fn remaining(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        if self.head.is_empty() { &self.payload } else { &self.head }
+    }
+
+    fn advance(&mut self, count: usize) {
+        let from_head = count.min(self.head.len());
+        self.head.advance(from_head);
+        self.payload.advance(count - from_head);
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let parts = [&self.head, &self.payload];
+        let mut filled = 0;
+        for (slice, part) in slices.iter_mut().zip(parts.into_iter().filter(|part| !part.is_empty())) {
+            *slice = IoSlice::new(part);
+            filled += 1;
+        }
+        filled
+    }
+}
+
+/// How a body's data leaves it: as one `Bytes` after the other, or two parts at once.
+pub trait Wire: Buf + Send + 'static {
+    /// The data to send now, and what is left to send next (empty for nothing).
+    fn wrap(parts: TwoParts) -> (Self, Bytes)
+    where
+        Self: Sized;
+}
+
+impl Wire for Bytes {
+    fn wrap(parts: TwoParts) -> (Bytes, Bytes) {
+        if parts.head.is_empty() { (parts.payload, Bytes::new()) } else { (parts.head, parts.payload) }
+    }
+}
+
+impl Wire for TwoParts {
+    fn wrap(parts: TwoParts) -> (TwoParts, Bytes) {
+        (parts, Bytes::new())
+    }
+}
+
+pin_project! {
+    /// A gRPC message stream as a body. `W` is [`Bytes`] for tonic's `Server` and `Channel`, or [`TwoParts`].
+    #[derive(Debug)]
+    pub struct PooledBody<S, W> {
+        #[pin]
+        source: S,
+        side: Side,
+        state: State,
+        ring: Ring,
+        // Payloads go out as they are.
+        zero_copy: bool,
+        // Waits for the head before it to be taken.
+        payload: Bytes,
+        wire: PhantomData<fn() -> W>,
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    /// The source has ended, with this status.
+    Ending(Status),
+    Done,
+}
+
+impl<S, W> PooledBody<S, W> {
+    /// Marshals whole messages into recycled buffers.
+    pub fn pooled(side: Side, source: S) -> Self {
+        PooledBody {
+            source,
+            side,
+            state: State::Open,
+            ring: Ring::default(),
+            zero_copy: false,
+            payload: Bytes::new(),
+            wire: PhantomData,
+        }
+    }
+
+    /// Marshals only what comes before a payload; payloads of 8 KiB and more are sent as they are.
+    pub fn zero_copy(side: Side, source: S) -> Self {
+        PooledBody { zero_copy: true, ..PooledBody::pooled(side, source) }
+    }
+}
+
+impl State {
+    /// A server's stream ends with its status in trailers, a client's just ends or breaks off.
+    fn finish<W>(&mut self, side: Side, status: Status) -> Option<Result<Frame<W>, Status>> {
+        *self = State::Done;
+        match side {
+            Side::Server => {
+                let mut trailers = HeaderMap::with_capacity(4);
+                Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers)))
+            }
+            Side::Client => (status.code() != Code::Ok).then_some(Err(status)),
+        }
+    }
+}
+
+impl<S, W, M> Body for PooledBody<S, W>
+where
+    S: Stream<Item = Result<M, Status>>,
+    M: Outgoing,
+    W: Wire,
+{
+    type Data = W;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<W>, Status>>> {
+        let mut this = self.project();
+        let send = |parts: TwoParts, payload: &mut Bytes| {
+            let (data, rest) = W::wrap(parts);
+            *payload = rest;
+            Poll::Ready(Some(Ok(Frame::data(data))))
+        };
+        if !this.payload.is_empty() {
+            let payload = std::mem::take(this.payload);
+            return send(TwoParts { head: Bytes::new(), payload }, this.payload);
+        }
+        let first = match std::mem::replace(this.state, State::Open) {
+            State::Open => ready!(this.source.as_mut().poll_next(cx)),
+            State::Ending(status) => return Poll::Ready(this.state.finish(*this.side, status)),
+            State::Done => {
+                *this.state = State::Done;
+                return Poll::Ready(None);
+            }
+        };
+        let first = match first {
+            Some(Ok(first)) => first,
+            Some(Err(status)) => return Poll::Ready(this.state.finish(*this.side, status)),
+            None => return Poll::Ready(this.state.finish(*this.side, Status::new(Code::Ok, ""))),
+        };
+        let apart = |message: &M| *this.zero_copy && message.payload().len() >= COPY_BYTES;
+        if apart(&first) {
+            let head = this.ring.fill(PREFIX_BYTES + HEAD_BYTES_MAX, |head| put_head(&first, head));
+            return match head {
+                Ok(head) => send(TwoParts { head, payload: first.into_payload() }, this.payload),
+                Err(status) => Poll::Ready(this.state.finish(*this.side, status)),
+            };
+        }
+        let first_bytes = PREFIX_BYTES + first.encoded_len();
+        // Room for a batch where another message of the size would fit one.
+        let room = if 2 * first_bytes <= BATCH_BYTES { BATCH_BYTES } else { first_bytes };
+        let mut payload = Bytes::new();
+        let batch = this.ring.fill(room, |batch| {
+            put_message(&first, batch)?;
+            drop(first);
+            // As tonic does, what is ready goes along.
+            while batch.len() + first_bytes <= room {
+                match this.source.as_mut().poll_next(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(Some(Ok(message))) if apart(&message) => {
+                        put_head(&message, batch)?;
+                        payload = message.into_payload();
+                        break;
+                    }
+                    Poll::Ready(Some(Ok(message))) => put_message(&message, batch)?,
+                    Poll::Ready(end) => {
+                        let status = end.and_then(Result::err).unwrap_or_else(|| Status::new(Code::Ok, ""));
+                        *this.state = State::Ending(status);
+                        break;
+                    }
+                }
+            }
+            Ok::<_, Status>(())
+        });
+        match batch {
+            Ok(head) => send(TwoParts { head, payload }, this.payload),
+            Err(status) => Poll::Ready(this.state.finish(*this.side, status)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+}
+
+fn put_head(message: &impl Outgoing, buf: &mut BytesMut) -> Result<(), Status> {
+    put_prefix(message.encoded_len(), buf)?;
+    message.encode_head(buf);
+    Ok(())
+}
+
+fn put_message(message: &impl Outgoing, buf: &mut BytesMut) -> Result<(), Status> {
+    put_prefix(message.encoded_len(), buf)?;
+    message.encode(buf).expect("a growing buffer has room for any message");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::bytes::Chunk;
+    use http_body_util::BodyExt;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    fn sent<W: Wire>(body: PooledBody<impl Stream<Item = Result<Chunk, Status>>, W>) -> (Vec<u8>, Option<HeaderMap>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let collected = runtime.block_on(Box::pin(body).collect()).expect("the source does not fail");
+        let trailers = collected.trailers().cloned();
+        (collected.to_bytes().to_vec(), trailers)
+    }
+
+    proptest! {
+        #[test]
+        fn every_body_sends_what_tonic_sends(
+            lengths in prop::collection::vec(prop_oneof![0usize..300, 7_000usize..9_000, 30_000usize..40_000], 0..20),
+        ) {
+            let messages: Vec<Chunk> = lengths
+                .iter()
+                .enumerate()
+                .map(|(index, len)| Chunk { data: vec![index as u8 + 1; *len].into() })
+                .collect();
+            let mut expected = Vec::new();
+            for message in &messages {
+                expected.push(0);
+                expected.extend((message.encoded_len() as u32).to_be_bytes());
+                expected.extend(message.encode_to_vec());
+            }
+            let source = || tokio_stream::iter(messages.clone().into_iter().map(Ok));
+            let (pooled, trailers) = sent::<Bytes>(PooledBody::pooled(Side::Server, source()));
+            prop_assert_eq!(&pooled, &expected);
+            let trailers = trailers.expect("a server ends with trailers");
+            prop_assert_eq!(&trailers["grpc-status"], "0");
+            let (zero_copy, trailers) = sent::<Bytes>(PooledBody::zero_copy(Side::Client, source()));
+            prop_assert_eq!(&zero_copy, &expected);
+            prop_assert!(trailers.is_none());
+            let (two_parts, _) = sent::<TwoParts>(PooledBody::zero_copy(Side::Server, source()));
+            prop_assert_eq!(&two_parts, &expected);
+        }
+    }
+
+    #[test]
+    fn an_error_ends_a_servers_stream_with_its_status_after_what_was_sent() {
+        let source = || tokio_stream::iter([Ok(Chunk { data: vec![1; 10].into() }), Err(Status::not_found("gone"))]);
+        let (bytes, trailers) = sent::<Bytes>(PooledBody::pooled(Side::Server, source()));
+        assert_eq!(bytes.len(), PREFIX_BYTES + 12);
+        assert_eq!(trailers.expect("a status")["grpc-status"], "5");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let client = PooledBody::<_, Bytes>::pooled(Side::Client, source());
+        let error = runtime.block_on(Box::pin(client).collect()).expect_err("a client's stream breaks off");
+        assert_eq!(error.code(), Code::NotFound);
+    }
+}

@@ -1,0 +1,8 @@
+//! jemalloc.
+
+/// The allocator itself.
+pub(super) type Inner = tikv_jemallocator::Jemalloc;
+/// The one instance.
+pub(super) const INNER: Inner = tikv_jemallocator::Jemalloc;
+/// Its name in records and flags.
+pub const NAME: &str = "jemalloc";

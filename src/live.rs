@@ -1,0 +1,158 @@
+//! What a running service answers about its own allocations: read-only endpoints for the engines fleets already have.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/metrics` | Prometheus text: bytes, blocks and live bytes by side, RPC method and stage |
+//! | `/debug/alloc` | the same as a table; JSON with `?format=json` or `Accept: application/json` |
+//! | `/debug/pprof/allocs` | everything allocated, as a gzip-compressed pprof profile; `?seconds=` for what is to come |
+//! | `/debug/pprof/heap` | the same profile, live memory first |
+//!
+//! The same over gRPC is [`allocations`]. Profiles carry call stacks where the program's allocator is a
+//! [`SampledAlloc`](crate::sampled::SampledAlloc); with [`CountingAlloc`](crate::CountingAlloc) alone they carry one
+//! sample per row of counters, under a frame named after its stage.
+//!
+//! # Safety of the endpoints
+//! They bind to loopback unless [`Builder::allow_remote`] is called, take no body and change nothing. Method names are
+//! those of [`Method`](crate::Method)'s bounded registry, escaped on their way out. A connection carries one request
+//! of at most 16 KiB, is given 20 seconds (and what `?seconds=` asks for) and then cut; 16 are served at once and
+//! further ones wait in the listener's bounded queue.
+//!
+//! # What it costs
+//! One thread with a tokio runtime of its own, asleep between requests. What it allocates is charged to
+//! [`Stage::Instrument`].
+
+mod http;
+mod pprof;
+mod profile;
+mod prometheus;
+mod rpc;
+mod table;
+
+use std::fmt;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use crate::Stage;
+
+pub use profile::Kind;
+pub use rpc::{allocations, pb};
+
+/// Answers on `addr`, which must be a loopback address: see [`Builder`] for others. Port 0 takes any free port.
+///
+/// ```
+/// let live = alloc_ladder::serve("127.0.0.1:0")?;
+/// println!("curl http://{}/debug/alloc", live.addr());
+/// # live.stop();
+/// # Ok::<(), alloc_ladder::live::ServeError>(())
+/// ```
+///
+/// # Errors
+/// As [`Builder::serve`].
+pub fn serve(addr: impl ToSocketAddrs) -> Result<Live, ServeError> {
+    Builder::new().serve(addr)
+}
+
+/// How to serve; [`serve`] is the short form.
+#[derive(Clone, Debug, Default)]
+#[must_use = "nothing is served before `serve` is called"]
+pub struct Builder {
+    remote: bool,
+}
+
+impl Builder {
+    /// Loopback only.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// Allows addresses that other machines can reach. Whoever reaches them can read method names and, in profiles,
+    /// function names and source paths of the program: there is no authentication here.
+    pub fn allow_remote(mut self) -> Builder {
+        self.remote = true;
+        self
+    }
+
+    /// Binds and starts the thread that answers.
+    ///
+    /// # Errors
+    /// [`ServeError`]: the address is none, is not loopback, or cannot be bound.
+    pub fn serve(self, addr: impl ToSocketAddrs) -> Result<Live, ServeError> {
+        let _guard = Stage::Instrument.enter();
+        let addr = addr.to_socket_addrs().map_err(ServeError::Address)?.next().ok_or(ServeError::NoAddress)?;
+        let remote = !addr.ip().is_loopback();
+        if remote && !self.remote {
+            return Err(ServeError::Remote(addr));
+        }
+        let bind = |source| ServeError::Bind { addr, source };
+        let listener = TcpListener::bind(addr).map_err(bind)?;
+        listener.set_nonblocking(true).map_err(bind)?;
+        let addr = listener.local_addr().map_err(bind)?;
+        if remote {
+            // Whether anyone reads it is not this library's concern, so a closed stderr is no error.
+            let _ = writeln!(
+                std::io::stderr(),
+                "warning: alloc-ladder answers on {addr}, which other machines may reach, without authentication"
+            );
+        }
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("alloc-ladder-live".to_owned())
+            .spawn(move || http::run(listener, stopped))
+            .map_err(bind)?;
+        Ok(Live { addr, stop, thread })
+    }
+}
+
+/// Endpoints that answer. Dropping this leaves them up until the process ends; [`stop`](Live::stop) ends them.
+pub struct Live {
+    addr: SocketAddr,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Live {
+    /// Where they answer.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Stops answering and waits for the thread to end; answers under way are cut.
+    pub fn stop(self) {
+        // The thread can only have ended before by a panic, which it has reported itself.
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address does not parse or resolve.
+    #[error("not an address to serve on: {0}")]
+    Address(#[source] std::io::Error),
+    /// The name resolves to nothing.
+    #[error("the name has no address")]
+    NoAddress,
+    /// Not loopback, and [`Builder::allow_remote`] was not called.
+    #[error(
+        "{0} is not a loopback address: other machines could read what is served there; call `allow_remote` to serve all the same"
+    )]
+    Remote(SocketAddr),
+    /// The socket or its thread cannot be had.
+    #[error("cannot serve on {addr}: {source}")]
+    Bind {
+        /// Where.
+        addr: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,212 @@
+//! The listener, its limits, and which path gives which answer.
+
+use std::convert::Infallible;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
+
+use super::{profile, prometheus, table};
+use crate::{Snapshot, Stage};
+
+/// Connections served at once.
+const CONNECTIONS: usize = 16;
+/// How long a client may take to send its request.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
+/// How long a connection lives, besides the seconds a profile is asked to last.
+const CONNECTION_TIME: Duration = Duration::from_secs(20);
+/// The largest request line and headers together.
+const REQUEST_BYTES: usize = 16 * 1024;
+
+/// The thread: answers until told to stop.
+pub(super) fn run(listener: TcpListener, stopped: oneshot::Receiver<()>) {
+    // Covers every task of this runtime: they are all polled on this thread, below this guard.
+    let _guard = Stage::Instrument.enter();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .expect("a runtime needs an epoll handle; a process without one left could not have bound the listener");
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is non-blocking");
+        tokio::select! {
+            () = accept(listener) => {}
+            // A dropped handle leaves the endpoints up.
+            () = async { if stopped.await.is_err() { std::future::pending::<()>().await } } => {}
+        }
+    });
+    // A profile being symbolised must not hold up the caller.
+    runtime.shutdown_background();
+}
+
+async fn accept(listener: tokio::net::TcpListener) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let permit = Arc::clone(&connections).acquire_owned().await.expect("the semaphore is never closed");
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                tokio::spawn(async move {
+                    connection(socket).await;
+                    drop(permit);
+                });
+            }
+            // Out of file descriptors, or a client that went away: neither is a reason to stop answering.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// One request and its answer, within the time it is given.
+async fn connection(socket: TcpStream) {
+    let began = Instant::now();
+    let seconds = Arc::new(AtomicU64::new(0));
+    let service = {
+        let seconds = Arc::clone(&seconds);
+        hyper::service::service_fn(move |request| answer(request, Arc::clone(&seconds)))
+    };
+    let connection = hyper::server::conn::http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(REQUEST_BYTES)
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIME)
+        .serve_connection(TokioIo::new(socket), service);
+    let mut connection = std::pin::pin!(connection);
+    loop {
+        let end = began + CONNECTION_TIME + Duration::from_secs(seconds.load(Ordering::Relaxed));
+        tokio::select! {
+            // Garbage, an aborted scrape, a reset: the client's business, and it is gone.
+            _ = &mut connection => return,
+            () = tokio::time::sleep_until(end) => {
+                let end_now = began + CONNECTION_TIME + Duration::from_secs(seconds.load(Ordering::Relaxed));
+                if end == end_now {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn answer(request: Request<Incoming>, allowed: Arc<AtomicU64>) -> Result<Response<Full<Bytes>>, Infallible> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD: nothing here can be changed\n");
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return Ok(refused);
+    }
+    let query = Query(request.uri().query().unwrap_or_default());
+    Ok(match request.uri().path() {
+        "/" => text(StatusCode::OK, INDEX),
+        "/metrics" => {
+            let body = prometheus::render(&Snapshot::of_process(), &prometheus::Heap::now());
+            respond(StatusCode::OK, prometheus::CONTENT_TYPE, body)
+        }
+        "/debug/alloc" => {
+            let snapshot = Snapshot::of_process();
+            if query.json(request.headers().get(ACCEPT)) {
+                respond(StatusCode::OK, "application/json", table::json(&snapshot))
+            } else {
+                respond(StatusCode::OK, TEXT, table::text(&snapshot))
+            }
+        }
+        "/debug/pprof/allocs" => pprof(profile::Kind::Allocs, query, &allowed).await,
+        "/debug/pprof/heap" => pprof(profile::Kind::Heap, query, &allowed).await,
+        _ => text(
+            StatusCode::NOT_FOUND,
+            concat!(
+                "no such endpoint; there are:\n",
+                "/metrics\n/debug/alloc\n/debug/pprof/allocs\n/debug/pprof/heap\n"
+            ),
+        ),
+    })
+}
+
+async fn pprof(kind: profile::Kind, query: Query<'_>, allowed: &AtomicU64) -> Response<Full<Bytes>> {
+    let Some(seconds) = query.seconds() else {
+        return text(
+            StatusCode::BAD_REQUEST,
+            &format!("seconds must be a whole number up to {}\n", profile::SECONDS_MAX),
+        );
+    };
+    allowed.store(u64::from(seconds), Ordering::Relaxed);
+    match profile::take(kind, seconds).await {
+        Some(profile) => respond(StatusCode::OK, "application/octet-stream", profile),
+        None => text(StatusCode::INTERNAL_SERVER_ERROR, "the profile could not be made\n"),
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const INDEX: &str = "alloc-ladder: what this process allocates\n\n\
+    /metrics              Prometheus text\n\
+    /debug/alloc          the stage table; ?format=json\n\
+    /debug/pprof/allocs   everything allocated, for `go tool pprof`; ?seconds=N\n\
+    /debug/pprof/heap     live memory first; ?seconds=N\n";
+
+/// The part of the address after `?`.
+#[derive(Clone, Copy)]
+struct Query<'a>(&'a str);
+
+impl<'a> Query<'a> {
+    fn value(self, name: &str) -> Option<&'a str> {
+        self.0.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name)).map(|(_, value)| value)
+    }
+
+    /// `None` for anything but a number of seconds within bounds.
+    fn seconds(self) -> Option<u32> {
+        match self.value("seconds") {
+            None => Some(0),
+            Some(seconds) => seconds.parse().ok().filter(|seconds| *seconds <= profile::SECONDS_MAX),
+        }
+    }
+
+    fn json(self, accept: Option<&HeaderValue>) -> bool {
+        match self.value("format") {
+            Some(format) => format == "json",
+            None => accept.and_then(|accept| accept.to_str().ok()).is_some_and(|accept| {
+                accept
+                    .split(',')
+                    .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "application/json"))
+            }),
+        }
+    }
+}
+
+fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
+    respond(status, TEXT, body.to_owned())
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_read_whole_or_refused() {
+        assert_eq!(Query("").seconds(), Some(0));
+        assert_eq!(Query("a=b&seconds=30").seconds(), Some(30));
+        for bad in ["seconds=", "seconds=-1", "seconds=1e9", "seconds=301", "seconds=1.5"] {
+            assert_eq!(Query(bad).seconds(), None, "{bad}");
+        }
+        assert!(Query("format=json").json(None));
+        assert!(Query("").json(Some(&HeaderValue::from_static("text/html, application/json;q=0.9"))));
+        assert!(!Query("format=text").json(Some(&HeaderValue::from_static("application/json"))));
+        assert!(!Query("").json(Some(&HeaderValue::from_static("*/*"))));
+    }
+}

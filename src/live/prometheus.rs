@@ -1,0 +1,145 @@
+//! The counters in Prometheus's text format, version 0.0.4.
+
+use std::fmt::Write;
+
+use crate::alloc::Row;
+use crate::sampled::Profile;
+use crate::{Side, Snapshot, Tally};
+
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What is read beside the rows.
+pub(super) struct Heap {
+    live_bytes: u64,
+    peak_bytes: u64,
+    /// Sampled estimates by side, RPC method and stage that allocated; empty without the sampler.
+    sampled: Vec<Sampled>,
+}
+
+struct Sampled {
+    side: &'static str,
+    rpc: &'static str,
+    stage: &'static str,
+    live_bytes: f64,
+}
+
+impl Heap {
+    pub(super) fn now() -> Heap {
+        let mut sampled: Vec<Sampled> = Vec::new();
+        for stack in Profile::read().stacks {
+            let (method, stage) = (stack.scope.method().name(), stack.scope.stage().name());
+            let side = method.side.map_or("", Side::name);
+            match sampled.iter_mut().find(|row| (row.side, row.rpc, row.stage) == (side, method.path, stage)) {
+                Some(row) => row.live_bytes += stack.live.bytes,
+                None => sampled.push(Sampled { side, rpc: method.path, stage, live_bytes: stack.live.bytes }),
+            }
+        }
+        Heap { live_bytes: Snapshot::live_bytes(), peak_bytes: Snapshot::peak_bytes().0, sampled }
+    }
+}
+
+/// One family with a value a row.
+struct Family {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    value: fn(&Tally) -> i64,
+}
+
+const FAMILIES: &[Family] = &[
+    Family {
+        name: "grpc_alloc_blocks_total",
+        kind: "counter",
+        help: "Blocks allocated, each reallocation one more.",
+        value: |tally| tally.blocks as i64,
+    },
+    Family {
+        name: "grpc_alloc_bytes_total",
+        kind: "counter",
+        help: "Bytes asked of the allocator, each reallocation with its new size.",
+        value: |tally| tally.bytes as i64,
+    },
+    Family {
+        name: "grpc_alloc_freed_blocks_total",
+        kind: "counter",
+        help: "Blocks freed here, wherever they were allocated.",
+        value: |tally| tally.freed_blocks as i64,
+    },
+    Family {
+        name: "grpc_alloc_freed_bytes_total",
+        kind: "counter",
+        help: "Bytes freed here, wherever they were allocated.",
+        value: |tally| tally.freed_bytes as i64,
+    },
+    Family {
+        name: "grpc_alloc_live_bytes",
+        kind: "gauge",
+        help: "Bytes allocated here less bytes freed here: negative where blocks of another row are freed. The sum is the process's live bytes.",
+        value: Tally::live_bytes,
+    },
+];
+
+pub(super) fn render(snapshot: &Snapshot, heap: &Heap) -> String {
+    let rows: Vec<Row> = snapshot.rows().collect();
+    let mut text = String::with_capacity(4096 + rows.len() * FAMILIES.len() * 128);
+    for Family { name, kind, help, value } in FAMILIES {
+        head(&mut text, name, kind, help);
+        for row in &rows {
+            let side = row.method.side.map_or("", Side::name);
+            labelled(&mut text, name, side, row.method.path, row.stage.name(), value(&row.tally));
+        }
+    }
+    if !heap.sampled.is_empty() {
+        let name = "grpc_alloc_sampled_live_bytes";
+        head(&mut text, name, "gauge", "Live bytes by the row that allocated them, estimated from sampled stacks.");
+        for row in &heap.sampled {
+            labelled(&mut text, name, row.side, row.rpc, row.stage, row.live_bytes.round());
+        }
+    }
+    for (name, help, value) in [
+        ("grpc_alloc_heap_bytes", "Bytes allocated and not freed in the process.", heap.live_bytes),
+        ("grpc_alloc_heap_peak_bytes", "The most of them at any time.", heap.peak_bytes),
+    ] {
+        head(&mut text, name, "gauge", help);
+        write(&mut text, format_args!("{name} {value}\n"));
+    }
+    text
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    write(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+}
+
+fn labelled(text: &mut String, name: &str, side: &str, rpc: &str, stage: &str, value: impl std::fmt::Display) {
+    let rpc = Escaped(rpc);
+    write(text, format_args!("{name}{{side=\"{side}\",rpc=\"{rpc}\",stage=\"{stage}\"}} {value}\n"));
+}
+
+fn write(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    text.write_fmt(arguments).expect("writing to a string cannot fail");
+}
+
+/// A label's value: backslash, quote and line feed are what the format escapes.
+struct Escaped<'a>(&'a str);
+
+impl std::fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.chars().try_for_each(|letter| match letter {
+            '\\' => f.write_str("\\\\"),
+            '"' => f.write_str("\\\""),
+            '\n' => f.write_str("\\n"),
+            letter => f.write_char(letter),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_cannot_end_its_quotes_or_its_line() {
+        assert_eq!(Escaped("/a.B/C").to_string(), "/a.B/C");
+        assert_eq!(Escaped("x\"} 1\ny{a=\"\\").to_string(), r#"x\"} 1\ny{a=\"\\"#);
+    }
+}

@@ -1,0 +1,76 @@
+//! The endpoints' counterpart for those who have gRPC and no HTTP/1.
+
+use tonic::{Request, Response, Status};
+
+use super::profile;
+use crate::alloc::Row;
+use crate::{Side, Snapshot, Stage, Tally};
+
+/// Generated from `proto/live.proto`.
+#[path = "../pb/live.rs"]
+#[rustfmt::skip]
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
+pub mod pb;
+
+use pb::allocations_server::AllocationsServer;
+
+/// The service `alloc_ladder.v1.Allocations`: `Server::builder().add_service(alloc_ladder::live::allocations())`.
+///
+/// Whoever can call the server can read it, as with [`Builder::allow_remote`](super::Builder::allow_remote). What it
+/// builds its answers from is charged to [`Stage::Instrument`]; what the transport makes of a call is the call's.
+pub fn allocations() -> AllocationsServer<Allocations> {
+    AllocationsServer::new(Allocations(()))
+}
+
+/// The implementation behind [`allocations`].
+#[derive(Clone, Copy, Debug)]
+pub struct Allocations(());
+
+#[tonic::async_trait]
+impl pb::allocations_server::Allocations for Allocations {
+    async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<pb::SnapshotReply>, Status> {
+        let _guard = Stage::Instrument.enter();
+        let snapshot = Snapshot::of_process();
+        let (peak_bytes, peak_slack_bytes) = Snapshot::peak_bytes();
+        Ok(Response::new(pb::SnapshotReply {
+            rows: snapshot.rows().map(pb::Row::from).collect(),
+            total: Some(snapshot.total().into()),
+            live_bytes: Snapshot::live_bytes(),
+            peak_bytes,
+            peak_slack_bytes,
+        }))
+    }
+
+    async fn profile(&self, request: Request<pb::ProfileRequest>) -> Result<Response<pb::ProfileReply>, Status> {
+        let pb::ProfileRequest { seconds, .. } = *request.get_ref();
+        let kind = match request.get_ref().kind() {
+            pb::Kind::Allocs => profile::Kind::Allocs,
+            pb::Kind::Heap => profile::Kind::Heap,
+        };
+        if seconds > profile::SECONDS_MAX {
+            return Err(Status::invalid_argument(format!("seconds must be at most {}", profile::SECONDS_MAX)));
+        }
+        match profile::take(kind, seconds).await {
+            Some(pprof) => Ok(Response::new(pb::ProfileReply { pprof })),
+            None => Err(Status::internal("the profile could not be made")),
+        }
+    }
+}
+
+impl From<Row> for pb::Row {
+    fn from(row: Row) -> pb::Row {
+        pb::Row {
+            side: row.method.side.map_or("", Side::name).to_owned(),
+            rpc: row.method.path.to_owned(),
+            stage: row.stage.name().to_owned(),
+            tally: Some(row.tally.into()),
+        }
+    }
+}
+
+impl From<Tally> for pb::Tally {
+    fn from(tally: Tally) -> pb::Tally {
+        let Tally { blocks, bytes, freed_blocks, freed_bytes, reallocs, realloc_old_bytes, realloc_new_bytes } = tally;
+        pb::Tally { blocks, bytes, freed_blocks, freed_bytes, reallocs, realloc_old_bytes, realloc_new_bytes }
+    }
+}

@@ -1,0 +1,135 @@
+//! Which RPC methods get rows of their own: a small, bounded registry of `(side, "/package.Service/Method")`.
+//!
+//! Names that come from the wire never enter by themselves: a method gets its row when the service registers it,
+//! or when a call to it was answered by something other than `UNIMPLEMENTED` (see `tonic::ServerLayer`). What does
+//! not fit shares one overflow row, so that the rows always sum to the total.
+
+use std::fmt;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// The client or the server of a connection; in the ladders always separate processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize, clap::ValueEnum))]
+#[cfg_attr(feature = "record", serde(rename_all = "kebab-case"))]
+pub enum Side {
+    /// The process or code that answers calls.
+    Server,
+    /// The process or code that makes calls.
+    Client,
+}
+
+impl Side {
+    /// Both sides, the server first, as tables show them.
+    pub const ALL: [Side; 2] = [Side::Server, Side::Client];
+
+    /// The side's one name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Side::Server => "server",
+            Side::Client => "client",
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A registered RPC method on one side: a small index, cheap to carry and to put in a thread-local word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Method(u8);
+
+/// What a [`Method`] stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MethodName {
+    /// The side that registered it; `None` for [`Method::NONE`] and [`Method::OVERFLOW`].
+    pub side: Option<Side>,
+    /// The path as gRPC sends it, `/package.Service/Method`; empty for [`Method::NONE`].
+    pub path: &'static str,
+}
+
+impl Method {
+    /// No method: start-up, connections, background work.
+    pub const NONE: Method = Method(0);
+    /// Every method that came after the registry was full.
+    pub const OVERFLOW: Method = Method(Method::MAX as u8 - 1);
+    /// How many rows there are, [`NONE`](Method::NONE) and [`OVERFLOW`](Method::OVERFLOW) among them.
+    pub const MAX: usize = 64;
+
+    /// The method's row for `path` on `side`, registering it if need be; [`OVERFLOW`](Method::OVERFLOW) when full.
+    ///
+    /// Registering allocates (once per method, never freed); looking up does not.
+    pub fn register(side: Side, path: &str) -> Method {
+        if let Some(method) = Method::find(side, path) {
+            return method;
+        }
+        let _guard = crate::Stage::Instrument.enter();
+        let _lock = REGISTERING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(method) = Method::find(side, path) {
+            return method;
+        }
+        let index = Method::registered();
+        if index == Method::OVERFLOW.index() {
+            return Method::OVERFLOW;
+        }
+        let path: &'static str = Box::leak(path.to_owned().into_boxed_str());
+        let _ = TABLE[index].set(MethodName { side: Some(side), path });
+        Method(index as u8)
+    }
+
+    /// The registered method for `path` on `side`. Does not allocate or lock.
+    pub fn find(side: Side, path: &str) -> Option<Method> {
+        (1..Method::MAX as u8 - 1)
+            .map_while(|index| Some((index, TABLE[index as usize].get()?)))
+            .find(|(_, name)| name.side == Some(side) && name.path == path)
+            .map(|(index, _)| Method(index))
+    }
+
+    /// What the method stands for.
+    pub fn name(self) -> MethodName {
+        match self {
+            Method::OVERFLOW => MethodName { side: None, path: "(more methods)" },
+            _ => TABLE[self.0 as usize].get().copied().unwrap_or(MethodName { side: None, path: "" }),
+        }
+    }
+
+    /// How many rows are in use, counted from the first.
+    pub fn registered() -> usize {
+        1 + TABLE[1..Method::MAX - 1].iter().take_while(|name| name.get().is_some()).count()
+    }
+
+    /// The method's row, below [`Method::MAX`].
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    pub(crate) const fn from_index(index: u8) -> Method {
+        Method(index % Method::MAX as u8)
+    }
+}
+
+static TABLE: [OnceLock<MethodName>; Method::MAX] = [const { OnceLock::new() }; Method::MAX];
+/// Serialises registration; look-ups read [`TABLE`] alone.
+static REGISTERING: Mutex<()> = Mutex::new(());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_bounded_and_found_again() {
+        let first = Method::register(Side::Server, "/a.B/C");
+        assert_eq!(Method::register(Side::Server, "/a.B/C"), first);
+        assert_ne!(Method::register(Side::Client, "/a.B/C"), first);
+        assert_eq!(first.name(), MethodName { side: Some(Side::Server), path: "/a.B/C" });
+        for index in 0..2 * Method::MAX {
+            Method::register(Side::Server, &format!("/flood.Service/M{index}"));
+        }
+        assert_eq!(Method::register(Side::Server, "/one.Too/Many"), Method::OVERFLOW);
+        assert_eq!(Method::find(Side::Server, "/one.Too/Many"), None);
+        assert_eq!(Method::registered(), Method::MAX - 1);
+        assert_eq!(Method::NONE.name().path, "");
+    }
+}

@@ -1,0 +1,222 @@
+//! A fixed table of stacks and what their samples stand for: atomics only, no lock, no allocation.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use super::scramble;
+use crate::stage::Scope;
+
+/// How many frames of a stack are kept, innermost first.
+pub const FRAMES: usize = 64;
+/// How many different stacks are told apart; samples of further ones share a row without frames.
+pub const STACKS: usize = 4096;
+/// Slots looked at before a stack counts as one too many.
+const PROBES: usize = 64;
+/// The index of the row without frames.
+const OVERFLOW: usize = STACKS;
+
+/// What one sample stands for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weight {
+    blocks: f64,
+    bytes: f64,
+    blocks_variance: f64,
+    bytes_variance: f64,
+}
+
+impl Weight {
+    /// The weight of a sampled block of `size` bytes when one byte in `every` is drawn.
+    pub(super) fn of(size: usize, every: u64) -> Weight {
+        let size = size as f64;
+        // 1 − exp(−s/N), without the cancellation where s is small.
+        let drawn = -(-size / every as f64).exp_m1();
+        let blocks = 1.0 / drawn;
+        let variance = blocks * (blocks - 1.0);
+        Weight { blocks, bytes: size * blocks, blocks_variance: variance, bytes_variance: size * size * variance }
+    }
+}
+
+/// The sum of some samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Sum {
+    pub(super) samples: u64,
+    pub(super) blocks: f64,
+    pub(super) bytes: f64,
+    pub(super) blocks_variance: f64,
+    pub(super) bytes_variance: f64,
+}
+
+/// A [`Sum`] that several threads add to; floating-point values travel as their bits.
+struct SharedSum {
+    samples: AtomicU64,
+    blocks: AtomicU64,
+    bytes: AtomicU64,
+    blocks_variance: AtomicU64,
+    bytes_variance: AtomicU64,
+}
+
+impl SharedSum {
+    const fn new() -> SharedSum {
+        SharedSum {
+            samples: AtomicU64::new(0),
+            blocks: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            blocks_variance: AtomicU64::new(0),
+            bytes_variance: AtomicU64::new(0),
+        }
+    }
+
+    fn add(&self, weight: Weight) {
+        let add = |sum: &AtomicU64, amount: f64| {
+            let _ = sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
+                Some((f64::from_bits(bits) + amount).to_bits())
+            });
+        };
+        self.samples.fetch_add(1, Ordering::Relaxed);
+        add(&self.blocks, weight.blocks);
+        add(&self.bytes, weight.bytes);
+        add(&self.blocks_variance, weight.blocks_variance);
+        add(&self.bytes_variance, weight.bytes_variance);
+    }
+
+    fn read(&self) -> Sum {
+        let read = |sum: &AtomicU64| f64::from_bits(sum.load(Ordering::Relaxed));
+        Sum {
+            samples: self.samples.load(Ordering::Relaxed),
+            blocks: read(&self.blocks),
+            bytes: read(&self.bytes),
+            blocks_variance: read(&self.blocks_variance),
+            bytes_variance: read(&self.bytes_variance),
+        }
+    }
+}
+
+struct Slot {
+    /// 0 when free, else the hash of scope and frames. Hashes are compared, not frames: of [`STACKS`] stacks, two
+    /// share a 64-bit hash with a probability of one in 10¹².
+    key: AtomicU64,
+    /// Scope and frames are written; set once, with release.
+    ready: AtomicBool,
+    truncated: AtomicBool,
+    scope: AtomicUsize,
+    depth: AtomicUsize,
+    frames: [AtomicUsize; FRAMES],
+    allocated: SharedSum,
+    freed: SharedSum,
+}
+
+static SLOTS: [Slot; STACKS + 1] = [const {
+    Slot {
+        key: AtomicU64::new(0),
+        ready: AtomicBool::new(false),
+        truncated: AtomicBool::new(false),
+        scope: AtomicUsize::new(0),
+        depth: AtomicUsize::new(0),
+        frames: [const { AtomicUsize::new(0) }; FRAMES],
+        allocated: SharedSum::new(),
+        freed: SharedSum::new(),
+    }
+}; STACKS + 1];
+
+/// Adds an allocation; returns the index to [`free`] it by.
+pub(super) fn allocate(scope: Scope, frames: &[usize], truncated: bool, weight: Weight) -> u32 {
+    let index = find(scope, frames, truncated);
+    SLOTS[index].allocated.add(weight);
+    index as u32
+}
+
+/// Takes an allocation of the stack `index` from what is live.
+pub(super) fn free(index: u32, weight: Weight) {
+    SLOTS[index as usize].freed.add(weight);
+}
+
+fn find(scope: Scope, frames: &[usize], truncated: bool) -> usize {
+    let key = frames.iter().fold(scope.index() as u64, |key, frame| scramble(key ^ *frame as u64)).max(1);
+    for probe in 0..PROBES {
+        let index = (key as usize).wrapping_add(probe) % STACKS;
+        let slot = &SLOTS[index];
+        let mut found = slot.key.load(Ordering::Acquire);
+        if found == 0 {
+            match slot.key.compare_exchange(0, key, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    slot.scope.store(scope.index(), Ordering::Relaxed);
+                    slot.depth.store(frames.len(), Ordering::Relaxed);
+                    slot.truncated.store(truncated, Ordering::Relaxed);
+                    for (to, from) in slot.frames.iter().zip(frames) {
+                        to.store(*from, Ordering::Relaxed);
+                    }
+                    slot.ready.store(true, Ordering::Release);
+                    return index;
+                }
+                Err(other) => found = other,
+            }
+        }
+        if found == key {
+            return index;
+        }
+    }
+    OVERFLOW
+}
+
+/// One row of the table as it is now.
+pub(super) struct Row {
+    pub(super) index: u32,
+    pub(super) scope: Scope,
+    pub(super) frames: Vec<usize>,
+    pub(super) truncated: bool,
+    pub(super) allocated: Sum,
+    pub(super) freed: Sum,
+}
+
+/// The rows in use; the one without frames is last, if anything went there.
+pub(super) fn rows() -> Vec<Row> {
+    SLOTS
+        .iter()
+        .enumerate()
+        .filter(|(_, slot)| slot.allocated.samples.load(Ordering::Relaxed) > 0)
+        .filter(|(index, slot)| *index == OVERFLOW || slot.ready.load(Ordering::Acquire))
+        .map(|(index, slot)| {
+            let depth = slot.depth.load(Ordering::Relaxed);
+            // What was freed is read first: a block freed in between must not look freed before it was allocated.
+            let freed = slot.freed.read();
+            Row {
+                index: index as u32,
+                scope: Scope::from_index(slot.scope.load(Ordering::Relaxed) as u16),
+                frames: slot.frames[..depth].iter().map(|frame| frame.load(Ordering::Relaxed)).collect(),
+                truncated: slot.truncated.load(Ordering::Relaxed),
+                allocated: slot.allocated.read(),
+                freed,
+            }
+        })
+        .collect()
+}
+
+/// Samples that found no row of their own.
+pub(super) fn overflowed() -> u64 {
+    SLOTS[OVERFLOW].allocated.samples.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_bounded_and_what_does_not_fit_is_still_counted() {
+        let weight = Weight::of(1000, 1);
+        let before: f64 = rows().iter().map(|row| row.allocated.blocks).sum();
+        for stack in 0..3 * STACKS {
+            allocate(Scope::NONE, &[1, 2, stack], false, weight);
+        }
+        let after: f64 = rows().iter().map(|row| row.allocated.blocks).sum();
+        assert!((after - before - 3.0 * STACKS as f64).abs() < 1e-6);
+        assert!(overflowed() as usize >= 2 * STACKS);
+        assert!(rows().len() <= STACKS + 1);
+    }
+
+    #[test]
+    fn a_block_much_larger_than_the_interval_stands_for_itself() {
+        let weight = Weight::of(100_000, 100);
+        assert!((weight.blocks - 1.0).abs() < 1e-9 && weight.bytes_variance < 1e-9);
+        // And a byte stands for the interval, give or take half a byte.
+        assert!((Weight::of(1, 1000).bytes - 1000.5).abs() < 0.01);
+    }
+}

@@ -1,0 +1,37 @@
+//! Seams that drop into any tonic service: where each stage begins and ends, in public API only.
+//!
+//! | seam | what it sees | stage |
+//! |---|---|---|
+//! | [`ServerLayer`] | the service's future; request and response bodies; the connection's task | handler, transport, marshal |
+//! | [`ClientLayer`] | the channel's future; request and response bodies | transport, marshal |
+//! | [`StagedCodec`] | `encode`, `decode`, and the buffers tonic sizes around them | marshal, message-construction, receive-buffer |
+//! | [`StagedIo`] | the connection's reads and writes | receive-buffer, transport |
+//! | [`TransportExecutor`] | a client's connection tasks | transport |
+//! | [`StagedStream`], [`spawn`] | message streams and tasks of the service's own | handler |
+//!
+//! Each can be left out: a column then merges into its neighbour, and what nothing covers is shown as `other`.
+//! What a seam itself allocates (one box per call around a body) is charged to `instrument`.
+//!
+//! # Implementation
+//! Tasks of connections are spawned by tonic and hyper and take no guard. A seam that runs inside one notes its
+//! tokio task id in a fixed table, and the allocator asks that table for code no guard covers: about the price of
+//! reading two thread-local words, paid by unscoped allocations alone.
+
+mod aligned;
+mod body;
+mod codec;
+mod frames;
+mod io;
+mod layer;
+mod stream;
+mod task;
+
+pub use aligned::AlignedIo;
+pub use body::StagedBody;
+pub use codec::{StagedCodec, StagedDecoder, StagedEncoder};
+pub use io::StagedIo;
+pub use layer::{ClientLayer, ClientService, ServerLayer, ServerService};
+pub use stream::StagedStream;
+#[cfg(feature = "grpc")]
+pub(crate) use task::charge_connection;
+pub use task::{TransportExecutor, spawn};

@@ -1,0 +1,62 @@
+//! Bodies on their way in and out.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::Stage;
+use crate::stage::{self, Scope};
+
+pin_project! {
+    /// A body that charges the work of its `poll_frame`: marshalling on the way out, transport on the way in.
+    ///
+    /// On the way in, tonic copies each DATA frame into its receive buffer right after `poll_frame` returned it.
+    /// Where the codec is staged too, that copy is charged to [`Stage::ReceiveBuffer`].
+    #[derive(Debug)]
+    pub struct StagedBody<B> {
+        scope: Scope,
+        #[pin]
+        inner: B,
+    }
+}
+
+impl<B> StagedBody<B> {
+    /// A body whose frames are made here: polling it is [`Stage::Marshal`].
+    pub fn outgoing(method: crate::Method, inner: B) -> Self {
+        StagedBody { scope: Scope::new(method, Stage::Marshal), inner }
+    }
+
+    /// A body whose frames come from the peer: polling it is [`Stage::Transport`].
+    pub fn incoming(method: crate::Method, inner: B) -> Self {
+        StagedBody { scope: Scope::new(method, Stage::Transport), inner }
+    }
+}
+
+impl<B: Body> Body for StagedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        // Opened by `StagedDecoder::buffer_settings`, which tonic calls before every frame it asks for.
+        let receiving = stage::close_window() == Some(Stage::ReceiveBuffer);
+        let frame = {
+            let _guard = this.scope.enter();
+            this.inner.poll_frame(cx)
+        };
+        if receiving && matches!(&frame, Poll::Ready(Some(Ok(frame))) if frame.is_data()) {
+            stage::open_window(Stage::ReceiveBuffer);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,71 @@
+//! The codec: where a message becomes bytes and bytes become a message.
+
+use tonic::Status;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+use crate::Stage;
+use crate::stage;
+
+/// Any codec, with its work charged to [`Stage::Marshal`] and [`Stage::MessageConstruction`], and the buffers tonic
+/// makes around it to [`Stage::Marshal`] and [`Stage::ReceiveBuffer`].
+///
+/// Name it at code generation (`codec_path`) or wrap a codec by hand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StagedCodec<C>(pub C);
+
+impl<C: Codec> Codec for StagedCodec<C> {
+    type Encode = C::Encode;
+    type Decode = C::Decode;
+    type Encoder = StagedEncoder<C::Encoder>;
+    type Decoder = StagedDecoder<C::Decoder>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        StagedEncoder(self.0.encoder())
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        StagedDecoder(self.0.decoder())
+    }
+}
+
+/// An encoder whose work is [`Stage::Marshal`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StagedEncoder<E>(pub E);
+
+impl<E: Encoder<Error = Status>> Encoder for StagedEncoder<E> {
+    type Item = E::Item;
+    type Error = Status;
+
+    fn encode(&mut self, item: E::Item, dst: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        let _guard = Stage::Marshal.enter();
+        self.0.encode(item, dst)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        // tonic allocates the buffer it encodes into right after it asked for its size, then makes headers and boxes.
+        stage::open_window_for_next(Stage::Marshal);
+        self.0.buffer_settings()
+    }
+}
+
+/// A decoder whose work is [`Stage::MessageConstruction`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StagedDecoder<D>(pub D);
+
+impl<D: Decoder<Error = Status>> Decoder for StagedDecoder<D> {
+    type Item = D::Item;
+    type Error = Status;
+
+    fn decode(&mut self, src: &mut DecodeBuf<'_>) -> Result<Option<D::Item>, Status> {
+        stage::close_window();
+        let _guard = Stage::MessageConstruction.enter();
+        self.0.decode(src)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        // tonic reserves room for the message, and copies frames there, between this call and `decode` or the next
+        // `poll_frame`, which both close the window.
+        stage::open_window(Stage::ReceiveBuffer);
+        self.0.buffer_settings()
+    }
+}

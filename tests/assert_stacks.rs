@@ -1,0 +1,51 @@
+//! Where dhat is the allocator, the measuring scopes count with it and a failure names the call sites.
+
+#![cfg(all(feature = "stacks", feature = "record"))]
+
+use std::hint::black_box;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use alloc_ladder::assert::{measure, measure_future};
+use alloc_ladder::assert_allocs;
+
+#[global_allocator]
+static ALLOC: dhat::Alloc = dhat::Alloc;
+
+#[inline(never)]
+fn an_unwanted_copy(bytes: &[u8]) -> Vec<u8> {
+    black_box(bytes.to_vec())
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "dhat walks the stack at every allocation, which Miri cannot")]
+fn a_failure_names_the_call_site() {
+    let bytes = vec![0u8; 12_345];
+    let copy = assert_allocs!(measure(|| an_unwanted_copy(&bytes)), blocks == 1, bytes == 12_345);
+    assert_eq!(copy.len(), bytes.len());
+
+    let failing = || assert_allocs!(measure(|| an_unwanted_copy(&bytes)), blocks == 0);
+    let message = message(catch_unwind(AssertUnwindSafe(failing)));
+    assert!(
+        message.starts_with("assertion failed: blocks == 0 in all stages but instrument\n counted: 1\n"),
+        "{message}"
+    );
+    assert!(message.contains("12345 bytes in 1 blocks\n    assert_stacks::an_unwanted_copy ("), "{message}");
+
+    // A scope that panics gives dhat's one profile back.
+    assert!(catch_unwind(|| measure(|| panic!("within"))).is_err());
+    let mut future = pin!(measure_future(async { an_unwanted_copy(&bytes) }));
+    let Poll::Ready(measured) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+        panic!("it does not wait")
+    };
+    assert_eq!(measured.sites.as_ref().map(|sites| sites[0].bytes), Some(12_345));
+    let failing = || assert_allocs!(measured.clone(), blocks in Handler == 0);
+    let message = self::message(catch_unwind(AssertUnwindSafe(failing)));
+    assert_eq!(message, "dhat counts here, and knows nothing of the stage `handler`");
+}
+
+fn message<T>(result: std::thread::Result<T>) -> String {
+    let Err(panic) = result else { panic!("it was meant to fail") };
+    panic.downcast_ref::<String>().expect("a message").clone()
+}

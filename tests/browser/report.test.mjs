@@ -1,0 +1,409 @@
+// Started by run.mjs, which renders the pages and finds the browser.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { after, before, describe, test } from "node:test";
+
+import { launch } from "./browser.mjs";
+
+const PAGES = process.env.REPORT_PAGES;
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const DESKTOP = { width: 1280, height: 900 };
+const PHONE = { width: 390, height: 844 };
+const STEPS = 10;
+
+let browser;
+before(async () => {
+  browser = await launch();
+});
+after(() => browser?.close());
+
+// Opens a page, lets `use` work with it, then asks for silence: no error, no console output, no request but the page's.
+async function open(name, use, { hash = "", ...context } = {}) {
+  const opened = await browser.newContext({ viewport: DESKTOP, ...context });
+  const page = await opened.newPage();
+  const noise = [];
+  const address = `${PAGES}/${name}.html`;
+  page.on("console", (message) => noise.push(`console ${message.type()}: ${message.text()}`));
+  page.on("pageerror", (error) => noise.push(`error: ${error.message}`));
+  page.on("dialog", (dialog) => noise.push(`dialog: ${dialog.message()}`));
+  page.on("request", (request) => {
+    const url = request.url();
+    if (!url.startsWith("data:") && url.split("#")[0] !== address) noise.push(`request: ${url}`);
+  });
+  await page.goto(address + hash);
+  try {
+    await use(page, noise);
+  } finally {
+    await opened.close();
+  }
+  assert.deepEqual(noise, []);
+}
+
+const step = (page) => page.locator(".step.current").getAttribute("id");
+const pressed = (page, choice) =>
+  page.locator(`[data-choice="${choice}"][aria-pressed="true"]`).getAttribute("data-value");
+const choose = (page, choice, value) => page.click(`[data-choice="${choice}"][data-value="${value}"]`);
+const bars = (page) => page.locator("#canvas rect").count();
+const frames = (page) => page.evaluate(() => [...document.querySelectorAll("#canvas text")].map((text) => text.textContent));
+const hash = (page) => page.evaluate(() => Object.fromEntries(new URLSearchParams(location.hash.slice(1))));
+const width = (page) => page.evaluate(() => document.querySelector("#canvas svg").getBoundingClientRect().width);
+
+describe("one step at a time", () => {
+  test("the arrows, the numbers and the ladder's rows lead to a step", () =>
+    open("put", async (page) => {
+      assert.equal(await step(page), "step-1");
+      assert.equal(await page.isDisabled("#previous"), true);
+      await page.click("#next");
+      assert.equal(await step(page), "step-2");
+      await page.click(".stepper li:nth-child(5) a");
+      assert.equal(await step(page), "step-5");
+      await page.click(".ladder tbody tr:nth-child(10) th a");
+      assert.equal(await step(page), "step-10");
+      assert.equal(await page.isDisabled("#next"), true);
+      assert.equal(await page.locator(".step:visible").count(), 1);
+      assert.equal(await page.locator('.stepper a[aria-current="step"]').count(), 1);
+      assert.match(await page.textContent("#announce"), /Step 10 of 10/);
+      await page.goBack();
+      assert.equal(await step(page), "step-5");
+      await page.click("#previous");
+      assert.equal(await step(page), "step-4");
+    }));
+
+  test("every key of the help does what it says", () =>
+    open("put", async (page) => {
+      await page.keyboard.press("ArrowLeft");
+      assert.equal(await step(page), "step-1");
+      for (let i = 0; i < STEPS + 2; i++) await page.keyboard.press("ArrowRight");
+      assert.equal(await step(page), `step-${STEPS}`);
+      await page.keyboard.press("ArrowLeft");
+      assert.equal(await step(page), `step-${STEPS - 1}`);
+      await page.keyboard.press("s");
+      assert.equal(await pressed(page, "side"), "client");
+      await page.keyboard.press("b");
+      assert.equal(await pressed(page, "unit"), "blocks");
+      await page.keyboard.press("d");
+      assert.equal(await pressed(page, "mode"), "diff");
+      await page.keyboard.press("d");
+      const scale = await pressed(page, "scale");
+      await page.keyboard.press("f");
+      assert.notEqual(await pressed(page, "scale"), scale);
+      await page.keyboard.press("?");
+      assert.equal(await page.isVisible("#help"), true);
+      await page.keyboard.press("ArrowLeft");
+      assert.equal(await step(page), `step-${STEPS - 1}`, "the page stays while the keys are shown");
+      await page.keyboard.press("Escape");
+      assert.equal(await page.isVisible("#help"), false);
+      await page.keyboard.press("/");
+      await page.keyboard.type("hyper|sbd?");
+      assert.equal(await page.inputValue("#search"), "hyper|sbd?", "letters in the search are letters");
+      assert.equal(await pressed(page, "side"), "client");
+      await page.keyboard.press("Escape");
+      assert.equal(await page.inputValue("#search"), "");
+    }));
+
+  test("keys with a modifier stay the browser's", () =>
+    open("put", async (page) => {
+      await page.keyboard.press("Control+ArrowRight");
+      await page.keyboard.press("Alt+s");
+      assert.equal(await step(page), "step-1");
+      assert.equal(await pressed(page, "side"), "server");
+    }));
+
+  test("whoever looks at the graph keeps it in place while stepping", () =>
+    open("put", async (page) => {
+      await page.locator("#canvas").scrollIntoViewIfNeeded();
+      const top = () => page.evaluate(() => document.querySelector(".graph").getBoundingClientRect().top);
+      const earlier = await top();
+      await page.keyboard.press("ArrowRight");
+      assert.ok(Math.abs((await top()) - earlier) < 2);
+    }));
+});
+
+describe("deep links", () => {
+  test("a link restores everything it names", () =>
+    open("put", async (page) => {
+      assert.equal(await step(page), "step-4");
+      assert.equal(await pressed(page, "side"), "client");
+      assert.equal(await pressed(page, "unit"), "blocks");
+      assert.equal(await pressed(page, "mode"), "diff");
+      assert.equal(await pressed(page, "scale"), "fill");
+      assert.equal(await page.inputValue("#search"), "Bytes");
+      assert.match(await page.textContent("#found"), /% in \d+ frame/);
+    }, { hash: "#step=tuned-h2&side=client&unit=blocks&mode=diff&scale=fill&search=Bytes" }));
+
+  test("what is set is in the address, and the address brings it back", () =>
+    open("put", async (page) => {
+      await page.keyboard.press("ArrowRight");
+      await page.keyboard.press("s");
+      await page.keyboard.press("b");
+      assert.deepEqual(await hash(page), { step: "pooled-message", side: "client", unit: "blocks" });
+      await page.reload();
+      assert.equal(await step(page), "step-2");
+      assert.equal(await pressed(page, "unit"), "blocks");
+    }));
+
+  for (const [link, expected] of [
+    ["#step-3", "step-3"], ["#step=7", "step-7"], ["#step=no-such-step", "step-1"], ["#step=99&side=both", "step-1"],
+    ["#search=(", "step-1"], ["#%E0%A4%A", "step-1"],
+  ]) {
+    test(`${link} leads to ${expected}`, () => open("put", async (page) => assert.equal(await step(page), expected), { hash: link }));
+  }
+});
+
+describe("the flame graph", () => {
+  test("each control draws another graph", () =>
+    open("put", async (page) => {
+      await page.keyboard.press("ArrowRight");
+      const server = await frames(page);
+      await choose(page, "side", "client");
+      assert.notDeepEqual(await frames(page), server);
+      assert.equal(await page.isVisible(".step.current .of-client"), true);
+      assert.equal(await page.isVisible(".step.current .of-server"), false);
+      await choose(page, "side", "server");
+      const box = () => page.locator("#canvas rect").nth(3).getAttribute("width");
+      const bytes = await box();
+      await choose(page, "unit", "blocks");
+      assert.notEqual(await box(), bytes);
+      await choose(page, "unit", "bytes");
+      await choose(page, "mode", "diff");
+      assert.ok((await page.locator("#canvas .delta-gone").count()) > 0, "what vanished stays visible");
+      assert.equal(await page.isVisible("#diff-legend"), true);
+      await choose(page, "mode", "this");
+      const narrow = await width(page);
+      await choose(page, "scale", "fill");
+      assert.ok((await width(page)) > narrow);
+    }));
+
+  test("the baseline has no difference, and the choice waits for the next step", () =>
+    open("put", async (page) => {
+      assert.equal(await page.isDisabled('[data-value="diff"]'), true);
+      await page.keyboard.press("d");
+      assert.equal(await pressed(page, "mode"), "this");
+      await page.keyboard.press("ArrowRight");
+      assert.equal(await pressed(page, "mode"), "diff");
+    }));
+
+  test("true scale leaves what the step saved empty; far below the baseline a strip keeps the scale", () =>
+    open("put", async (page) => {
+      await page.keyboard.press("ArrowRight");
+      assert.match(await page.textContent("#canvas .saved"), /less than Baseline/);
+      assert.equal(await page.isVisible("#strip"), false);
+      await page.click(".stepper li:nth-child(6) a");
+      assert.equal(await page.isVisible("#strip"), true);
+      assert.equal(await pressed(page, "scale"), "fill");
+      await choose(page, "scale", "true");
+      assert.equal(await page.isVisible("#strip"), false);
+      assert.ok((await width(page)) < 20);
+    }));
+
+  test("a click zooms, steps keep it, Esc leaves it", () =>
+    open("put", async (page) => {
+      const all = await bars(page);
+      await page.locator("#canvas rect").nth(3).click();
+      assert.ok((await bars(page)) < all);
+      assert.equal(await page.isVisible("#zoom-out"), true);
+      const zoomed = (await frames(page))[1];
+      await page.keyboard.press("ArrowRight");
+      assert.equal((await frames(page))[1], zoomed);
+      await page.keyboard.press("Escape");
+      assert.equal(await page.isVisible("#zoom-out"), false);
+      await page.keyboard.press("ArrowLeft");
+      assert.equal(await bars(page), all);
+    }));
+
+  test("a frame that the step removed is said to be gone from under the zoom", () =>
+    open("put", async (page) => {
+      await page.locator("#canvas rect", { has: page.locator("xpath=self::*[contains(@class,'stage-message-construction')]") }).first().click();
+      await page.keyboard.press("ArrowRight");
+      assert.match(await page.textContent("#lost"), /allocates nothing in this step/);
+      await page.keyboard.press("ArrowLeft");
+      assert.equal(await page.isVisible("#zoom-out"), true);
+    }));
+
+  test("keys walk the frames and say their figures", () =>
+    open("put", async (page) => {
+      await page.focus("#canvas");
+      assert.match(await page.textContent("#spoken"), /all$/);
+      await page.keyboard.press("ArrowDown");
+      const first = await page.textContent("#spoken");
+      assert.match(first, /KiB per message .*\s% of this step/);
+      await page.keyboard.press("Shift+ArrowRight");
+      assert.notEqual(await page.textContent("#spoken"), first);
+      await page.keyboard.press("Shift+ArrowLeft");
+      assert.equal(await page.textContent("#spoken"), first);
+      await page.keyboard.press("Enter");
+      assert.equal(await page.isVisible("#zoom-out"), true);
+      await page.keyboard.press("ArrowUp");
+      assert.match(await page.textContent("#spoken"), /all$/);
+      assert.equal(await step(page), "step-1");
+    }));
+
+  test("hovering shows a frame's figures", () =>
+    open("put", async (page) => {
+      await page.locator("#canvas rect").nth(4).hover();
+      assert.match(await page.textContent("#detail"), /per message/);
+    }));
+
+  test("a search marks frames and adds up their share", () =>
+    open("put", async (page) => {
+      await page.fill("#search", "reserve_inner$");
+      assert.match(await page.textContent("#found"), /^\d+\.\d\s% in \d+ frames?$/);
+      assert.ok((await page.locator("#canvas .hit").count()) > 0);
+      assert.ok((await page.locator("#canvas .miss").count()) > 0);
+      await page.fill("#search", ".");
+      assert.match(await page.textContent("#found"), /^100\s% in/);
+      await page.fill("#search", "no such frame");
+      assert.match(await page.textContent("#found"), /^0\s% in 0 frames$/);
+      await page.fill("#search", "(");
+      assert.match(await page.textContent("#found"), /not a regular expression/);
+      assert.equal(await page.getAttribute("#search", "aria-invalid"), "true");
+      await page.fill("#search", "");
+      assert.equal(await page.locator("#canvas .miss").count(), 0);
+    }));
+
+  test("a graph of 2,000 sites answers at once", () =>
+    open("wide", async (page) => {
+      assert.ok((await bars(page)) > 500);
+      assert.match(await page.textContent("#detail"), /^Hover or focus/);
+      for (const key of ["b", "ArrowRight", "d", "s", "f"]) {
+        const took = await page.evaluate((key) => {
+          const start = performance.now();
+          document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+          document.body.getBoundingClientRect();
+          return performance.now() - start;
+        }, key);
+        assert.ok(took < 1000, `${key} took ${took} ms`);
+      }
+    }));
+});
+
+describe("what was not measured", () => {
+  test("is said, and no figure stands in for it", () =>
+    open("bare", async (page) => {
+      assert.match(await page.textContent(".notice"), /Partial run/);
+      assert.match(await page.textContent("#canvas"), /Not measured/);
+      await page.keyboard.press("s");
+      const client = await page.locator(".step.current .metrics").nth(1).textContent();
+      assert.match(client, /not measured/);
+      assert.doesNotMatch(client, /\d/);
+    }));
+
+  test("is told apart from what is gone", () =>
+    open("hostile", async (page) => {
+      await page.keyboard.press("s");
+      assert.match(await page.textContent("#canvas"), /Not measured/);
+      await page.keyboard.press("ArrowRight");
+      await page.keyboard.press("ArrowRight");
+      assert.match(await page.textContent("#canvas"), /Nothing is allocated here any more/);
+    }));
+});
+
+describe("names that try to break out", () => {
+  test("are text everywhere", () =>
+    open("hostile", async (page) => {
+      for (let i = 0; i < 3; i++) {
+        for (const key of ["b", "d", "b", "d"]) await page.keyboard.press(key);
+        await page.keyboard.press("ArrowRight");
+      }
+      assert.equal(await page.locator("img").count(), 0);
+      assert.equal(await page.locator("script").count(), 2);
+      assert.match(await page.textContent(".step.current .sites"), /<script>alert\(1\)<\/script>/);
+      const schemes = await page.evaluate(() => [...new Set([...document.links].map((link) => link.protocol))]);
+      assert.deepEqual(schemes, ["file:"]);
+    }));
+
+  test("could not run if they were markup: the policy forbids it", () =>
+    open("put", async (page, noise) => {
+      const ran = await page.evaluate(() => {
+        const script = document.createElement("script");
+        script.textContent = "window.ran = true";
+        document.body.append(script);
+        document.body.insertAdjacentHTML("beforeend", '<img src="data:," alt="" onerror="window.ran = true">');
+        return new Promise((resolve) => setTimeout(() => resolve(window.ran === true), 200));
+      });
+      assert.equal(ran, false);
+      assert.ok(noise.length > 0 && noise.every((line) => line.includes("Content Security Policy")), noise.join("\n"));
+      noise.length = 0;
+    }));
+});
+
+describe("for everyone", () => {
+  for (const colorScheme of ["light", "dark"]) {
+    for (const name of ["put", "bare", "hostile"]) {
+      for (const [device, viewport] of [["desktop", DESKTOP], ["phone", PHONE]]) {
+        test(`no axe violation: ${name}, ${colorScheme}, ${device}`, () =>
+          open(name, async (page) => {
+            await page.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));
+            const check = async (where) => {
+              const violations = await page.evaluate(async () => {
+                const { violations } = await window.axe.run(document, { resultTypes: ["violations"] });
+                return violations.map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160)).join(" | ")}`);
+              });
+              assert.deepEqual(violations, [], where);
+            };
+            await page.evaluate(AXE);
+            await check("first step");
+            await page.keyboard.press("ArrowRight");
+            await page.keyboard.press("s");
+            await page.keyboard.press("d");
+            await check("second step, client, difference");
+            await page.keyboard.press("?");
+            await check("keys");
+          }, { colorScheme, viewport }));
+      }
+    }
+  }
+
+  for (const name of ["put", "bare", "hostile", "wide"]) {
+    test(`no overflow on a phone: ${name}`, () =>
+      open(name, async (page) => {
+        await page.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));
+        const steps = await page.locator(".step").count();
+        for (let i = 0; i < steps; i++) {
+          for (const key of ["s", "d", "s"]) {
+            await page.keyboard.press(key);
+            const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+            assert.ok(over <= 0, `step ${i + 1}: ${over} pixels too wide`);
+          }
+          await page.keyboard.press("ArrowRight");
+        }
+      }, { viewport: PHONE }));
+  }
+
+  test("the theme follows the system until it is chosen, and stays chosen", () =>
+    open("put", async (page) => {
+      const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+      const light = await ground();
+      await page.click("#theme-button");
+      assert.equal(await ground(), light);
+      await page.click("#theme-button");
+      const dark = await ground();
+      assert.notEqual(dark, light);
+      await page.reload();
+      assert.equal(await ground(), dark);
+      await page.click("#theme-button");
+      assert.equal(await ground(), light);
+    }));
+
+  test("without JavaScript every step, table and the baseline's graph is there", () =>
+    open("put", async (page) => {
+      assert.equal(await page.locator(".step:visible").count(), STEPS);
+      assert.equal(await page.locator(".sites:visible").count(), STEPS * 2);
+      assert.ok((await page.locator("svg.flame rect").count()) > 20);
+      assert.equal(await page.locator("button:visible").count(), 0);
+    }, { javaScriptEnabled: false }));
+
+  test("on paper every step and both sides are there", () =>
+    open("put", async (page) => {
+      await page.emulateMedia({ media: "print" });
+      assert.equal(await page.locator(".step:visible").count(), STEPS);
+      assert.equal(await page.locator(".sites:visible").count(), STEPS * 2);
+      assert.equal(await page.locator(".stepper:visible").count(), 0);
+      await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+      assert.equal(await page.locator(".printed svg:visible").count() >= STEPS, true, "a graph for every step");
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), 0);
+      await page.evaluate(() => dispatchEvent(new Event("afterprint")));
+      assert.equal(await page.locator(".printed").count(), 0);
+    }));
+});

@@ -1,0 +1,58 @@
+// Opens the rendered report in headless Chromium and uses it as a person would, and profiles in the viewers it names.
+//
+//   npm ci --prefix tests/browser && node tests/browser/run.mjs
+//
+// Pages come from the fixture in xtask/src/report/fixture.rs. Without Chromium or its packages the tests are skipped
+// with a line that says so; where CI is set that is a failure. The same holds for Valgrind's viewer and its one test.
+import { spawnSync } from "node:child_process";
+import { accessSync, constants, existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, dirname, join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const here = dirname(fileURLToPath(import.meta.url));
+
+function chromium() {
+  if (process.env.CHROMIUM) return process.env.CHROMIUM;
+  for (const folder of (process.env.PATH ?? "").split(delimiter)) {
+    for (const name of ["chromium", "chromium-browser", "google-chrome"]) {
+      try {
+        accessSync(join(folder, name), constants.X_OK);
+        return join(folder, name);
+      } catch {
+        // Not here.
+      }
+    }
+  }
+  return null;
+}
+
+function skip(why) {
+  console.log(`browser tests skipped: ${why}`);
+  process.exit(process.env.CI ? 1 : 0);
+}
+
+const executablePath = chromium();
+if (!executablePath) skip("no Chromium on PATH (Debian: apt-get install chromium)");
+if (!["axe-core", "playwright-core", "speedscope"].every((name) => existsSync(join(here, "node_modules", name)))) {
+  skip("run `npm ci --prefix tests/browser` first");
+}
+
+const pages = mkdtempSync(join(tmpdir(), "alloc-ladder-pages-"));
+process.on("exit", () => rmSync(pages, { recursive: true, force: true }));
+const made = spawnSync(
+  "cargo",
+  ["test", "--quiet", "--package", "xtask", "--", "--ignored", "--exact", "report::tests::pages_for_the_browser"],
+  { cwd: join(here, "..", ".."), env: { ...process.env, ALLOC_LADDER_PAGES: pages }, encoding: "utf8" },
+);
+if (made.status !== 0 || !existsSync(join(pages, "put.html"))) {
+  console.error(made.stdout, made.stderr);
+  console.error("the fixture's pages could not be rendered");
+  process.exit(1);
+}
+
+process.env.REPORT_PAGES = pathToFileURL(pages).href;
+process.env.REPORT_CHROMIUM = executablePath;
+const files = ["report.test.mjs", "readers.test.mjs"].map((name) => join(here, name));
+const run = spawnSync(process.execPath, ["--test", "--test-reporter=spec", ...files], { stdio: "inherit" });
+process.exitCode = run.status ?? 1;

@@ -1,0 +1,66 @@
+//! The driver in a process of its own: what it writes while the process runs and at its end.
+#![cfg(feature = "driver")]
+
+use std::hint::black_box;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use alloc_ladder::record::Measurement;
+use alloc_ladder::stage::Scope;
+use alloc_ladder::{CountingAlloc, Method, Side, Stage, driver};
+
+#[global_allocator]
+static ALLOC: CountingAlloc = CountingAlloc::new();
+
+const RPC: &str = "/driver.Test/Put";
+
+/// The program: this test binary started again with this one test.
+#[test]
+#[ignore = "run by the test below, in a process of its own"]
+fn program() {
+    let _driver = driver::install();
+    let scope = Scope::new(Method::register(Side::Server, RPC), Stage::Handler);
+    let allocate = || {
+        let _guard = scope.enter();
+        black_box(Vec::<u8>::with_capacity(10_000));
+    };
+    allocate();
+    // Long enough for one write on the way.
+    std::thread::sleep(3 * driver::INTERVAL);
+    allocate();
+}
+
+fn handled(measurement: &Measurement) -> u64 {
+    let counts = measurement.counts.as_ref().expect("counts");
+    assert_eq!(counts.rows.iter().map(|row| row.tally.bytes).sum::<u64>(), counts.total.bytes);
+    counts.rows.iter().filter(|row| row.rpc == RPC).map(|row| row.tally.bytes).sum()
+}
+
+#[test]
+fn counters_are_written_on_the_way_and_whole_at_the_end() {
+    let scratch = tempfile::tempdir().expect("creates");
+    let file = scratch.path().join("measurement.json");
+    let mut child = Command::new(std::env::current_exe().expect("this test has a file"))
+        .args(["--exact", "program", "--ignored", "--quiet"])
+        .env(driver::OUT, &file)
+        .env(driver::SIDE, "client")
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("starts");
+    let read = || -> Option<Measurement> {
+        let text = std::fs::read_to_string(&file).ok()?;
+        Some(serde_json::from_str(&text).expect("never half a file"))
+    };
+    let began = Instant::now();
+    let first = loop {
+        if let Some(first) = read() {
+            break first;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "nothing is written");
+    };
+    assert_eq!((first.side, handled(&first)), (Side::Client, 10_000));
+    assert!(child.wait().expect("ends").success());
+    let last = read().expect("a file");
+    assert_eq!(handled(&last), 20_000);
+    assert!(last.wall_ns > first.wall_ns && last.usage.rss_bytes_max > 0);
+}

@@ -1,0 +1,196 @@
+//! The live endpoints over real sockets, and against clients that mean no good.
+#![cfg(feature = "live")]
+
+#[path = "support/http.rs"]
+mod http;
+
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use alloc_ladder::live::{Builder, ServeError};
+use alloc_ladder::stage::Scope;
+use alloc_ladder::{CountingAlloc, Method, Side, Snapshot, Stage};
+
+use http::{ask, connect, get};
+
+#[global_allocator]
+static ALLOC: CountingAlloc = CountingAlloc::new();
+
+/// A name nobody should register, to see that it harms nobody.
+const HOSTILE: &str = "/x.Y/\"} 1\ngrpc_alloc_bytes_total{stage=\"\\\x1b[31m";
+
+// One test function: counters are the process's, and the garbage test looks at all of them.
+#[test]
+fn the_endpoints_answer_and_survive() {
+    let scope = Scope::new(Method::register(Side::Server, "/live.Test/Put"), Stage::Marshal);
+    let blocks: Vec<Vec<u8>> = {
+        let _guard = scope.enter();
+        (0..10).map(|_| black_box(Vec::with_capacity(1000))).collect()
+    };
+    {
+        let _guard = Scope::new(Method::register(Side::Client, HOSTILE), Stage::Handler).enter();
+        black_box(vec![0u8; 77]);
+    }
+    let live = alloc_ladder::serve("127.0.0.1:0").expect("serves");
+    let addr = live.addr();
+    metrics_are_the_counters_and_escaped(addr);
+    the_table_is_text_or_json_and_sums_to_its_total(addr);
+    rows_make_a_profile(addr);
+    only_reading_is_allowed(addr);
+    garbage_floods_and_aborted_scrapes_lose_nothing(addr);
+    what_the_endpoint_allocates_is_the_instruments(addr);
+    live.stop();
+    assert!(std::net::TcpStream::connect(addr).is_err(), "still listening after stop");
+    other_addresses_need_permission();
+    drop(blocks);
+}
+
+fn metrics_are_the_counters_and_escaped(addr: SocketAddr) {
+    let answer = get(addr, "/metrics");
+    assert_eq!(answer.status, 200);
+    assert!(answer.head.contains("content-type: text/plain; version=0.0.4"), "{}", answer.head);
+    let text = answer.text();
+    let series = r#"{side="server",rpc="/live.Test/Put",stage="marshal"}"#;
+    // Ten blocks and the vector that holds them.
+    for (name, value) in
+        [("blocks_total", 11), ("bytes_total", 10 * 1000 + 10 * 24), ("live_bytes", 10 * 1000 + 10 * 24)]
+    {
+        let line = format!("grpc_alloc_{name}{series} {value}");
+        assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+    }
+    let hostile = r#"grpc_alloc_bytes_total{side="client",rpc="/x.Y/\"} 1\ngrpc_alloc_bytes_total{stage=\"\\"#;
+    assert!(text.lines().any(|line| line.starts_with(hostile) && line.ends_with(r#"stage="handler"} 77"#)), "{text}");
+    for line in text.lines() {
+        let name = line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ");
+        assert!(name.starts_with("grpc_alloc_"), "{line}");
+    }
+    for family in ["blocks_total", "bytes_total", "live_bytes"] {
+        assert_eq!(text.matches(&format!("# TYPE grpc_alloc_{family} ")).count(), 1);
+        assert_eq!(text.matches(&format!("# HELP grpc_alloc_{family} ")).count(), 1);
+    }
+}
+
+fn the_table_is_text_or_json_and_sums_to_its_total(addr: SocketAddr) {
+    let text = get(addr, "/debug/alloc");
+    assert!(text.text().contains("/live.Test/Put") && text.text().contains("\ntotal "), "{}", text.text());
+    assert!(!text.text().contains('\x1b'), "a method's name reaches the terminal");
+    for answer in [get(addr, "/debug/alloc?format=json"), ask(addr, "GET /debug/alloc", "Accept: application/json\r\n")]
+    {
+        assert!(answer.head.contains("content-type: application/json"));
+        let table: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+        for field in ["blocks", "bytes", "freed_blocks", "freed_bytes"] {
+            let rows = table["rows"].as_array().expect("rows").iter();
+            let sum: u64 = rows.map(|row| row[field].as_u64().expect("a number")).sum();
+            assert_eq!(sum, table["total"][field], "{field}");
+        }
+        assert!(table["rows"].as_array().expect("rows").iter().any(|row| row["rpc"] == HOSTILE));
+    }
+}
+
+fn rows_make_a_profile(addr: SocketAddr) {
+    let began = Instant::now();
+    let answer = get(addr, "/debug/pprof/allocs?seconds=1");
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    assert_eq!((answer.status, &answer.body[..2]), (200, &[0x1f, 0x8b][..]), "gzip");
+    assert_eq!(get(addr, "/debug/pprof/heap").status, 200);
+    assert_eq!(get(addr, "/debug/pprof/heap?seconds=301").status, 400);
+    assert_eq!(get(addr, "/debug/pprof/heap?seconds=x").status, 400);
+}
+
+fn only_reading_is_allowed(addr: SocketAddr) {
+    for request in ["POST /metrics", "PUT /debug/alloc", "DELETE /debug/pprof/heap"] {
+        let refused = ask(addr, request, "Content-Length: 0\r\n");
+        assert_eq!(refused.status, 405, "{request}");
+        assert!(refused.head.contains("allow: get, head"));
+    }
+    let head = ask(addr, "HEAD /metrics", "");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    let missing = get(addr, "/debug/pprof/profile");
+    assert_eq!(missing.status, 404);
+    assert!(missing.text().contains("/debug/pprof/allocs"), "a 404 says what there is");
+}
+
+fn garbage_floods_and_aborted_scrapes_lose_nothing(addr: SocketAddr) {
+    let before = Snapshot::of_process();
+    let live_before = Snapshot::live_bytes();
+    let mut random = 0x2545_F491_4F6C_DD1Du64;
+    for round in 0..300 {
+        let mut stream = connect(addr);
+        let garbage: Vec<u8> = (0..2000)
+            .map(|_| {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                random as u8
+            })
+            .collect();
+        // Writes may fail: the endpoint hangs up on what it cannot read.
+        let _ = match round % 4 {
+            0 => stream.write_all(&garbage),
+            1 => stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"),
+            2 => stream.write_all(format!("GET /{} HTTP/1.1\r\n", "a".repeat(40_000)).as_bytes()),
+            _ => stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        };
+        // Dropped unread: an aborted scrape.
+    }
+    // More profiles under way than connections are allowed, all abandoned.
+    let abandoned: Vec<_> = (0..32)
+        .map(|_| {
+            let mut stream = connect(addr);
+            stream
+                .write_all(b"GET /debug/pprof/allocs?seconds=300 HTTP/1.1\r\nHost: x\r\n\r\n")
+                .expect("queued at least");
+            stream
+        })
+        .collect();
+    drop(abandoned);
+    let too_large = ask(addr, "GET /metrics", &format!("X: {}\r\n", "a".repeat(12_000)));
+    assert_eq!(too_large.status, 200, "12 kB of headers are allowed");
+    let mut stream = connect(addr);
+    let _ = stream.write_all(format!("GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(64_000)).as_bytes());
+    let mut refused = Vec::new();
+    let _ = stream.read_to_end(&mut refused);
+    assert!(refused.is_empty() || refused.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&refused));
+
+    let answer = get(addr, "/metrics");
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains(r#"rpc="/live.Test/Put",stage="marshal"} 11"#), "a count was lost");
+    // The connections' tasks end soon after their sockets do.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Snapshot::live_bytes() > live_before + 256 * 1024 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let grown = Snapshot::live_bytes().saturating_sub(live_before);
+    assert!(grown <= 256 * 1024, "{grown} bytes stay after the flood");
+    let counted = Snapshot::of_process() - before;
+    assert!(counted.rows().all(|row| row.method.path.is_empty()), "the flood made rows");
+}
+
+fn what_the_endpoint_allocates_is_the_instruments(addr: SocketAddr) {
+    let before = Snapshot::of_process();
+    for path in ["/metrics", "/debug/alloc", "/debug/alloc?format=json", "/debug/pprof/heap"] {
+        let mut stream = connect(addr);
+        let _guard = Stage::Handler.enter();
+        stream.write_all(b"GET ").and_then(|()| stream.write_all(path.as_bytes())).expect("writes");
+        stream.write_all(b" HTTP/1.1\r\nHost: x\r\n\r\n").expect("writes");
+        let mut chunk = [0u8; 4096];
+        while stream.read(&mut chunk).expect("reads") > 0 {}
+    }
+    let counted = Snapshot::of_process() - before;
+    assert!(counted.stage(Stage::Instrument).blocks > 100);
+    let rest = counted.total_without_instrument();
+    assert_eq!(rest.blocks, 0, "{:?}", counted.rows().collect::<Vec<_>>());
+}
+
+fn other_addresses_need_permission() {
+    match alloc_ladder::serve("0.0.0.0:0") {
+        Err(error @ ServeError::Remote(_)) => assert!(error.to_string().contains("allow_remote"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(alloc_ladder::serve("nowhere"), Err(ServeError::Address(_))));
+    let live = Builder::new().allow_remote().serve("0.0.0.0:0").expect("allowed");
+    assert_eq!(get(SocketAddr::from(([127, 0, 0, 1], live.addr().port())), "/").status, 200);
+    live.stop();
+}

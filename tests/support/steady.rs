@@ -1,0 +1,102 @@
+//! What a stream allocates between its warm-up and its tail.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use alloc_ladder::grpc::client::Client;
+use alloc_ladder::grpc::http2::Settings;
+use alloc_ladder::grpc::meter::Meter;
+use alloc_ladder::grpc::serve::{self, Listener};
+use alloc_ladder::grpc::service::Ladder;
+use alloc_ladder::instrument::Options;
+use alloc_ladder::ladder::Tuning;
+use alloc_ladder::scenario::{Scenario, Workload};
+use alloc_ladder::{Side, Snapshot, Tally};
+
+/// Messages of the measured part, so many that a single block, allocated once, is no breach of the limits.
+pub(crate) fn measured(chunk: usize) -> usize {
+    ((192 << 20) / chunk).clamp(2000, 20_000)
+}
+
+/// Messages before the measured part. What h2 may hold unsent is more than 256 of the short ones, and until it was
+/// reached once, a sender's pool grows.
+pub(crate) fn warmup(chunk: usize) -> usize {
+    if chunk < 16_384 { 2048 } else { 256 }
+}
+
+/// Two readings of the process's counters: both sides together, so what they are within, each side is within.
+pub(crate) struct Steady {
+    begin: usize,
+    measured: usize,
+    before: Snapshot,
+    after: Snapshot,
+}
+
+impl Steady {
+    pub(crate) fn of(chunk: usize) -> Steady {
+        Steady { begin: warmup(chunk), measured: measured(chunk), before: Snapshot::empty(), after: Snapshot::empty() }
+    }
+
+    /// Message `index` goes by.
+    pub(crate) fn at(&mut self, index: usize) {
+        if index == self.begin {
+            self.before.read();
+        } else if index == self.begin + self.measured {
+            self.after.read();
+        }
+    }
+
+    pub(crate) fn assert_nothing_per_message(&self, chunk: usize) {
+        let counted = self.after.clone() - self.before.clone();
+        assert!(!self.after.total().is_zero(), "the counters were never read");
+        assert_nothing(counted.total_without_instrument(), chunk, &counted.to_string());
+    }
+}
+
+/// At most 0.01 blocks a message and 0.001 bytes a byte of payload.
+fn assert_nothing(counted: Tally, chunk: usize, rows: &str) {
+    assert!(
+        counted.blocks <= measured(chunk) as u64 / 100,
+        "messages of {chunk} bytes: {} blocks\n{rows}",
+        counted.blocks
+    );
+    let most = (measured(chunk) * chunk / 1000) as u64;
+    assert!(counted.bytes <= most, "messages of {chunk} bytes: {} bytes, at most {most}\n{rows}", counted.bytes);
+}
+
+/// What a whole case allocates in one process, connecting and all, with so many messages.
+fn case(scenario: Scenario, tuning: Tuning, messages: usize) -> Snapshot {
+    let workload = Workload { messages: messages as u64, warmup: 256, ..Workload::default() };
+    let before = Snapshot::of_process();
+    let server_meter = Meter::new(Side::Server, &workload, 0, Options::default()).0;
+    let ladder = Ladder::new(tuning, Arc::new(server_meter), workload.retain);
+    let listener = Listener::bind(&tuning, SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+    let address = listener.address().expect("an address");
+    let settings = Settings::of(&tuning, &workload);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = std::thread::spawn(move || serve::run(tuning, settings, ladder, listener, stopped));
+    let meter = Arc::new(Meter::new(Side::Client, &workload, 0, Options::default()).0);
+    let client = Client { tuning, workload, meter, rate_bits: None };
+    super::block_on(client.run(scenario, &address)).expect("nothing fails");
+    drop(stop);
+    server.join().expect("no panic").expect("serves to the end").expect_err("the sender was dropped");
+    Snapshot::of_process() - before
+}
+
+/// What `measured` messages more allocate.
+fn more_messages(scenario: Scenario, tuning: Tuning) -> Snapshot {
+    // The process's first case allocates what later ones share.
+    case(scenario, tuning, 100);
+    let few = case(scenario, tuning, 100);
+    case(scenario, tuning, 100 + measured(Workload::default().chunk)) - few
+}
+
+pub(crate) fn subject_allocates_nothing_per_message(scenario: Scenario, tuning: Tuning) {
+    let counted = more_messages(scenario, tuning);
+    assert_nothing(counted.total_without_instrument(), Workload::default().chunk, &counted.to_string());
+}
+
+pub(crate) fn subject_allocates(scenario: Scenario) {
+    let counted = more_messages(scenario, Tuning::default()).total_without_instrument();
+    assert!(counted.blocks > measured(Workload::default().chunk) as u64, "only {} blocks", counted.blocks);
+}

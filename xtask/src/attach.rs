@@ -1,0 +1,322 @@
+//! `cargo xtask attach -- COMMAND`: any program with alloc-ladder in it, measured as a run of one step.
+//!
+//! The program says `let _driver = alloc_ladder::driver::install();` at the start of its `main`; that writes what it
+//! counted to a file named by an environment variable, again and again, and here the last of them becomes a `run.json`.
+//! The figures are those of the whole process, from its start.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use alloc_ladder::driver;
+use alloc_ladder::ladder::{StepSet, Tuning};
+use alloc_ladder::record::{Environment, Measurement, Run, SCHEMA, StepRecord};
+use alloc_ladder::scenario::Workload;
+use alloc_ladder::{Side, Stage};
+use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::build::Allocator;
+use crate::environment;
+use crate::failure::{Failure, Kind};
+use crate::run_dir::{self, RUN_JSON};
+use crate::table::{Cell, Table};
+use crate::terminal::{self, Style};
+
+/// How long a program may take to end when told to.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What the run's one step is called, and a rung after `cargo xtask join`
+    #[arg(long, default_value = "attached", value_parser = step_name)]
+    name: String,
+    /// Which side of the calls the program is
+    #[arg(long, value_enum, default_value = "server")]
+    side: Side,
+    /// How many messages it handled; figures per message are per run without it
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    messages: u64,
+    /// How many payload bytes they carried; without it there is no amplification
+    #[arg(long, default_value_t = 0)]
+    payload_bytes: u64,
+    /// End the program after so many seconds; without it, when it ends by itself or at Ctrl-C
+    #[arg(long = "for", value_name = "SECONDS")]
+    seconds: Option<u64>,
+    /// The program and its arguments
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+pub(crate) fn step_name(name: &str) -> Result<String, String> {
+    let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    if name.is_empty() || !name.chars().all(plain) {
+        return Err("a step's name is made of a-z, 0-9 and `-`".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let (created, stamp) = environment::now();
+    let scratch = tempfile::tempdir().context("no temporary folder")?;
+    let file = scratch.path().join("measurement.json");
+    let (status, told) = follow(&args, &file)?;
+    let measurement = Measurement {
+        messages: args.messages,
+        payload_bytes: args.payload_bytes,
+        ..read(&file, &args.command[0], status)?
+    };
+    let table = table(&measurement);
+    let failed = !status.success() && !told;
+    let id = format!("attach-{stamp}");
+    let run = Run {
+        schema: SCHEMA,
+        id: id.clone(),
+        created,
+        scenario: None,
+        workload: Workload { messages: args.messages, warmup: 0, ..Workload::default() },
+        stacks_workload: None,
+        environment: machine(&args.command),
+        partial: failed,
+        seed: 0,
+        steps: vec![StepRecord {
+            set: StepSet::Only(args.name.clone()),
+            name: args.name,
+            tuning: Tuning::default(),
+            measurements: vec![measurement],
+            stacks: Vec::new(),
+            cpu: Vec::new(),
+        }],
+        limits: Vec::new(),
+    };
+    let folder = write(&run)?;
+    terminal::progress("Recorded", &folder.display().to_string());
+    terminal::result(&table)?;
+    if failed {
+        return Err(Failure::new(Kind::Run, format!("`{}` failed: {status}", args.command[0]))
+            .help(format!("what it counted until then is kept, marked partial, as `{id}`"))
+            .into());
+    }
+    Ok(())
+}
+
+/// Runs the program to its end; says how it ended and whether it was told to.
+fn follow(args: &Args, file: &Path) -> anyhow::Result<(ExitStatus, bool)> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("cannot listen for Ctrl-C")?;
+    }
+    let mut command = Command::new(&args.command[0]);
+    command.args(&args.command[1..]).env(driver::OUT, file).env(driver::SIDE, args.side.name());
+    // A group of its own: Ctrl-C reaches the program through here, after its counters were read.
+    command.process_group(0);
+    let mut child = command.spawn().map_err(|error| {
+        Failure::new(Kind::Environment, format!("cannot start `{}`: {error}", args.command[0]))
+            .help("name the program's file, as `-- target/release/my-server`")
+    })?;
+    terminal::progress("Attached", &format!("to {} (process {})", args.command[0], child.id()));
+    let began = Instant::now();
+    let over = || args.seconds.is_some_and(|seconds| began.elapsed() >= Duration::from_secs(seconds));
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok((status, false));
+        }
+        if interrupted.load(Ordering::Relaxed) || over() {
+            return Ok((end(&mut child, file)?, true));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Waits for counters newer than now, then tells the program to end; makes it if it will not.
+fn end(child: &mut Child, file: &Path) -> anyhow::Result<ExitStatus> {
+    let asked = SystemTime::now();
+    let fresh = || fs::metadata(file).and_then(|file| file.modified()).is_ok_and(|written| written > asked);
+    wait(4 * driver::INTERVAL, || fresh() || matches!(child.try_wait(), Ok(Some(_))));
+    // A process that has ended but was not waited for still has its id.
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process id is a positive number")?;
+    if child.try_wait()?.is_none() {
+        kill_process(pid, Signal::TERM).context("cannot signal the program")?;
+    }
+    let mut status = None;
+    wait(PATIENCE, || {
+        status = child.try_wait().ok().flatten();
+        status.is_some()
+    });
+    if let Some(status) = status {
+        return Ok(status);
+    }
+    terminal::labelled(Style::Warning, "warning", "the program did not end at SIGTERM and is killed");
+    child.kill()?;
+    Ok(child.wait()?)
+}
+
+fn wait(limit: Duration, mut until: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !until() && began.elapsed() < limit {
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn read(file: &Path, program: &str, status: ExitStatus) -> anyhow::Result<Measurement> {
+    let text = fs::read_to_string(file).map_err(|_| {
+        Failure::new(Kind::Run, format!("`{program}` left no counters ({status})")).help(
+            "its `main` begins with `let _driver = alloc_ladder::driver::install();` and ends by returning, or runs \
+             longer than the driver's interval",
+        )
+    })?;
+    let measurement: Measurement = serde_json::from_str(&text).map_err(|error| {
+        Failure::new(Kind::Run, format!("`{program}` left counters this version cannot read: {error}"))
+            .help("build it with the alloc-ladder of this checkout")
+    })?;
+    if measurement.counts.as_ref().is_none_or(|counts| counts.total.is_zero()) {
+        return Err(Failure::new(Kind::Run, format!("`{program}` counted nothing"))
+            .help("its `#[global_allocator]` must be an alloc_ladder::CountingAlloc")
+            .into());
+    }
+    Ok(measurement)
+}
+
+/// Writes a run's record into a new folder of `profiles/`.
+pub(crate) fn write(run: &Run) -> anyhow::Result<PathBuf> {
+    let folder = run_dir::profiles().join(&run.id);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+    let path = folder.join(RUN_JSON);
+    let json = serde_json::to_string_pretty(run)?;
+    fs::write(&path, json + "\n").with_context(|| format!("cannot write `{}`", path.display()))?;
+    Ok(folder)
+}
+
+/// What is known of a program somebody else built: the machine, and how it was started.
+fn machine(command: &[String]) -> Environment {
+    let Environment { cpu, cores, kernel, .. } = environment::environment(Allocator::System, "");
+    Environment { cpu, cores, kernel, command: command.join(" "), ..Environment::default() }
+}
+
+/// The stages of the process, then its RPC methods.
+fn table(measurement: &Measurement) -> String {
+    let Some(counts) = &measurement.counts else { return String::new() };
+    let mut table = Table::default();
+    table.row(["stage or rpc", "blocks", "bytes", "%"].map(|head| Cell::left(head).style(Style::Bold)));
+    let share = |bytes: u64| format!("{:.1}", 100.0 * bytes as f64 / counts.total.bytes.max(1) as f64);
+    let mut row = |name: &str, blocks: u64, bytes: u64| {
+        table.row([
+            Cell::left(name),
+            Cell::right(blocks.to_string()),
+            Cell::right(bytes.to_string()),
+            Cell::right(share(bytes)),
+        ]);
+    };
+    for stage in Stage::ALL {
+        let tally = counts.stage(stage);
+        if !tally.is_zero() {
+            row(stage.name(), tally.blocks, tally.bytes);
+        }
+    }
+    let mut methods: Vec<(&str, u64, u64)> = Vec::new();
+    for counted in counts.rows.iter().filter(|row| !row.rpc.is_empty()) {
+        match methods.iter_mut().find(|(rpc, ..)| *rpc == counted.rpc) {
+            Some((_, blocks, bytes)) => {
+                *blocks += counted.tally.blocks;
+                *bytes += counted.tally.bytes;
+            }
+            None => methods.push((&counted.rpc, counted.tally.blocks, counted.tally.bytes)),
+        }
+    }
+    for (rpc, blocks, bytes) in methods {
+        row(rpc, blocks, bytes);
+    }
+    row("total", counts.total.blocks, counts.total.bytes);
+    table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc_ladder::Tally;
+    use alloc_ladder::record::{CountRow, Counts, Instrument, Usage};
+
+    use super::*;
+
+    fn args(command: &[&str], seconds: Option<u64>) -> Args {
+        Args {
+            name: "attached".to_owned(),
+            side: Side::Client,
+            messages: 10,
+            payload_bytes: 0,
+            seconds,
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+        }
+    }
+
+    fn measurement() -> Measurement {
+        let tally = Tally { blocks: 3, bytes: 300, ..Tally::default() };
+        let row = |rpc: &str, stage| CountRow { rpc: rpc.to_owned(), side: Some(Side::Client), stage, tally };
+        let rows = vec![row("/a.B/C", Stage::Marshal), row("/a.B/C", Stage::Handler), row("", Stage::Other)];
+        let total = rows.iter().map(|row| row.tally).sum();
+        Measurement {
+            side: Side::Client,
+            instrument: Instrument::Count,
+            round: 0,
+            messages: 1,
+            payload_bytes: 0,
+            wall_ns: 1,
+            usage: Usage::default(),
+            counts: Some(Counts { rows, total, ..Counts::default() }),
+            setup: None,
+            retained: Vec::new(),
+            latency: None,
+            instructions: None,
+        }
+    }
+
+    #[test]
+    fn a_program_is_followed_to_its_end_or_told_to_end() {
+        let scratch = tempfile::tempdir().expect("creates");
+        let file = scratch.path().join("measurement.json");
+        // Stands in for an instrumented program: it writes what it is asked to where it is asked to.
+        let json = serde_json::to_string(&measurement()).expect("serialises");
+        let script = format!("test \"$ALLOC_LADDER_SIDE\" = client && echo '{json}' > \"$ALLOC_LADDER_OUT\"");
+        let (status, told) = follow(&args(&["sh", "-c", &script], None), &file).expect("runs");
+        assert!(status.success() && !told);
+        assert_eq!(read(&file, "sh", status).expect("reads"), measurement());
+        let began = Instant::now();
+        let (status, told) = follow(&args(&["sleep", "60"], Some(0)), &file).expect("runs");
+        assert!(!status.success() && told && began.elapsed() < Duration::from_secs(5));
+        assert!(follow(&args(&["/no/such/program"], None), &file).is_err());
+    }
+
+    #[test]
+    fn what_is_missing_is_said_in_words() {
+        let scratch = tempfile::tempdir().expect("creates");
+        let file = scratch.path().join("measurement.json");
+        let status = Command::new("true").status().expect("runs");
+        let message = |file: &Path| read(file, "prog", status).expect_err("nothing to read").to_string();
+        assert!(message(&file).contains("left no counters"), "{}", message(&file));
+        let nothing = Measurement { counts: Some(Counts::default()), ..measurement() };
+        fs::write(&file, serde_json::to_string(&nothing).expect("serialises")).expect("writes");
+        assert_eq!(message(&file), "`prog` counted nothing");
+    }
+
+    #[test]
+    fn the_table_has_stages_methods_and_the_total() {
+        let text = anstream::adapter::strip_str(&table(&measurement())).to_string();
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert!(lines.contains(&vec!["marshal", "3", "300", "33.3"]), "{text}");
+        assert!(lines.contains(&vec!["/a.B/C", "6", "600", "66.7"]), "{text}");
+        assert!(lines.contains(&vec!["total", "9", "900", "100.0"]), "{text}");
+    }
+
+    #[test]
+    fn names_are_kebab_case() {
+        assert!(step_name("pooled-2").is_ok());
+        for bad in ["", "A", "a b", "../x", "a=b"] {
+            assert!(step_name(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Builds the measured binaries: one build an instrument and inner allocator.
+//!
+//! Cargo puts every build of a binary in the same place, so each is copied to a folder of its own. Builds share
+//! everything but this package: a second instrument takes seconds.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use alloc_ladder::record::Instrument;
+use anyhow::Context;
+
+use crate::failure::{Failure, Kind};
+use crate::pair::interrupted;
+use crate::run_dir::root;
+use crate::terminal;
+
+/// The allocator below the instrument.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Allocator {
+    /// The system's
+    #[default]
+    System,
+    Mimalloc,
+    Jemalloc,
+}
+
+impl Allocator {
+    /// The allocator's one name, and its cargo feature.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Allocator::System => "system",
+            Allocator::Mimalloc => "mimalloc",
+            Allocator::Jemalloc => "jemalloc",
+        }
+    }
+}
+
+/// The binaries of one build.
+#[derive(Clone, Debug)]
+pub(crate) struct Binaries {
+    pub(crate) server: PathBuf,
+    pub(crate) client: PathBuf,
+    pub(crate) peer: PathBuf,
+}
+
+/// The cargo feature an instrument is built with; several instruments look at a `time` build from outside.
+const fn feature(instrument: Instrument) -> Option<&'static str> {
+    match instrument {
+        Instrument::Time | Instrument::Instructions => None,
+        Instrument::Count => Some("count"),
+        Instrument::Stacks => Some("stacks"),
+        Instrument::Retained => Some("retained"),
+        Instrument::Cpu => Some("cpu"),
+    }
+}
+
+/// Builds for `instrument` with a cargo profile, showing cargo's own progress.
+///
+/// # Errors
+/// [`Kind::Environment`] when cargo fails, [`Kind::Usage`] for an instrument that cannot take the allocator.
+pub(crate) fn build(instrument: Instrument, allocator: Allocator, profile: &str) -> anyhow::Result<Binaries> {
+    let began = Instant::now();
+    if instrument == Instrument::Stacks && allocator != Allocator::System {
+        let message = format!("dhat counts on the system's allocator only, not on {}", allocator.name());
+        return Err(Failure::new(Kind::Usage, message).help("leave `stacks` out: --instruments count,time").into());
+    }
+    let features: Vec<&str> =
+        feature(instrument).into_iter().chain((allocator != Allocator::System).then_some(allocator.name())).collect();
+    let variant = match features.as_slice() {
+        [] => "time".to_owned(),
+        features => features.join("-"),
+    };
+    let target = target()?;
+    // Cargo's own lock ends with the build; until the copies are made, no other build may take its place.
+    let builds = target.join("instruments");
+    let lock = std::fs::create_dir_all(&builds)
+        .and_then(|()| File::create(builds.join("lock")))
+        .with_context(|| format!("cannot write to {}", builds.display()))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).context("cannot lock the builds' folder")?;
+    terminal::progress("Building", &format!("server and client ({variant})"));
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .args(["build", "--profile", profile, "--package", "alloc-ladder", "--bins", "--target-dir"])
+        .arg(&target)
+        .args(["--features", &features.join(",")])
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    // A terminal shows cargo's own progress bar; a log gets one line a build.
+    if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        command.arg("--quiet");
+    }
+    let status = command.status().context("cannot start cargo")?;
+    interrupted()?;
+    if !status.success() {
+        let message = format!("cargo could not build the {variant} variant ({status})");
+        return Err(Failure::new(Kind::Environment, message).help("cargo's own messages stand above").into());
+    }
+    // Cargo calls the folder of its `dev` profile after what it once was.
+    let output = if profile == "dev" { "debug" } else { profile };
+    let kept = builds.join(profile).join(&variant);
+    let keep = |name: &str| -> anyhow::Result<PathBuf> {
+        let path = kept.join(name);
+        std::fs::create_dir_all(&kept)
+            // A file that is being executed cannot be written, but it can be replaced.
+            .and_then(|()| std::fs::copy(target.join(output).join(name), kept.join("new")))
+            .and_then(|_| std::fs::rename(kept.join("new"), &path))
+            .with_context(|| format!("cannot copy {name} to {}", kept.display()))?;
+        Ok(path)
+    };
+    let binaries = Binaries { server: keep("server")?, client: keep("client")?, peer: keep("peer")? };
+    terminal::progress("Built", &format!("{variant} in {:.1} s", began.elapsed().as_secs_f64()));
+    Ok(binaries)
+}
+
+/// Cargo's target folder: this program lies in `<target>/<profile>/`.
+fn target() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot tell where this program lies")?;
+    own.ancestors().nth(2).map(Path::to_owned).context("this program lies outside a target folder")
+}

@@ -1,0 +1,450 @@
+//! What can be said of a case in one number: one table, which `compare`, `check`, `advise` and the terminal iterate.
+//!
+//! A row says what the number is called, which way is better, which instrument it must come from, and how to take it
+//! from a [`Measurement`]. Nobody matches on names: adding a metric touches this table and nothing else. It knows
+//! nothing of statistics or of how a verb lays its table out.
+
+use std::fmt;
+
+use alloc_ladder::record::{Instrument, Measurement, StepRecord};
+use alloc_ladder::scenario::Scenario;
+use alloc_ladder::{Side, Stage, Tally};
+
+/// One kind of figure.
+pub(crate) struct Metric {
+    /// Kebab-case; the same in JSON and in `budgets.toml`.
+    pub(crate) name: &'static str,
+    /// As tables head it, its unit included.
+    pub(crate) label: &'static str,
+    /// How a value is written.
+    pub(crate) unit: Unit,
+    /// Which way is better.
+    pub(crate) better: Better,
+    /// The only instrument it is taken from.
+    pub(crate) instrument: Instrument,
+    /// Whether it is counted or sampled.
+    pub(crate) kind: Kind,
+    /// Which processes it is taken from.
+    pub(crate) sides: Sides,
+    /// The scenarios it means something in.
+    pub(crate) shape: Shape,
+    /// When it was taken.
+    pub(crate) part: Part,
+    take: Take,
+}
+
+/// How a value is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Three digits, no suffix: the label names the unit.
+    Number,
+    /// Bytes, in full: small differences matter.
+    Bytes,
+    /// Bytes of memory, in KiB or MiB.
+    Memory,
+    /// Nanoseconds, written as microseconds.
+    Nanoseconds,
+}
+
+/// Which way is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    Less,
+    More,
+}
+
+/// Whether a figure is counted or sampled: counts are compared as they are, samples by a rank test.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// Every event counted: two runs of one program give the same figure, up to what its traffic itself varies by.
+    Exact,
+    /// Counted, but the instrument reports in steps: exact to what the function says of a measurement.
+    ExactWithin(fn(&Measurement) -> f64),
+    /// Read from a clock or from the operating system.
+    Sampled,
+}
+
+/// Which processes a figure is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sides {
+    /// Each process has its own.
+    Each,
+    /// One a case, as the side that receives the payload saw it.
+    Receiver,
+    /// One a case, as the caller saw it.
+    Client,
+}
+
+/// The scenarios a figure means something in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Any,
+    /// Where payload bytes are the work.
+    Stream,
+    /// Where calls are the work.
+    Unary,
+}
+
+/// The part of a case a figure was taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The measured part: steady state.
+    Measured,
+    /// What came before it: flags, connections, warm-up. Shown, and not compared: a longer step name is a block more.
+    SetUp,
+}
+
+#[derive(Clone, Copy)]
+enum Take {
+    /// From what was allocated, on the whole side or in one stage.
+    Counted(fn(Tally, &Measurement) -> f64),
+    /// From the process as a whole.
+    Process(fn(&Measurement) -> Option<f64>),
+}
+
+/// Every metric, in the order tables show them.
+pub(crate) const METRICS: &[Metric] = &[
+    Metric {
+        name: "throughput",
+        label: "throughput GB/s",
+        sides: Sides::Receiver,
+        shape: Shape::Stream,
+        better: Better::More,
+        ..timed(|m| Some(m.throughput_gb_per_s()))
+    },
+    Metric {
+        name: "calls-per-second",
+        label: "calls/s",
+        sides: Sides::Client,
+        shape: Shape::Unary,
+        better: Better::More,
+        ..timed(|m| Some(m.messages_per_s()))
+    },
+    Metric { name: "cpu-per-gb", label: "CPU-s/GB", shape: Shape::Stream, ..timed(|m| Some(m.cpu_seconds_per_gb())) },
+    Metric {
+        name: "cpu-per-message",
+        label: "CPU-µs/call",
+        shape: Shape::Unary,
+        ..timed(|m| Some(m.cpu_us_per_message()))
+    },
+    Metric {
+        name: "latency-p50",
+        label: "latency p50",
+        unit: Unit::Nanoseconds,
+        sides: Sides::Client,
+        shape: Shape::Unary,
+        ..timed(|m| m.latency.map(|latency| latency.p50_ns as f64))
+    },
+    Metric {
+        name: "latency-p99",
+        label: "latency p99",
+        unit: Unit::Nanoseconds,
+        sides: Sides::Client,
+        shape: Shape::Unary,
+        ..timed(|m| m.latency.map(|latency| latency.p99_ns as f64))
+    },
+    ALLOCS_PER_MESSAGE,
+    BYTES_PER_MESSAGE,
+    Metric {
+        name: "amplification",
+        label: "B/payload B",
+        shape: Shape::Stream,
+        ..counted(|tally, m| tally.bytes as f64 / m.payload_bytes as f64)
+    },
+    Metric {
+        name: "reallocs-per-message",
+        label: "reallocs/msg",
+        ..counted(|tally, m| tally.reallocs as f64 / m.messages as f64)
+    },
+    Metric {
+        name: "setup-allocs",
+        label: "set-up allocs",
+        part: Part::SetUp,
+        ..process(Instrument::Count, Kind::Exact, |m| m.setup.map(|tally| tally.blocks as f64))
+    },
+    Metric {
+        name: "setup-bytes",
+        label: "set-up bytes",
+        unit: Unit::Bytes,
+        part: Part::SetUp,
+        ..process(Instrument::Count, Kind::Exact, |m| m.setup.map(|tally| tally.bytes as f64))
+    },
+    Metric {
+        name: "peak-heap",
+        label: "peak heap",
+        unit: Unit::Memory,
+        kind: Kind::ExactWithin(|m| m.counts.as_ref().map_or(0.0, |counts| counts.peak_slack_bytes as f64)),
+        ..process(Instrument::Count, Kind::Exact, |m| m.counts.as_ref().map(|counts| counts.peak_bytes as f64))
+    },
+    Metric { name: "peak-rss", label: "peak RSS", unit: Unit::Memory, ..timed(|m| Some(m.usage.rss_bytes_max as f64)) },
+    Metric {
+        name: "switches-per-message",
+        label: "switches/msg",
+        ..timed(|m| Some((m.usage.voluntary_switches + m.usage.involuntary_switches) as f64 / m.messages as f64))
+    },
+    // Not exact: the kernel decides how much each read returns, and code paths follow.
+    Metric {
+        name: "instructions-per-message",
+        label: "instructions/msg",
+        ..process(Instrument::Instructions, Kind::Sampled, |m| m.instructions.map(|n| n as f64 / m.messages as f64))
+    },
+];
+
+/// Blocks allocated per message.
+pub(crate) const ALLOCS_PER_MESSAGE: Metric = Metric {
+    name: "allocs-per-message",
+    label: "allocs/msg",
+    ..counted(|tally, m| tally.blocks as f64 / m.messages as f64)
+};
+
+/// Bytes allocated per message.
+pub(crate) const BYTES_PER_MESSAGE: Metric = Metric {
+    name: "bytes-per-message",
+    label: "bytes/msg",
+    unit: Unit::Bytes,
+    ..counted(|tally, m| tally.bytes as f64 / m.messages as f64)
+};
+
+const fn counted(take: fn(Tally, &Measurement) -> f64) -> Metric {
+    Metric { take: Take::Counted(take), ..process(Instrument::Count, Kind::Exact, |_| None) }
+}
+
+const fn timed(take: fn(&Measurement) -> Option<f64>) -> Metric {
+    process(Instrument::Time, Kind::Sampled, take)
+}
+
+const fn process(instrument: Instrument, kind: Kind, take: fn(&Measurement) -> Option<f64>) -> Metric {
+    Metric {
+        name: "",
+        label: "",
+        unit: Unit::Number,
+        better: Better::Less,
+        instrument,
+        kind,
+        sides: Sides::Each,
+        shape: Shape::Any,
+        part: Part::Measured,
+        take: Take::Process(take),
+    }
+}
+
+/// The metric with this name.
+pub(crate) fn find(name: &str) -> Option<&'static Metric> {
+    METRICS.iter().find(|metric| metric.name == name)
+}
+
+/// The metrics that mean something in a scenario; all of them in a run of somebody else's program.
+pub(crate) fn of(scenario: Option<Scenario>) -> impl Iterator<Item = &'static Metric> {
+    METRICS.iter().filter(move |metric| match (metric.shape, scenario) {
+        (Shape::Any, _) | (_, None) => true,
+        (Shape::Unary, Some(scenario)) => scenario == Scenario::Unary,
+        (Shape::Stream, Some(scenario)) => scenario != Scenario::Unary,
+    })
+}
+
+/// The metrics of the measured part, which are compared.
+pub(crate) fn compared(scenario: Option<Scenario>) -> impl Iterator<Item = &'static Metric> {
+    of(scenario).filter(|metric| metric.part == Part::Measured)
+}
+
+impl Metric {
+    /// The sides that have this figure in a scenario.
+    pub(crate) fn sides(&self, scenario: Option<Scenario>) -> &'static [Side] {
+        match (self.sides, scenario.map_or(Side::Server, Scenario::receiver)) {
+            (Sides::Each, _) => &Side::ALL,
+            (Sides::Receiver, Side::Server) => &[Side::Server],
+            (Sides::Receiver, Side::Client) | (Sides::Client, _) => &[Side::Client],
+        }
+    }
+
+    /// Whether a stage has this figure, or only a whole side.
+    pub(crate) fn has_stages(&self) -> bool {
+        matches!(self.take, Take::Counted(_))
+    }
+
+    /// The figure of one measurement: of a stage, or of the whole side without what the instrument allocates.
+    /// `None` where it was taken by another instrument, lacks the figure, or carried no message.
+    pub(crate) fn take(&self, measurement: &Measurement, stage: Option<Stage>) -> Option<f64> {
+        if measurement.instrument != self.instrument {
+            return None;
+        }
+        let value = match (self.take, stage) {
+            (Take::Counted(take), stage) => {
+                let counts = measurement.counts.as_ref()?;
+                take(stage.map_or_else(|| counts.subject(), |stage| counts.stage(stage)), measurement)
+            }
+            (Take::Process(take), None) => take(measurement)?,
+            (Take::Process(_), Some(_)) => return None,
+        };
+        value.is_finite().then_some(value)
+    }
+
+    /// The figures of a step, one a round.
+    pub(crate) fn samples(&self, step: &StepRecord, side: Side, stage: Option<Stage>) -> Vec<f64> {
+        step.of(side, self.instrument).filter_map(|measurement| self.take(measurement, stage)).collect()
+    }
+
+    /// Whether comparisons show a line for each stage that changed. One count and one size are enough: the other
+    /// counted metrics are these two divided by something else.
+    pub(crate) fn shows_stages(&self) -> bool {
+        *self == ALLOCS_PER_MESSAGE || *self == BYTES_PER_MESSAGE
+    }
+
+    /// By how much the instrument itself may have a step's figure wrong.
+    pub(crate) fn slack(&self, step: &StepRecord, side: Side) -> f64 {
+        match self.kind {
+            Kind::Exact | Kind::Sampled => 0.0,
+            Kind::ExactWithin(slack) => step.of(side, self.instrument).map(slack).fold(0.0, f64::max),
+        }
+    }
+
+    /// A value as tables write it.
+    pub(crate) fn show(&self, value: f64) -> String {
+        match self.unit {
+            Unit::Number => digits(value),
+            Unit::Bytes => format!("{} B", digits(value)),
+            Unit::Memory => memory(value),
+            Unit::Nanoseconds => format!("{} µs", digits(value / 1e3)),
+        }
+    }
+}
+
+impl fmt::Debug for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Metric {
+    fn eq(&self, other: &Metric) -> bool {
+        self.name == other.name
+    }
+}
+
+/// Three significant digits, or all digits before the point: `0.0148`, `17.9`, `46,930`.
+pub(crate) fn digits(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let magnitude = value.abs().log10().floor();
+    // 999.6 has three digits before the point; rounded it has four.
+    let rounded = (value / 10f64.powf(magnitude - 2.0)).round() * 10f64.powf(magnitude - 2.0);
+    let decimals = (2.0 - rounded.abs().log10().floor()).clamp(0.0, 12.0) as usize;
+    let plain = format!("{value:.decimals$}");
+    let (sign, unsigned) = plain.strip_prefix('-').map_or(("", plain.as_str()), |unsigned| ("−", unsigned));
+    let (whole, fraction) = unsigned.split_once('.').map_or((unsigned, None), |(whole, part)| (whole, Some(part)));
+    let mut grouped = String::from(sign);
+    for (index, digit) in whole.chars().enumerate() {
+        if index > 0 && (whole.len() - index) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    if let Some(fraction) = fraction {
+        grouped.push('.');
+        grouped.push_str(fraction);
+    }
+    grouped
+}
+
+/// Bytes in the binary unit that leaves the fewest digits.
+pub(crate) fn memory(bytes: f64) -> String {
+    let (unit, size) = [("GiB", 30), ("MiB", 20), ("KiB", 10)]
+        .into_iter()
+        .map(|(unit, bits)| (unit, f64::from(1 << bits)))
+        .find(|(_, size)| bytes.abs() >= *size)
+        .unwrap_or(("B", 1.0));
+    format!("{} {unit}", digits(bytes / size))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc_ladder::record::{CountRow, Counts};
+
+    use super::*;
+
+    fn counted(messages: u64, blocks: u64, bytes: u64) -> Measurement {
+        let row = |stage, blocks, bytes| CountRow {
+            rpc: String::new(),
+            side: None,
+            stage,
+            tally: Tally { blocks, bytes, ..Tally::default() },
+        };
+        let rows = vec![row(Stage::Handler, blocks, bytes), row(Stage::Instrument, 7, 700)];
+        let total = rows.iter().map(|row| row.tally).sum();
+        Measurement {
+            side: Side::Server,
+            instrument: Instrument::Count,
+            round: 0,
+            messages,
+            payload_bytes: 1000 * messages,
+            wall_ns: 1,
+            usage: Default::default(),
+            counts: Some(Counts { rows, total, ..Counts::default() }),
+            setup: None,
+            retained: Vec::new(),
+            latency: None,
+            instructions: None,
+        }
+    }
+
+    #[test]
+    fn every_metric_has_one_kebab_case_name_and_a_label() {
+        for (index, metric) in METRICS.iter().enumerate() {
+            assert!(!metric.label.is_empty());
+            assert!(
+                metric.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'),
+                "{metric:?}"
+            );
+            assert!(!metric.name.is_empty());
+            assert!(METRICS[..index].iter().all(|earlier| earlier != metric), "{metric:?} twice");
+            assert_eq!(find(metric.name), Some(metric));
+            // `budgets.toml` tells stages from metrics by name.
+            assert_eq!(Stage::from_name(metric.name), None);
+        }
+    }
+
+    #[test]
+    fn a_side_leaves_the_instrument_out_and_a_stage_is_its_own_row() {
+        let measurement = counted(10, 25, 4000);
+        assert_eq!(ALLOCS_PER_MESSAGE.take(&measurement, None), Some(2.5));
+        assert_eq!(ALLOCS_PER_MESSAGE.take(&measurement, Some(Stage::Instrument)), Some(0.7));
+        assert_eq!(BYTES_PER_MESSAGE.take(&measurement, Some(Stage::Handler)), Some(400.0));
+        let amplification = find("amplification").expect("in the table");
+        assert_eq!(amplification.take(&measurement, None), Some(0.4));
+    }
+
+    #[test]
+    fn a_figure_is_never_taken_from_another_instrument_or_from_no_messages() {
+        let mut measurement = counted(10, 25, 4000);
+        let cpu = find("cpu-per-gb").expect("in the table");
+        assert_eq!(cpu.take(&measurement, None), None);
+        measurement.instrument = Instrument::Stacks;
+        assert_eq!(ALLOCS_PER_MESSAGE.take(&measurement, None), None);
+        assert_eq!(ALLOCS_PER_MESSAGE.take(&counted(0, 0, 0), None), None);
+    }
+
+    #[test]
+    fn streams_have_throughput_and_unary_has_latency() {
+        let names = |scenario| of(scenario).map(|metric| metric.name).collect::<Vec<_>>();
+        assert!(names(Some(Scenario::Put)).contains(&"throughput"));
+        assert!(!names(Some(Scenario::Put)).contains(&"latency-p50"));
+        assert!(names(Some(Scenario::Unary)).contains(&"latency-p50"));
+        assert!(!names(Some(Scenario::Unary)).contains(&"amplification"));
+        assert_eq!(names(None).len(), METRICS.len());
+        let throughput = find("throughput").expect("in the table");
+        assert_eq!(throughput.sides(Some(Scenario::Put)), [Side::Server]);
+        assert_eq!(throughput.sides(Some(Scenario::Get)), [Side::Client]);
+    }
+
+    #[test]
+    fn values_keep_three_digits_and_group_thousands() {
+        let shown: Vec<_> =
+            [0.0, 0.0148, 0.332, 1.0, 17.94, 99.96, 999.6, 46930.0, 1234567.0, -2.5].into_iter().map(digits).collect();
+        assert_eq!(shown, ["0", "0.0148", "0.332", "1.00", "17.9", "100", "1,000", "46,930", "1,234,567", "−2.50"]);
+        assert_eq!(memory(4.01 * 1048576.0), "4.01 MiB");
+        assert_eq!(memory(700.0), "700 B");
+        assert_eq!(BYTES_PER_MESSAGE.show(0.02), "0.0200 B");
+        assert_eq!(find("latency-p50").expect("in the table").show(71_250.0), "71.2 µs");
+    }
+}

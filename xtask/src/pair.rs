@@ -1,0 +1,241 @@
+//! One measurement: a server and a client process, started, listened to, and gone afterwards whatever happens.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use alloc_ladder::Side;
+use alloc_ladder::record::{Listening, Measurement};
+use anyhow::Context;
+
+use crate::failure::{Failure, Kind};
+use crate::program::Program;
+
+/// How often a wait looks whether Ctrl-C came.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What the two processes measured.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pair {
+    pub(crate) server: Measurement,
+    pub(crate) client: Measurement,
+}
+
+/// Runs `server`, gives its address to `client`, and returns both records.
+///
+/// # Errors
+/// [`Kind::Run`] when either process fails, prints something else than its record, or takes longer than `timeout`;
+/// [`Kind::Interrupted`] after Ctrl-C. Both processes are reaped in every case.
+pub(crate) fn spawn_pair(
+    server: &Program,
+    client: impl FnOnce(&str) -> Program,
+    timeout: Duration,
+) -> anyhow::Result<Pair> {
+    let until = Instant::now() + timeout;
+    let mut server = Process::start(Side::Server.name(), server)?;
+    let Listening { address } = server.line(until)?;
+    let mut client = Process::start(Side::Client.name(), &client(&address))?;
+    // A server that fails first is why the client then fails: its own words are the better ones.
+    let measured = client.line(until).map_err(|error| server.failed_first().unwrap_or(error))?;
+    client.ended(until)?;
+    let pair = Pair { server: server.line(until)?, client: measured };
+    server.let_go(until)?;
+    Ok(pair)
+}
+
+/// Runs `client` alone, against a server that is already there.
+pub(crate) fn spawn_client(client: &Program, timeout: Duration) -> anyhow::Result<Measurement> {
+    let until = Instant::now() + timeout;
+    let mut client = Process::start(Side::Client.name(), client)?;
+    let measured = client.line(until)?;
+    client.ended(until)?;
+    Ok(measured)
+}
+
+/// A child process, killed and reaped when dropped.
+pub(crate) struct Process {
+    what: &'static str,
+    shown: String,
+    child: Child,
+    /// Held open: a server goes when it closes, also when this process dies.
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Process {
+    pub(crate) fn start(what: &'static str, program: &Program) -> anyhow::Result<Process> {
+        let mut child = program
+            .command()
+            // What a process says of a failure is for the reader of a terminal.
+            .env("RUST_LIB_BACKTRACE", "0")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start the {what}: {program}"))?;
+        let (sender, lines) = channel();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        std::thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let mut stderr = child.stderr.take().expect("stderr is piped");
+        let stderr = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = stderr.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        let stdin = child.stdin.take();
+        Ok(Process { what, shown: program.to_string(), child, stdin, lines, stderr: Some(stderr) })
+    }
+
+    /// The next line of its stdout, read as JSON.
+    pub(crate) fn line<T: serde::de::DeserializeOwned>(&mut self, until: Instant) -> anyhow::Result<T> {
+        loop {
+            interrupted()?;
+            match self.lines.recv_timeout(LOOK) {
+                Ok(line) => {
+                    return serde_json::from_str(&line)
+                        .with_context(|| format!("the {} printed no record: {line}", self.what));
+                }
+                Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
+                Err(RecvTimeoutError::Timeout) => return Err(self.failure("took too long")),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let how = match self.child.wait() {
+                        Ok(status) => format!("ended without a record ({status})"),
+                        Err(error) => format!("ended without a record ({error})"),
+                    };
+                    return Err(self.failure(&how));
+                }
+            }
+        }
+    }
+
+    /// Waits until it ends by itself, successfully.
+    pub(crate) fn ended(&mut self, until: Instant) -> anyhow::Result<()> {
+        loop {
+            interrupted()?;
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(self.failure(&format!("failed ({status})"))),
+                None if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
+                None => return Err(self.failure("did not end")),
+            }
+        }
+    }
+
+    /// Closes its stdin, which is how a server is told to go, and waits for it.
+    pub(crate) fn let_go(mut self, until: Instant) -> anyhow::Result<()> {
+        self.stdin = None;
+        self.ended(until)
+    }
+
+    /// Closes its stdin and gives it `patience` to go, whatever else is the matter.
+    pub(crate) fn close(&mut self, patience: Duration) {
+        self.stdin = None;
+        let until = Instant::now() + patience;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Why it failed, if it did so already or is about to.
+    fn failed_first(&mut self) -> Option<anyhow::Error> {
+        std::thread::sleep(LOOK);
+        match self.child.try_wait() {
+            Ok(Some(status)) if !status.success() => Some(self.failure(&format!("failed ({status})"))),
+            _ => None,
+        }
+    }
+
+    /// Kills it and tells what it said.
+    pub(crate) fn failure(&mut self, how: &str) -> anyhow::Error {
+        self.kill();
+        let said = self.stderr.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
+        let mut message = format!("the {} {how}: {}", self.what, self.shown);
+        if !said.trim().is_empty() {
+            message.push_str("\nit said:\n");
+            message.push_str(said.trim_end());
+        }
+        Failure::new(Kind::Run, message).into()
+    }
+
+    fn kill(&mut self) {
+        self.stdin = None;
+        // Both fail only when it has ended and was reaped.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// From now on Ctrl-C ends a wait instead of this process, so that everything started is taken down in order.
+pub(crate) fn catch_interrupts() -> anyhow::Result<()> {
+    if INTERRUPTED.get().is_none() {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register(signal, flag.clone()).context("cannot listen for Ctrl-C")?;
+        }
+        let _ = INTERRUPTED.set(flag);
+    }
+    Ok(())
+}
+
+static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Fails when Ctrl-C came.
+///
+/// # Errors
+/// [`Kind::Interrupted`].
+pub(crate) fn interrupted() -> anyhow::Result<()> {
+    if INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+        return Err(Failure::new(Kind::Interrupted, "interrupted").into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Program {
+        Program::new("/bin/sh").args(["-c", script])
+    }
+
+    const ADDRESS: &str = r#"echo '{"address":"127.0.0.1:9"}';"#;
+
+    fn failure(server: &str, client: &str, timeout: Duration) -> String {
+        spawn_pair(&sh(server), |_| sh(client), timeout).expect_err("it fails").to_string()
+    }
+
+    #[test]
+    fn a_process_that_fails_is_shown_with_what_it_said() {
+        let long = Duration::from_secs(20);
+        let died = failure("echo no port >&2; exit 3", "true", long);
+        assert!(died.starts_with("the server ended without a record (exit status: 3)"), "{died}");
+        assert!(died.ends_with("it said:\nno port"), "{died}");
+        let client = failure(&format!("{ADDRESS} cat >/dev/null"), "echo lost >&2; exit 4", long);
+        assert!(client.starts_with("the client ended") && client.ends_with("lost"), "{client}");
+        let server = failure(&format!("{ADDRESS} echo full >&2; exit 5"), "sleep 0.2; exit 1", long);
+        assert!(server.starts_with("the server failed (exit status: 5)") && server.ends_with("full"), "{server}");
+        let prints = failure("echo hello", "true", long);
+        assert_eq!(prints, "the server printed no record: hello");
+    }
+
+    #[test]
+    fn a_process_that_hangs_is_killed_when_its_time_is_up() {
+        let began = Instant::now();
+        let hung = failure(&format!("{ADDRESS} exec sleep 60"), "exec sleep 60", Duration::from_millis(200));
+        assert!(hung.starts_with("the client took too long"), "{hung}");
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+}

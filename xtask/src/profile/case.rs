@@ -1,0 +1,106 @@
+//! One case: its command lines, and running it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use alloc_ladder::Side;
+use alloc_ladder::ladder::{Runtime, StepSet};
+use alloc_ladder::record::{Instrument, Measurement};
+use alloc_ladder::scenario::{Scenario, Workload};
+use clap::ValueEnum;
+
+use super::cpu;
+use crate::build::Binaries;
+use crate::failure::{Failure, Kind};
+use crate::instructions::{self, PerMessage};
+use crate::limits::Rate;
+use crate::pair::{Pair, spawn_pair};
+use crate::program::Program;
+
+/// The file dhat writes in a side's folder.
+pub(super) const DHAT_FILE: &str = "dhat.json";
+
+/// Everything one pair of processes is told.
+pub(super) struct Case<'a> {
+    pub(super) binaries: &'a Binaries,
+    pub(super) scenario: Scenario,
+    pub(super) set: &'a StepSet,
+    pub(super) workload: Workload,
+    pub(super) instrument: Instrument,
+    pub(super) round: u32,
+    pub(super) runtime: Option<Runtime>,
+    pub(super) rate: Option<Rate>,
+    pub(super) bind: SocketAddr,
+    pub(super) timeout: Duration,
+}
+
+impl Case<'_> {
+    /// Runs server and client; `folder` says where each side writes its stacks.
+    ///
+    /// # Errors
+    /// What [`spawn_pair`] gives, and [`Kind::Run`] when a record is of another instrument.
+    pub(super) fn run(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> anyhow::Result<Pair> {
+        let (server, client) = (self.server(folder), self.client(folder));
+        let pair = spawn_pair(&server, |address| client.arg("--connect").arg(address), self.timeout)?;
+        self.check(&pair.server)?;
+        self.check(&pair.client)?;
+        Ok(pair)
+    }
+
+    /// What a message costs each side in instructions, from runs with the workload's messages and twice as many.
+    ///
+    /// # Errors
+    /// What [`instructions::per_message`] gives.
+    pub(super) fn instructions(&self) -> anyhow::Result<PerMessage> {
+        let of = |messages| Case { workload: Workload { messages, ..self.workload }, ..*self };
+        instructions::per_message(
+            self.workload.messages,
+            |messages| of(messages).server(None),
+            |messages, address| of(messages).client(None).arg("--connect").arg(address),
+        )
+    }
+
+    fn server(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> Program {
+        let server = self.flags(Program::new(&self.binaries.server), Side::Server, folder);
+        server.arg("--bind").arg(self.bind.to_string())
+    }
+
+    fn client(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> Program {
+        self.flags(Program::new(&self.binaries.client), Side::Client, folder)
+    }
+
+    fn flags(&self, program: Program, side: Side, folder: Option<&dyn Fn(Side) -> PathBuf>) -> Program {
+        let Workload { chunk, messages, warmup, streams, connections, retain } = self.workload;
+        let mut program = program
+            .args(["--scenario", self.scenario.name(), "--steps", &self.set.to_string()])
+            .args(["--chunk", &chunk.to_string(), "--messages", &messages.to_string()])
+            .args(["--warmup", &warmup.to_string(), "--streams", &streams.to_string()])
+            .args(["--connections", &connections.to_string(), "--retain", &retain.to_string()])
+            .args(["--round", &self.round.to_string()]);
+        if let Some(value) = self.runtime.and_then(|runtime| runtime.to_possible_value()) {
+            program = program.args(["--runtime", value.get_name()]);
+        }
+        if let Some(rate) = self.rate {
+            program = program.args(["--rate-bits", &rate.0.to_string()]);
+        }
+        if let Some(folder) = folder {
+            let file = if self.instrument == Instrument::Cpu { cpu::RAW_FILE } else { DHAT_FILE };
+            program = program.arg("--stacks-file").arg(folder(side).join(file));
+        }
+        program
+    }
+
+    fn check(&self, measurement: &Measurement) -> anyhow::Result<()> {
+        if measurement.instrument == self.instrument {
+            return Ok(());
+        }
+        let message = format!(
+            "asked for a {} record, the {} printed a {} record",
+            self.instrument.name(),
+            measurement.side,
+            measurement.instrument.name(),
+        );
+        Err(Failure::new(Kind::Run, message).help("remove the target folder's `instruments` and build again").into())
+    }
+}

@@ -1,0 +1,323 @@
+//! What `profile` prints: a line a step while it measures, and the ladder as a table at the end.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use alloc_ladder::record::{CpuProfile, Instrument, Measurement, Run, StepRecord};
+use alloc_ladder::scenario::Scenario;
+use alloc_ladder::{Side, Stage};
+
+use crate::cpu::margin;
+use crate::limits::Rate;
+use crate::metric::{self, Better, METRICS, Metric};
+use crate::nine_stages;
+use crate::stats::{Change, change, mann_whitney, median, spread};
+use crate::table::{Cell, Table};
+use crate::terminal::{Style, paint};
+
+/// Two shares of a side's bytes may differ by this much and still agree.
+const AGREEMENT: f64 = 0.02;
+/// Below this many bytes a message, shares of nothing are not compared.
+const NOTHING_BYTES: f64 = 64.0;
+
+/// The columns of the table, from the metrics' own table: the name and the sides shown.
+const COLUMNS: &[(&str, &[Side])] = &[
+    ("allocs-per-message", &Side::ALL),
+    ("bytes-per-message", &Side::ALL),
+    ("amplification", &Side::ALL),
+    ("cpu-per-gb", &Side::ALL),
+    ("cpu-per-message", &Side::ALL),
+    ("throughput", &[]),
+    ("calls-per-second", &[]),
+    ("peak-heap", &[Side::Server]),
+    ("instructions-per-message", &Side::ALL),
+];
+
+/// The metric whose change from step to step is tested: what a step is climbed for.
+fn headline(scenario: Option<Scenario>) -> Option<&'static Metric> {
+    let name = if scenario == Some(Scenario::Unary) { "calls-per-second" } else { "throughput" };
+    metric::find(name)
+}
+
+/// One line for a step whose counts are known.
+pub(super) fn step_line(run: &Run, index: usize) -> String {
+    let step = &run.steps[index];
+    let mut line = format!("{:>2} {:<20}", index + 1, step.name);
+    let noun = noun(run);
+    for side in Side::ALL {
+        let Some(counts) = step.counts(side) else { continue };
+        let blocks = metric::digits(counts.blocks_per_message().unwrap_or_default());
+        let bytes = match run.scenario {
+            Some(Scenario::Unary) => {
+                format!("{} B/call", metric::digits(counts.bytes_per_message().unwrap_or_default()))
+            }
+            _ => format!("{} B/B", metric::digits(counts.amplification().unwrap_or_default())),
+        };
+        let _ = write!(line, "  {side} {blocks:>7} allocs/{noun} {bytes:>10}");
+    }
+    line
+}
+
+fn noun(run: &Run) -> &'static str {
+    if run.scenario == Some(Scenario::Unary) { "call" } else { "msg" }
+}
+
+/// The ladder as a table, how well the attributions agree, and where the report lies.
+pub(super) fn text(run: &Run, page: &Path, link: Option<Rate>) -> String {
+    let mut text = String::new();
+    let scenario = run.scenario.map_or("run", Scenario::name);
+    let rounds = run.steps.first().map_or(0, |step| step.of(Side::Server, Instrument::Time).count());
+    let title = match rounds {
+        0 => scenario.to_owned(),
+        rounds => format!("{scenario}, median of {rounds} rounds ± half the 95 % interval"),
+    };
+    let _ = writeln!(text, "\n{}", paint(Style::Bold, &title));
+    text.push_str(&ladder(run));
+    let agreement = agreement(run);
+    if !agreement.is_empty() {
+        let title = "attribution by scope and by stack, shares of bytes";
+        let _ = writeln!(text, "\n{}\n{agreement}", paint(Style::Bold, title));
+    } else {
+        text.push('\n');
+    }
+    if let Some(stages) = nine_stages(run) {
+        let _ = writeln!(text, "{}\n{stages}", paint(Style::Bold, "a call, stage by stage, allocations and bytes"));
+    }
+    let cpu = cpu(run);
+    if !cpu.is_empty() {
+        let title = "where CPU time goes, shares of samples";
+        let _ = writeln!(text, "{}\n{cpu}", paint(Style::Bold, title));
+    }
+    if let Some(rate) = link {
+        text.push_str(&held(run, rate));
+    }
+    let folder = page.parent().unwrap_or(page);
+    let _ = writeln!(text, "report  {}", super::display(page));
+    let _ = writeln!(text, "raw     {}/", super::display(folder));
+    let _ = writeln!(text, "open    cargo xtask view {}", run.id);
+    text
+}
+
+/// A paced stream that reaches this share of its rate filled the link: late timers cost it a few percent.
+const FULL: f64 = 0.95;
+
+/// Cores used while the stream is held to a rate: CPU seconds per second.
+fn held(run: &Run, rate: Rate) -> String {
+    let mut table = Table::default();
+    table.row(["step", "Gbit/s", "server cores", "client cores", ""].map(Cell::left));
+    for step in &run.steps {
+        let of = |side: Side, figure: fn(&Measurement) -> f64| {
+            let values: Vec<f64> = step.of(side, Instrument::Time).map(figure).collect();
+            (!values.is_empty()).then(|| median(&values))
+        };
+        let cores = |m: &Measurement| m.usage.cpu_ns() as f64 / m.wall_ns as f64;
+        let (Some(gb), Some(server), Some(client)) =
+            (of(Side::Server, |m| m.throughput_gb_per_s()), of(Side::Server, cores), of(Side::Client, cores))
+        else {
+            continue;
+        };
+        let full = gb * 8.0 >= FULL * rate.gbit();
+        table.row([
+            Cell::left(step.name.clone()),
+            Cell::right(metric::digits(gb * 8.0)),
+            Cell::right(metric::digits(server)),
+            Cell::right(metric::digits(client)),
+            Cell::left(if full { "" } else { "this machine cannot fill the link" }).style(Style::Warning),
+        ]);
+    }
+    let title = format!("cores used at {} Gbit/s of payload", metric::digits(rate.gbit()));
+    format!("{}\n{}\n", paint(Style::Bold, &title), table.render())
+}
+
+fn ladder(run: &Run) -> String {
+    let columns: Vec<(&Metric, Side)> = COLUMNS
+        .iter()
+        .filter_map(|(name, sides)| METRICS.iter().find(|metric| metric.name == *name).map(|metric| (metric, *sides)))
+        .filter(|(metric, _)| metric::of(run.scenario).any(|other| other == *metric))
+        .flat_map(|(metric, sides)| {
+            let sides = if sides.is_empty() { metric.sides(run.scenario) } else { sides };
+            sides.iter().map(move |side| (metric, *side))
+        })
+        .filter(|(metric, side)| run.steps.iter().any(|step| !metric.samples(step, *side, None).is_empty()))
+        .collect();
+    let mut table = Table::default();
+    let head = |cell: &dyn Fn(&Metric, Side) -> String, first: &str, last: &str| {
+        let mut row = vec![Cell::left(""), Cell::left(first)];
+        row.extend(columns.iter().map(|(metric, side)| Cell::right(cell(metric, *side))));
+        row.push(Cell::right(last));
+        row
+    };
+    let timed = headline(run.scenario).filter(|metric| columns.iter().any(|(other, _)| other == metric));
+    table.row(head(&|metric, _| metric.label.to_owned(), "", if timed.is_some() { "vs" } else { "" }));
+    let one = |metric: &Metric| metric.sides(run.scenario).len() == 1;
+    table.row(head(
+        &|metric, side| if one(metric) { String::new() } else { side.name().to_owned() },
+        "step",
+        if timed.is_some() { "previous" } else { "" },
+    ));
+    for (index, step) in run.steps.iter().enumerate() {
+        let mut row = vec![Cell::right((index + 1).to_string()), Cell::left(step.name.clone())];
+        for (metric, side) in &columns {
+            let samples = metric.samples(step, *side, None);
+            row.push(Cell::right(figure(metric, &samples)));
+        }
+        if let (Some(metric), Some(previous)) = (timed, index.checked_sub(1).map(|before| &run.steps[before])) {
+            row.push(against(metric, run.scenario, previous, step));
+        }
+        table.row(row);
+    }
+    if let [first, .., last] = run.steps.as_slice() {
+        let mut row = vec![Cell::left(""), Cell::left(format!("{} vs 1", run.steps.len()))];
+        for (metric, side) in &columns {
+            let (old, new) = (metric.samples(first, *side, None), metric.samples(last, *side, None));
+            row.push(if old.is_empty() || new.is_empty() {
+                Cell::right("")
+            } else {
+                changed(metric, change(median(&old), median(&new)))
+            });
+        }
+        table.row(row);
+    }
+    table.render()
+}
+
+/// A median, with its spread where there are rounds enough to have one.
+fn figure(metric: &Metric, samples: &[f64]) -> String {
+    if samples.is_empty() {
+        return "—".to_owned();
+    }
+    let shown = metric.show(median(samples));
+    match metric.kind {
+        metric::Kind::Sampled if samples.len() > 1 => format!("{shown} ± {:.0}%", spread(samples) * 100.0),
+        _ => shown,
+    }
+}
+
+fn changed(metric: &Metric, change: Change) -> Cell {
+    let better = match change {
+        Change::Same => None,
+        Change::Gone => Some(metric.better == Better::Less),
+        Change::New => Some(metric.better == Better::More),
+        Change::By(ratio) => Some((ratio < 0.0) == (metric.better == Better::Less)),
+    };
+    let cell = Cell::right(change.to_string());
+    match better {
+        None => cell,
+        Some(true) => cell.style(Style::Better),
+        Some(false) => cell.style(Style::Worse),
+    }
+}
+
+fn against(metric: &Metric, scenario: Option<Scenario>, previous: &StepRecord, step: &StepRecord) -> Cell {
+    let side = metric.sides(scenario)[0];
+    let (old, new) = (metric.samples(previous, side, None), metric.samples(step, side, None));
+    if old.is_empty() || new.is_empty() {
+        return Cell::right("");
+    }
+    let p = mann_whitney(&old, &new);
+    if p >= 0.05 {
+        return Cell::right(format!("~ p={p:.3}"));
+    }
+    let p = if p < 0.001 { "p<0.001".to_owned() } else { format!("p={p:.3}") };
+    let change = change(median(&old), median(&new));
+    let cell = Cell::right(format!("{change} {p}"));
+    match change {
+        Change::By(ratio) if ratio > 0.0 => cell.style(Style::Better),
+        _ => cell.style(Style::Worse),
+    }
+}
+
+/// Per step and side: the stage whose shares by scope and by stack differ most, and what neither can place.
+fn agreement(run: &Run) -> String {
+    let mut table = Table::default();
+    table.row(["step", "side", "largest difference", "scope", "stack", "other", ""].map(Cell::left));
+    let mut rows = 0;
+    for step in &run.steps {
+        for side in Side::ALL {
+            let (Some(measurement), Some(stacks)) = (step.counts(side), step.stacks(side)) else { continue };
+            let Some(counts) = &measurement.counts else { continue };
+            let subject = counts.subject().bytes as f64;
+            let seen: u64 =
+                stacks.stages.iter().filter(|row| row.stage != Stage::Instrument).map(|row| row.bytes).sum();
+            if subject / (measurement.messages as f64) < NOTHING_BYTES {
+                table.row([Cell::left(step.name.clone()), Cell::left(side.name()), Cell::left("nothing to attribute")]);
+                rows += 1;
+                continue;
+            }
+            let by_scope = |stage: Stage| counts.stage(stage).bytes as f64 / subject;
+            let by_stack = |stage: Stage| {
+                let row = stacks.stages.iter().find(|row| row.stage == stage);
+                row.map_or(0.0, |row| row.bytes as f64 / seen.max(1) as f64)
+            };
+            let largest = Stage::ALL
+                .into_iter()
+                .filter(|stage| *stage != Stage::Instrument)
+                .max_by(|a, b| {
+                    let difference = |stage: Stage| (by_scope(stage) - by_stack(stage)).abs();
+                    difference(*a).total_cmp(&difference(*b))
+                })
+                .expect("there are stages");
+            let agrees = (by_scope(largest) - by_stack(largest)).abs() <= AGREEMENT;
+            let percent = |share: f64| format!("{:.1} %", share * 100.0);
+            table.row([
+                Cell::left(step.name.clone()),
+                Cell::left(side.name()),
+                Cell::left(largest.name()),
+                Cell::right(percent(by_scope(largest))),
+                Cell::right(percent(by_stack(largest))),
+                Cell::right(percent(by_scope(Stage::Other))),
+                if agrees {
+                    Cell::left("agree").style(Style::Better)
+                } else {
+                    Cell::left("differ").style(Style::Worse)
+                },
+            ]);
+            rows += 1;
+        }
+    }
+    if rows == 0 { String::new() } else { table.render() }
+}
+
+/// What a unary call allocates from the client's marshalling to the client's unmarshalling, first step and last.
+fn nine_stages(run: &Run) -> Option<String> {
+    if run.scenario != Some(Scenario::Unary) {
+        return None;
+    }
+    let mut counted: Vec<_> =
+        run.steps.iter().filter_map(|step| Some((step.name.as_str(), nine_stages::of_step(step)?))).collect();
+    if counted.len() > 2 {
+        counted.drain(1..counted.len() - 1);
+    }
+    (!counted.is_empty()).then(|| nine_stages::table(&counted))
+}
+
+/// Per step and side: what CPU time was spent on, how sure that is, and what the system charged for its own part.
+fn cpu(run: &Run) -> String {
+    let mut table = Table::default();
+    table.row(
+        ["step", "side", "samples", "± at worst", "allocator", "copy", "kernel", "own", "system (getrusage)"]
+            .map(|head| if matches!(head, "step" | "side") { Cell::left(head) } else { Cell::right(head) }),
+    );
+    let mut rows = 0;
+    for step in &run.steps {
+        for profile in &step.cpu {
+            let CpuProfile { side, samples, allocator_share, copy_share, kernel_share, .. } = profile;
+            let percent = |share: f64| Cell::right(format!("{:.1} %", share * 100.0));
+            let system =
+                step.of(*side, Instrument::Cpu).next().and_then(|measurement| measurement.usage.system_share());
+            table.row([
+                Cell::left(step.name.clone()),
+                Cell::left(side.name()),
+                Cell::right(samples.to_string()),
+                percent(margin(*samples)),
+                percent(*allocator_share),
+                percent(*copy_share),
+                percent(*kernel_share),
+                percent(profile.own_share()),
+                system.map_or_else(|| Cell::right("—"), percent),
+            ]);
+            rows += 1;
+        }
+    }
+    if rows == 0 { String::new() } else { table.render() }
+}

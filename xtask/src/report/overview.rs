@@ -1,0 +1,296 @@
+//! The top of the page: what was measured, the four figures from baseline to last, and the ladder.
+
+use alloc_ladder::record::{Instrument, Run, StepRecord};
+use alloc_ladder::scenario::{Scenario, Workload};
+use alloc_ladder::{Side, Stage, ladder};
+use maud::{Markup, html};
+
+use super::figures::{self, Change, Figure, StepView};
+use super::{charts, parts, units};
+
+/// The page's title and first heading in words.
+pub(crate) fn title(run: &Run) -> String {
+    match run.scenario {
+        Some(scenario) => format!("{scenario}: {}", scenario.words()),
+        None => run.id.clone(),
+    }
+}
+
+pub(crate) fn head(run: &Run, steps: &[StepView<'_>]) -> Markup {
+    html! {
+        header.top {
+            p.eyebrow { "allocation profile · " (run.id) }
+            h1 {
+                @match run.scenario {
+                    Some(scenario) => { (scenario.name()) " " small { (scenario.words()) } }
+                    None => { (run.id) " " small { "a program of its own" } }
+                }
+            }
+            p.lead { (traffic(run)) }
+            @if run.partial { (partial(run)) }
+        }
+        @if steps.is_empty() {
+            p.notice { "This run ended before its first step was measured: there is nothing to show." }
+        } @else {
+            (cards(run))
+        }
+        (environment(run))
+    }
+}
+
+fn traffic(run: &Run) -> String {
+    let noun = figures::noun(run);
+    let rounds = run.steps.iter().map(|step| step.of(Side::Server, Instrument::Time).count()).max().unwrap_or(0);
+    let mut text = workload(run.scenario, &run.workload);
+    match rounds {
+        0 => text.push_str("; times not measured"),
+        1 => text.push_str("; one timed run per step"),
+        rounds => text.push_str(&format!("; {rounds} timed runs per step, order shuffled")),
+    }
+    text.push_str(". Client and server are separate processes on one machine");
+    if run.workload.retain > 0 {
+        text.push_str(&format!("; the handler keeps the last {} {noun}s", run.workload.retain));
+    }
+    text.push('.');
+    text
+}
+
+/// `2 000 messages of 64 KiB, 125 MiB of payload, one stream`.
+pub(crate) fn workload(scenario: Option<Scenario>, workload: &Workload) -> String {
+    let plural = |count: u32, word: &str| match count {
+        1 => format!("one {word}"),
+        count => format!("{count} {word}s"),
+    };
+    let messages = units::count(workload.messages);
+    let connections = match workload.connections {
+        1 => String::new(),
+        connections => format!(" over {connections} connections"),
+    };
+    match scenario {
+        Some(Scenario::Unary) => format!("{messages} calls, {}{connections}", plural(workload.streams, "caller")),
+        Some(Scenario::Put | Scenario::Get) => format!(
+            "{messages} messages of {}, {} of payload, {}{connections}",
+            units::bytes(workload.chunk as f64),
+            units::bytes(workload.chunk as f64 * workload.messages as f64),
+            plural(workload.streams, "stream"),
+        ),
+        None => format!("{messages} messages"),
+    }
+}
+
+fn partial(run: &Run) -> Markup {
+    let missing: Vec<&str> = run.scenario.map_or_else(Vec::new, |scenario| {
+        let measured = |name: &str| run.steps.iter().any(|step| step.name == name && figures::is_measured(step));
+        ladder::ladder(scenario).iter().map(|step| step.name).filter(|name| !measured(name)).collect()
+    });
+    html! {
+        p.notice role="note" {
+            b { "Partial run." } " It ended early: what is here was measured to the end, the rest was not measured"
+            @if !missing.is_empty() { " (no figures of " (missing.join(", ")) ")" }
+            "."
+        }
+    }
+}
+
+fn cards(run: &Run) -> Markup {
+    let noun = figures::noun(run);
+    let Some(first) = run.steps.first() else { return html! {} };
+    html! {
+        section.cards aria-label="From the first step to the last" {
+            @for figure in Figure::headline(run) {
+                // A run that ended early still went from somewhere to somewhere.
+                @let last = run.steps.iter().rfind(|step| figure.pair(step).is_some()).unwrap_or(first);
+                @let (before, after) = (figure.pair(first), figure.pair(last));
+                div.card {
+                    h2 { (capitalised(&figure.label(noun))) }
+                    p.from-to {
+                        @match (&before, &after) {
+                            (Some(before), Some(after)) if last != first => {
+                                span.from { (figure.format(before.median())) }
+                                " " span.to-arrow aria-hidden="true" { "→" } span.spoken { "to" } " "
+                                b { (figure.format(after.median())) }
+                            }
+                            (_, Some(after)) => { b { (figure.format(after.median())) } }
+                            _ => { (parts::not_measured()) }
+                        }
+                    }
+                    @if last != first {
+                        p.delta { (parts::change(Change::between(figure, before.as_ref(), after.as_ref()).as_ref())) }
+                    }
+                    p.by-side {
+                        @if after.is_some() { (by_side(figure, first, last)) }
+                        @if run.partial && last != first { span { "up to " (last.name) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What each side has of a figure that both pay; a rate belongs to the pair.
+fn by_side(figure: Figure, first: &StepRecord, last: &StepRecord) -> Markup {
+    if figure.more_is_better() {
+        return html! { (figure.seen_by()) };
+    }
+    let of = |step: &StepRecord, side| figure.sample(step, side).map(|sample| figure.format(sample.median()));
+    html! {
+        @for side in Side::ALL {
+            @if let (Some(before), Some(after)) = (of(first, side), of(last, side)) {
+                span { (side.name()) " " @if last != first { (before) " → " } (after) }
+            }
+        }
+    }
+}
+
+/// The text with a capital first letter.
+pub(crate) fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+fn environment(run: &Run) -> Markup {
+    let environment = &run.environment;
+    let or_dash = |text: &str| if text.is_empty() { "–".to_owned() } else { text.to_owned() };
+    let revision = match (environment.revision.as_str(), environment.dirty) {
+        ("", _) => "outside a repository".to_owned(),
+        (revision, false) => revision.to_owned(),
+        (revision, true) => format!("{revision}, with uncommitted changes"),
+    };
+    let stacks = run.stacks_workload.as_ref().map_or_else(
+        || "not measured".to_owned(),
+        |stacks| workload(run.scenario, stacks) + " (dhat slows a process down, so it carries less)",
+    );
+    html! {
+        details.environment {
+            summary { "Environment and method" }
+            dl {
+                dt { "Command" } dd { code { (or_dash(&environment.command)) } }
+                dt { "Begun" } dd { (run.created) }
+                dt { "Revision" } dd { (revision) }
+                dt { "Compiler" } dd { (or_dash(&environment.rustc)) ", profile " (or_dash(&environment.profile)) }
+                dt { "Allocator" } dd { (or_dash(&environment.allocator)) }
+                dt { "Processor" } dd { (or_dash(&environment.cpu)) ", " (environment.cores) " logical cores" }
+                dt { "Kernel" } dd { (or_dash(&environment.kernel)) }
+                dt { "Warm-up" } dd { (units::count(run.workload.warmup)) " messages a stream, before the figures begin" }
+                dt { "Call sites" } dd { (stacks) }
+                dt { "Seed" } dd { (run.seed) }
+            }
+            p {
+                "Four builds, never mixed in one figure. " b { "Counts" } " are exact, from a build whose allocator "
+                "counts by stage; " b { "times" } " are from a build with the plain allocator: a median with its 95 % "
+                "interval between two of the runs themselves, and the p of a two-sided Mann–Whitney test, significant "
+                "below " (figures::ALPHA) "; " b { "call sites" } " are dhat's; " b { "retained bytes" }
+                " are tracking-allocator's. A realloc counts as a new block of the new size. What the instrument "
+                "itself allocates is left out of every figure but its own row."
+            }
+        }
+    }
+}
+
+pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
+    let noun = figures::noun(run);
+    let [blocks, bytes, cpu, rate] = Figure::headline(run);
+    let bar_max = |side| figures::largest(run, |step| figures::subject_per_message(step, side).map(|sum| sum.bytes));
+    let dot_max = |figure: Figure| {
+        figures::largest(run, |step| figure.pair(step).map(|sample| sample.values.iter().copied().fold(0.0, f64::max)))
+    };
+    let max = Side::ALL.map(|side| (side, bar_max(side)));
+    let (cpu_max, rate_max) = (dot_max(cpu), dot_max(rate));
+    html! {
+        section.panel.ladder aria-labelledby="ladder" {
+            div.panel-head {
+                h2 id="ladder" { "The ladder" }
+                (charts::legend(figures::subject_stages()))
+            }
+            table role="table" {
+                thead role="rowgroup" {
+                    tr role="row" {
+                        th.step-name role="columnheader" scope="col" { "Step" }
+                        @for (side, max) in max {
+                            th role="columnheader" scope="col" {
+                                "Allocated, " (side.name()) @if max > 0.0 { br; small { "full bar: " (units::bytes(max)) } }
+                            }
+                        }
+                        th.number role="columnheader" scope="col" { "Allocations" br; small { "per " (noun) } }
+                        th.number role="columnheader" scope="col" {
+                            @if bytes == Figure::Amplification { "Bytes" br; small { "per payload byte" } }
+                            @else { "Bytes" br; small { "per " (noun) } }
+                        }
+                        th role="columnheader" scope="col" { (cpu.label(noun)) br; small { "client + server" } }
+                        th role="columnheader" scope="col" { (capitalised(&rate.label(noun))) br; small { "of the pair" } }
+                    }
+                }
+                tbody role="rowgroup" {
+                    @for view in steps {
+                        tr role="row" data-row=(view.index) {
+                            th.step-name role="rowheader" scope="row" {
+                                a href={ "#" (view.anchor()) } data-step=(view.index) {
+                                    span.index { (view.index + 1) } " " (view.title())
+                                }
+                            }
+                            @for (side, max) in max {
+                                td.bars role="cell" data-label={ "Allocated, " (side.name()) } {
+                                    (bar(view.record, side, max))
+                                }
+                            }
+                            td.number role="cell" data-label={ "Allocations per " (noun) } { (exact(blocks, view)) }
+                            td.number role="cell" data-label=(bytes.label(noun)) { (exact(bytes, view)) }
+                            td role="cell" data-label={ (cpu.label(noun)) ", client + server" } {
+                                (timed(cpu, view, cpu_max, noun))
+                            }
+                            td role="cell" data-label=(rate.label(noun)) { (timed(rate, view, rate_max, noun)) }
+                        }
+                    }
+                }
+            }
+            p.note {
+                "Bars are bytes per " (noun) " on one scale per column, so they shrink from step to step. Every timed run is a dot, the tick "
+                "is the median, the band its 95 % interval; plots begin at zero. Changes are against the step above: "
+                span.better { "blue" } " is better, " span.worse { "orange" } " worse, ~ within noise (p ≥ "
+                (figures::ALPHA) ")."
+            }
+        }
+    }
+}
+
+fn bar(step: &StepRecord, side: Side, max: f64) -> Markup {
+    let parts: Option<Vec<(Stage, f64)>> = figures::subject_stages()
+        .map(|stage| Some((stage, figures::stage_per_message(step, side, stage)?.bytes)))
+        .collect();
+    match parts {
+        Some(parts) => charts::stage_bar(&format!("Allocated, {}", side.name()), &parts, max),
+        None => parts::not_measured(),
+    }
+}
+
+fn exact(figure: Figure, view: &StepView<'_>) -> Markup {
+    let sample = figure.pair(view.record);
+    let previous = view.previous.and_then(|previous| figure.pair(previous));
+    html! {
+        span.value { (parts::figure(figure, sample.as_ref())) }
+        @if view.previous.is_some() && sample.is_some() {
+            span.delta { (parts::change(Change::between(figure, previous.as_ref(), sample.as_ref()).as_ref())) }
+        }
+    }
+}
+
+fn timed(figure: Figure, view: &StepView<'_>, max: f64, noun: &str) -> Markup {
+    let sample = figure.pair(view.record);
+    let previous = view.previous.and_then(|previous| figure.pair(previous));
+    html! {
+        div.timed {
+            @match &sample {
+                Some(sample) => {
+                    (charts::dots(&figure.label(noun), sample, max))
+                    span.value { b { (figure.format(sample.median())) } }
+                    @if view.previous.is_some() {
+                        span.delta {
+                            (parts::change(Change::between(figure, previous.as_ref(), Some(sample)).as_ref()))
+                        }
+                    }
+                }
+                None => { (parts::not_measured()) }
+            }
+        }
+    }
+}
