@@ -4,6 +4,7 @@
 //! everything but this package: a second instrument takes seconds.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -43,6 +44,13 @@ pub(crate) struct Binaries {
     pub(crate) server: PathBuf,
     pub(crate) client: PathBuf,
     pub(crate) peer: PathBuf,
+}
+
+impl Binaries {
+    /// Which files the two sides are; `None` for one that is gone.
+    pub(crate) fn files(&self) -> [Option<u64>; 2] {
+        [&self.server, &self.client].map(|path| Some(std::fs::metadata(path).ok()?.ino()))
+    }
 }
 
 /// The cargo feature an instrument is built with; several instruments look at a `time` build from outside.
@@ -102,11 +110,9 @@ pub(crate) fn build(instrument: Instrument, allocator: Allocator, profile: &str)
     let output = if profile == "dev" { "debug" } else { profile };
     let kept = builds.join(profile).join(&variant);
     let keep = |name: &str| -> anyhow::Result<PathBuf> {
-        let path = kept.join(name);
+        let (built, path) = (target.join(output).join(name), kept.join(name));
         std::fs::create_dir_all(&kept)
-            // A file that is being executed cannot be written, but it can be replaced.
-            .and_then(|()| std::fs::copy(target.join(output).join(name), kept.join("new")))
-            .and_then(|_| std::fs::rename(kept.join("new"), &path))
+            .and_then(|()| replace_if_new(&built, &path))
             .with_context(|| format!("cannot copy {name} to {}", kept.display()))?;
         Ok(path)
     };
@@ -115,8 +121,47 @@ pub(crate) fn build(instrument: Instrument, allocator: Allocator, profile: &str)
     Ok(binaries)
 }
 
+/// Copies `built` over `path` unless it is there already.
+///
+/// A process of another run may be executing `path`, and reads its own symbols from there when it ends: it must not
+/// find a file that was replaced for nothing.
+fn replace_if_new(built: &Path, path: &Path) -> std::io::Result<()> {
+    let stamp = |path: &Path| std::fs::metadata(path).and_then(|file| Ok((file.len(), file.modified()?)));
+    if stamp(path).is_ok_and(|kept| stamp(built).is_ok_and(|built| built == kept)) {
+        return Ok(());
+    }
+    // A file that is being executed cannot be written, but it can be replaced.
+    let new = path.with_extension("new");
+    std::fs::copy(built, &new)?;
+    File::options().write(true).open(&new)?.set_modified(std::fs::metadata(built)?.modified()?)?;
+    std::fs::rename(new, path)
+}
+
 /// Cargo's target folder: this program lies in `<target>/<profile>/`.
 fn target() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("cannot tell where this program lies")?;
     own.ancestors().nth(2).map(Path::to_owned).context("this program lies outside a target folder")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binary_is_replaced_only_by_another_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (built, kept) = (folder.path().join("built"), folder.path().join("kept"));
+        let file = || std::fs::metadata(&kept).expect("a copy").ino();
+        std::fs::write(&built, "one").expect("written");
+        replace_if_new(&built, &kept).expect("copied");
+        let held = File::open(&kept).expect("a copy");
+        let first = file();
+        replace_if_new(&built, &kept).expect("left alone");
+        assert_eq!(file(), first);
+        std::fs::write(&built, "another").expect("written");
+        replace_if_new(&built, &kept).expect("replaced");
+        assert_ne!(file(), first);
+        assert_eq!(std::fs::read_to_string(&kept).expect("a copy"), "another");
+        drop(held);
+    }
 }

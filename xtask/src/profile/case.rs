@@ -39,10 +39,16 @@ impl Case<'_> {
     /// Runs server and client; `folder` says where each side writes its stacks.
     ///
     /// # Errors
-    /// What [`spawn_pair`] gives, and [`Kind::Run`] when a record is of another instrument.
+    /// What [`spawn_pair`] gives, and [`Kind::Run`] when a record is of another instrument, or when the call sites that
+    /// `folder` is for cannot be named because the program was replaced.
     pub(super) fn run(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> anyhow::Result<Pair> {
         let (server, client) = (self.server(folder), self.client(folder));
+        let files = self.binaries.files();
         let pair = spawn_pair(&server, |address| client.arg("--connect").arg(address), self.timeout)?;
+        if folder.is_some() && self.binaries.files() != files {
+            let message = "the measured program was built anew while it ran: its call sites can no longer be named";
+            return Err(Failure::new(Kind::Run, message).help("run again, with the code left alone meanwhile").into());
+        }
         self.check(&pair.server)?;
         self.check(&pair.client)?;
         Ok(pair)
