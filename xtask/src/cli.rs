@@ -32,6 +32,8 @@ pub(crate) enum Verb {
     List(crate::list::Args),
     /// Measure every step of a ladder and render the run
     Profile(crate::profile::Args),
+    /// Measure one rung over message sizes and numbers of streams
+    Sweep(crate::sweep::Args),
     /// Open a run's report in the browser, or serve all runs
     View(crate::view::Args),
     /// Render a run's report again from its stored files

@@ -33,6 +33,7 @@ mod report;
 mod run_dir;
 mod sites;
 mod stats;
+mod sweep;
 mod table;
 mod terminal;
 mod view;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         Verb::View(args) => view::run(args),
         Verb::Report(args) => report::run(args),
         Verb::Profile(args) => profile::run(args),
+        Verb::Sweep(args) => sweep::run(args),
         Verb::Readme(args) => readme::run(args),
     };
     match result {

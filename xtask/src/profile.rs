@@ -3,7 +3,7 @@
 //! Counts first (exact, one short run each), then stacks (dhat, fewer messages), CPU samples (more messages) and
 //! instructions (callgrind, few messages) where asked for, then the timed rounds, interleaved over the steps. `run.json` is written after every finished part, so Ctrl-C or a failure loses nothing measured.
 
-mod case;
+pub(crate) mod case;
 mod cpu;
 mod stacks;
 mod summary;
@@ -199,7 +199,7 @@ struct OneProfile {
 }
 
 /// The step sets to measure, with their names.
-fn step_sets(scenario: Scenario, wanted: &[String]) -> anyhow::Result<Vec<(String, StepSet)>> {
+pub(crate) fn step_sets(scenario: Scenario, wanted: &[String]) -> anyhow::Result<Vec<(String, StepSet)>> {
     let up_to = |name: &str| match step(scenario, name)? {
         (0, _) => Ok((name.to_owned(), StepSet::Baseline)),
         _ => Ok::<_, NoSuchStep>((name.to_owned(), StepSet::UpTo(name.to_owned()))),
@@ -365,13 +365,7 @@ impl<'a> Profile<'a> {
         };
         let steps = self.run.steps.len();
         let contenders = steps + peers.as_ref().map_or(0, crate::limits::Peers::len);
-        let bar = indicatif::ProgressBar::new(u64::from(rounds) * contenders as u64);
-        bar.set_style(
-            indicatif::ProgressStyle::with_template("{prefix:>12.green.bold} [{bar:30}] {pos}/{len} {msg} {eta}")
-                .expect("the template is valid")
-                .progress_chars("=> "),
-        );
-        bar.set_prefix("Timing");
+        let bar = terminal::bar("Timing", u64::from(rounds) * contenders as u64);
         let mut random = self.run.seed;
         for round in 0..rounds {
             let mut order: Vec<usize> = (0..contenders).collect();

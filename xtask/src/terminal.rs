@@ -49,6 +49,18 @@ pub(crate) fn progress(verb: &str, about: &str) {
     let _ = writeln!(anstream::stderr(), "{ansi}{verb:>12}{ansi:#} {about}");
 }
 
+/// A bar on stderr for `steps` steps of one long task; hidden where stderr is no terminal.
+pub(crate) fn bar(verb: &'static str, steps: u64) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new(steps);
+    bar.set_style(
+        indicatif::ProgressStyle::with_template("{prefix:>12.green.bold} [{bar:30}] {pos}/{len} {msg} {eta}")
+            .expect("the template is valid")
+            .progress_chars("=> "),
+    );
+    bar.set_prefix(verb);
+    bar
+}
+
 /// A `label: text` line on stderr.
 pub(crate) fn labelled(style: Style, label: &str, text: &str) {
     let ansi = style.ansi();

@@ -22,17 +22,17 @@ use crate::program::Program;
 pub(super) const DHAT_FILE: &str = "dhat.json";
 
 /// Everything one pair of processes is told.
-pub(super) struct Case<'a> {
-    pub(super) binaries: &'a Binaries,
-    pub(super) scenario: Scenario,
-    pub(super) set: &'a StepSet,
-    pub(super) workload: Workload,
-    pub(super) instrument: Instrument,
-    pub(super) round: u32,
-    pub(super) runtime: Option<Runtime>,
-    pub(super) rate: Option<Rate>,
-    pub(super) bind: SocketAddr,
-    pub(super) timeout: Duration,
+pub(crate) struct Case<'a> {
+    pub(crate) binaries: &'a Binaries,
+    pub(crate) scenario: Scenario,
+    pub(crate) set: &'a StepSet,
+    pub(crate) workload: Workload,
+    pub(crate) instrument: Instrument,
+    pub(crate) round: u32,
+    pub(crate) runtime: Option<Runtime>,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) bind: SocketAddr,
+    pub(crate) timeout: Duration,
 }
 
 impl Case<'_> {
@@ -41,7 +41,7 @@ impl Case<'_> {
     /// # Errors
     /// What [`spawn_pair`] gives, and [`Kind::Run`] when a record is of another instrument, or when the call sites that
     /// `folder` is for cannot be named because the program was replaced.
-    pub(super) fn run(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> anyhow::Result<Pair> {
+    pub(crate) fn run(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> anyhow::Result<Pair> {
         let (server, client) = (self.server(folder), self.client(folder));
         let files = self.binaries.files();
         let pair = spawn_pair(&server, |address| client.arg("--connect").arg(address), self.timeout)?;
@@ -58,7 +58,7 @@ impl Case<'_> {
     ///
     /// # Errors
     /// What [`instructions::per_message`] gives.
-    pub(super) fn instructions(&self) -> anyhow::Result<PerMessage> {
+    pub(crate) fn instructions(&self) -> anyhow::Result<PerMessage> {
         let of = |messages| Case { workload: Workload { messages, ..self.workload }, ..*self };
         instructions::per_message(
             self.workload.messages,
