@@ -37,7 +37,7 @@ const GRPC_CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
 /// Encodes one message behind its prefix into recycled memory.
 fn marshal<E: AnyEncoder>(ring: &mut Ring, encoder: &mut E, message: &E::Item) -> Result<Bytes, Status> {
     let _marshal = Stage::Marshal.enter();
-    ring.fill(USER_BUFFER_BYTES, |buffer| {
+    ring.fill(USER_BUFFER_BYTES, USER_BUFFER_BYTES, |buffer| {
         buffer.put_bytes(0, PREFIX_BYTES);
         encoder.encode_any(message, buffer)?;
         let len = buffer.len() - PREFIX_BYTES;

@@ -93,54 +93,80 @@ impl<M: Recycle> Drop for Pooled<M> {
 /// Buffers that become `Bytes` and are written again once every such `Bytes` was dropped.
 ///
 /// h2 keeps a payload until it is on the wire, so a sender needs as many buffers as h2 holds: a few. Each keeps the
-/// size of the largest content it had. When the ring is full, a buffer that is free but too small makes way for a
-/// larger one; when all are in flight, the content goes to a buffer of its own that is freed afterwards. So the ring
-/// never holds more than [`RING_BUFFERS`].
+/// size of the largest content it had. Content goes where there is as much room as it could use, then to a new buffer,
+/// then wherever it fits: so little contents that nobody takes share buffers rather than pin one each. When all are in
+/// flight, content goes to a buffer of its own, just as large, that is freed afterwards. So the ring never holds more
+/// than [`RING_BUFFERS`].
 #[derive(Debug, Default)]
 pub struct Ring {
-    buffers: Vec<BytesMut>,
-    /// Where to look first: the buffer that was used longest ago.
+    buffers: Vec<Recycled>,
+    /// Where to look first: the buffer that was used last.
     next: usize,
 }
 
-/// How many buffers a [`Ring`] keeps: hyper lets h2 hold up to 1 MiB that is not yet on the wire, and the shortest batch
-/// that nothing more fits into is half of `BATCH_BYTES`. More are only made while all are in flight.
-pub const RING_BUFFERS: usize = 72;
+#[derive(Debug)]
+struct Recycled {
+    bytes: BytesMut,
+    /// What it has room for when nothing of it is in flight.
+    capacity: usize,
+}
+
+/// How many buffers a [`Ring`] keeps: hyper lets h2 hold up to 1 MiB that is not yet on the wire, and the shortest
+/// content that leaves a buffer without room for its like is of more than 64 KiB. More are only made while all are in
+/// flight.
+pub const RING_BUFFERS: usize = 20;
 
 /// The smallest buffer a [`Ring`] keeps: room for many heads of messages whose payloads are sent as they are.
 const RING_BUFFER_BYTES: usize = 4096;
 
 impl Ring {
-    /// A buffer with nothing in it and room for `bytes`; `write` fills it, and what it wrote is returned.
+    /// A buffer with nothing in it and room for at least `need` bytes, if possible for `want`; `write` fills it, and
+    /// what it wrote is returned.
     ///
     /// # Errors
     /// Whatever `write` gives; what it had written is then discarded.
-    pub fn fill<E>(&mut self, bytes: usize, write: impl FnOnce(&mut BytesMut) -> Result<(), E>) -> Result<Bytes, E> {
-        let count = self.buffers.len();
-        let mut with_room = |bytes| {
-            let next = self.next;
-            (0..count).map(|offset| (next + offset) % count).find(|index| self.buffers[*index].try_reclaim(bytes))
+    pub fn fill<E>(
+        &mut self,
+        need: usize,
+        want: usize,
+        write: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+    ) -> Result<Bytes, E> {
+        let (count, next) = (self.buffers.len(), self.next);
+        let mut find = |fits: &dyn Fn(&mut Recycled) -> bool| {
+            (0..count).map(|offset| (next + offset) % count).find(|index| fits(&mut self.buffers[*index]))
         };
-        let index = if let Some(index) = with_room(bytes) {
+        let index = if let Some(index) = find(&|buffer| buffer.bytes.try_reclaim(want)) {
             index
         } else if count < RING_BUFFERS {
-            self.buffers.push(BytesMut::with_capacity(bytes.max(RING_BUFFER_BYTES)));
+            self.buffers.push(Recycled::new(want));
             count
-        } else if let Some(index) = with_room(RING_BUFFER_BYTES) {
-            self.buffers[index] = BytesMut::with_capacity(bytes.max(RING_BUFFER_BYTES));
+        } else if let Some(index) = find(&|buffer| buffer.bytes.try_reclaim(need)) {
+            index
+        } else if let Some(index) = find(&|buffer| buffer.bytes.try_reclaim(buffer.capacity)) {
+            // Free, but too small.
+            self.buffers[index] = Recycled::new(want);
             index
         } else {
-            let mut own = BytesMut::with_capacity(bytes);
+            let mut own = BytesMut::with_capacity(need);
             write(&mut own)?;
             return Ok(own.freeze());
         };
         self.next = index;
-        let buffer = &mut self.buffers[index];
-        if let Err(error) = write(buffer) {
-            buffer.clear();
+        let Recycled { bytes, capacity } = &mut self.buffers[index];
+        if let Err(error) = write(bytes) {
+            bytes.clear();
             return Err(error);
         }
-        Ok(buffer.split().freeze())
+        // It grows where content turned out larger than was said.
+        *capacity = bytes.capacity().max(*capacity);
+        Ok(bytes.split().freeze())
+    }
+}
+
+impl Recycled {
+    fn new(bytes: usize) -> Recycled {
+        let bytes = BytesMut::with_capacity(bytes.max(RING_BUFFER_BYTES));
+        Recycled { capacity: bytes.capacity(), bytes }
     }
 }
 
@@ -177,7 +203,7 @@ mod tests {
     fn a_ring_reuses_what_was_dropped_and_never_what_is_held() {
         let mut ring = Ring::default();
         let fill = |ring: &mut Ring, value: u8, len: usize| {
-            let written: Result<Bytes, ()> = ring.fill(len, |buffer| {
+            let written: Result<Bytes, ()> = ring.fill(len, len, |buffer| {
                 assert!(buffer.is_empty());
                 buffer.put_bytes(value, len);
                 Ok(())
@@ -202,7 +228,7 @@ mod tests {
     fn a_ring_full_of_small_buffers_grows_when_contents_do() {
         let mut ring = Ring::default();
         let fill = |ring: &mut Ring, len: usize| {
-            let written: Result<Bytes, ()> = ring.fill(len, |buffer| {
+            let written: Result<Bytes, ()> = ring.fill(len, len, |buffer| {
                 buffer.put_bytes(7, len);
                 Ok(())
             });
@@ -210,21 +236,46 @@ mod tests {
         };
         drop((0..2 * RING_BUFFERS).map(|_| fill(&mut ring, 4096)).collect::<Vec<_>>());
         assert_eq!(ring.buffers.len(), RING_BUFFERS);
-        assert!(!ring.buffers.iter_mut().any(|buffer| buffer.try_reclaim(65_536)));
+        let room = |ring: &mut Ring| ring.buffers.iter_mut().any(|buffer| buffer.bytes.try_reclaim(65_536));
+        assert!(!room(&mut ring));
         fill(&mut ring, 65_536);
-        assert!(ring.buffers.iter_mut().any(|buffer| buffer.try_reclaim(65_536)), "a block of its own for each");
+        assert!(room(&mut ring), "a block of its own for each");
         assert_eq!(ring.buffers.len(), RING_BUFFERS);
+    }
+
+    #[test]
+    fn contents_that_nobody_takes_share_buffers() {
+        const WANT: usize = 65_536;
+        let mut ring = Ring::default();
+        let fill = |ring: &mut Ring, value: u8| {
+            let written: Result<Bytes, ()> = ring.fill(100, WANT, |buffer| {
+                buffer.put_bytes(value, 100);
+                Ok(())
+            });
+            written.expect("writing cannot fail")
+        };
+        let held: Vec<Bytes> = (0..4000).map(|index| fill(&mut ring, index as u8)).collect();
+        let mut blocks: Vec<usize> = ring.buffers.iter().map(|buffer| buffer.capacity).collect();
+        assert_eq!(blocks.len(), RING_BUFFERS);
+        blocks.dedup();
+        assert_eq!(blocks, [WANT], "none grew");
+        // Whatever is held lies in one of them: as many runs of memory as there are buffers.
+        let mut ranges: Vec<usize> = held.iter().map(|bytes| bytes.as_ptr() as usize).collect();
+        ranges.sort_unstable();
+        let gaps = ranges.windows(2).filter(|pair| pair[1] - pair[0] > 100).count();
+        assert!(gaps < RING_BUFFERS, "{gaps} gaps");
+        assert!(held.iter().enumerate().all(|(index, bytes)| *bytes == vec![index as u8; 100]));
     }
 
     #[test]
     fn a_failed_write_leaves_nothing_behind() {
         let mut ring = Ring::default();
-        let failed = ring.fill(100, |buffer| {
+        let failed = ring.fill(100, 100, |buffer| {
             buffer.put_bytes(9, 50);
             Err("no")
         });
         assert_eq!(failed, Err("no"));
-        let written: Result<Bytes, ()> = ring.fill(100, |buffer| {
+        let written: Result<Bytes, ()> = ring.fill(100, 100, |buffer| {
             buffer.put_u8(1);
             Ok(())
         });

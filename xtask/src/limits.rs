@@ -335,7 +335,8 @@ impl Contender {
     }
 }
 
-fn program(binary: &Path, side: &str, kind: Kind, direction: Direction, workload: Workload) -> Program {
+/// The command line of one side of a peer, but for the address.
+pub(crate) fn program(binary: &Path, side: &str, kind: Kind, direction: Direction, workload: Workload) -> Program {
     Program::new(binary).arg(side).args(["--kind", kind.name(), "--direction", direction.name()]).args([
         "--chunk".to_owned(),
         workload.chunk.to_string(),

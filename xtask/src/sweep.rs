@@ -1,8 +1,8 @@
 //! `cargo xtask sweep <put|get>`: one rung over message sizes and numbers of streams, in interleaved rounds.
 //!
 //! A ladder is measured at one message size and with one stream. What it gained must not be lost at another: this
-//! shows each size beside its neighbours, and each number of streams beside its own, and says which costs more than
-//! half as much again per byte as a neighbour does.
+//! shows each size beside its neighbours and beside a raw TCP copy in the same round, each number of streams beside its
+//! own neighbours, and says which costs more than half as much again per byte as a neighbour does.
 
 mod table;
 
@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use alloc_ladder::Side;
 use alloc_ladder::ladder::{StepSet, ladder};
+use alloc_ladder::peer::{self, Direction};
 use alloc_ladder::record::{Environment, Instrument, Measurement, SCHEMA};
 use alloc_ladder::scenario::{CHUNK_MAX, Scenario, Workload};
 use anyhow::Context;
@@ -20,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::build::{Allocator, Binaries, build};
 use crate::failure::{Failure, Kind};
-use crate::limits::{clock_seed, shuffle};
+use crate::limits::{clock_seed, program, shuffle};
 use crate::profile::case::Case;
 use crate::profile::step_sets;
 use crate::terminal::{self, Style};
@@ -117,6 +119,8 @@ pub(crate) struct Point {
     pub(crate) workload: Workload,
     /// Both sides of every case.
     pub(crate) measurements: Vec<Measurement>,
+    /// The server of a raw TCP copy of the same messages, once a round; none with several streams.
+    pub(crate) raw_tokio: Vec<Measurement>,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
@@ -165,7 +169,11 @@ fn points(args: &Args) -> Vec<Point> {
     wanted.extend(args.streams.iter().map(|streams| (chunk, *streams)));
     wanted.sort_by_key(|(chunk, streams)| (*streams, *chunk));
     wanted.dedup();
-    let point = |(chunk, streams)| Point { workload: workload(chunk, streams, args.payload), measurements: Vec::new() };
+    let point = |(chunk, streams)| Point {
+        workload: workload(chunk, streams, args.payload),
+        measurements: vec![],
+        raw_tokio: vec![],
+    };
     wanted.into_iter().map(point).collect()
 }
 
@@ -192,6 +200,9 @@ fn measure(args: &Args, sweep: &mut Sweep, path: &Path) -> anyhow::Result<()> {
         shuffle(&mut order, &mut random);
         for index in order {
             sweep.case(args, &time, Instrument::Time, index, sweep.points[index].workload, round)?;
+            if sweep.points[index].workload.streams == 1 {
+                sweep.raw(args, &time, index)?;
+            }
             bar.inc(1);
         }
         save(path, sweep)?;
@@ -243,6 +254,17 @@ impl Sweep {
             .run(None)
             .with_context(|| format!("cannot measure {} streams of {} B messages", workload.streams, workload.chunk))?;
         self.points[index].measurements.extend([measured.server, measured.client]);
+        Ok(())
+    }
+
+    /// The same messages without gRPC: what the kernel takes for them.
+    fn raw(&mut self, args: &Args, binaries: &Binaries, index: usize) -> anyhow::Result<()> {
+        let direction = Direction::of(self.scenario).expect("a sweep is over streams");
+        let workload = self.points[index].workload;
+        let side = |side: Side| program(&binaries.peer, side.name(), peer::Kind::RawTokio, direction, workload);
+        let client = |address: &str| side(Side::Client).arg("--address").arg(address);
+        let measured = pair::spawn_pair(&side(Side::Server), client, Duration::from_secs(args.timeout))?;
+        self.points[index].raw_tokio.push(measured.server);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use crate::terminal::{Style, paint};
 /// From how many times a neighbour's CPU per byte a point stands out.
 pub(crate) const CLIFF: f64 = 1.5;
 
-const HEADINGS: [&str; 10] = [
+const HEADINGS: [&str; 11] = [
     "message",
     "streams",
     "server allocs/msg",
@@ -21,6 +21,7 @@ const HEADINGS: [&str; 10] = [
     "client",
     "server CPU-s/GB",
     "to neighbour",
+    "to raw-tokio",
     "client CPU-s/GB",
     "to neighbour",
 ];
@@ -32,11 +33,11 @@ pub(super) fn text(sweep: &Sweep) -> String {
         let cliff = |side| to_neighbour(sweep, index, side).is_some_and(|ratio| ratio > CLIFF);
         let style = |column: usize| {
             let side = if column == 7 { Side::Server } else { Side::Client };
-            if matches!(column, 7 | 9) && cliff(side) { Style::Worse } else { Style::Dim }
+            if matches!(column, 7 | 10) && cliff(side) { Style::Worse } else { Style::Dim }
         };
         let cells = cells(sweep, index, point).into_iter().enumerate();
         let cells = cells.map(|(column, text)| match column {
-            7 | 9 => Cell::right(text).style(style(column)),
+            7 | 10 => Cell::right(text).style(style(column)),
             _ => Cell::right(text),
         });
         table.row(cells.collect::<Vec<_>>());
@@ -61,7 +62,7 @@ pub(crate) fn markdown(sweep: &Sweep) -> String {
     text
 }
 
-fn cells(sweep: &Sweep, index: usize, point: &Point) -> [String; 10] {
+fn cells(sweep: &Sweep, index: usize, point: &Point) -> [String; 11] {
     let counted = |side, figure: fn(&Measurement) -> Option<f64>| {
         let value = point.of(side, Instrument::Count).filter_map(figure).next();
         value.map_or_else(|| "–".to_owned(), digits)
@@ -83,6 +84,7 @@ fn cells(sweep: &Sweep, index: usize, point: &Point) -> [String; 10] {
         counted(Side::Client, Measurement::amplification),
         cpu(Side::Server),
         ratio(Side::Server),
+        point.to_raw().map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}")),
         cpu(Side::Client),
         ratio(Side::Client),
     ]
@@ -123,6 +125,13 @@ impl Point {
         self.measurements.iter().filter(move |m| m.side == side && m.instrument == instrument)
     }
 
+    /// How many times the CPU of a raw TCP copy the server takes: the median over rounds.
+    fn to_raw(&self) -> Option<f64> {
+        let raw = self.raw_tokio.iter().map(Measurement::cpu_seconds_per_gb);
+        let ratios: Vec<f64> = self.cpu(Side::Server).iter().zip(raw).map(|(own, raw)| own / raw).collect();
+        (!ratios.is_empty()).then(|| stats::median(&ratios))
+    }
+
     /// CPU seconds per GB of each round, in round order.
     fn cpu(&self, side: Side) -> Vec<f64> {
         self.of(side, Instrument::Time).map(Measurement::cpu_seconds_per_gb).collect()
@@ -133,7 +142,8 @@ fn notes(sweep: &Sweep) -> Vec<String> {
     let rounds = sweep.points.iter().map(|point| point.cpu(Side::Server).len()).min().unwrap_or(0);
     let mut notes = vec![format!(
         "{}, {}. Medians of {rounds} interleaved rounds; ± is the far end of a {:.0} % interval. To neighbour: CPU per \
-         byte as a multiple of the cheaper of the next sizes, or numbers of streams, in the same rounds.",
+         byte as a multiple of the cheaper of the next sizes, or numbers of streams, in the same rounds; to raw-tokio: of \
+         a raw TCP copy's in the same rounds.",
         sweep.scenario,
         sweep.step,
         100.0 * stats::coverage(rounds).min(0.95),
