@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use alloc_ladder::ladder::{Http2, Tuning};
+use alloc_ladder::ladder::{Http2, Reads, Tuning};
 use alloc_ladder::pb::bytes::Chunk;
 use alloc_ladder::scenario::Scenario;
 use alloc_ladder::{CountingAlloc, Snapshot};
@@ -32,9 +32,14 @@ fn in_flight_max(tuning: &Tuning) -> u64 {
     window + 4 * MESSAGE
 }
 
-/// What both sides may hold in this process: that, the buffers of a sender's ring, and what a connection has.
+/// What both sides may hold in this process: that, in blocks of up to twice the size where reads are aligned, the
+/// buffers of a sender's ring, and what a connection has.
 fn live_max(tuning: &Tuning) -> u64 {
-    in_flight_max(tuning) + (2 << 20)
+    let blocks = match tuning.reads {
+        Reads::Stock => 1,
+        Reads::Aligned => 2,
+    };
+    blocks * in_flight_max(tuning) + (2 << 20)
 }
 
 /// Waits until `sent` stands still; returns it.
