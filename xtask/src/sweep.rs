@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long)]
     step: Option<String>,
     /// Payload bytes of a message, as in 32760, 64KiB, 1MiB; each with one stream
-    #[arg(long, value_delimiter = ',', default_values = ["4KiB", "16KiB", "32760", "32KiB", "64KiB", "256KiB", "1MiB"])]
+    #[arg(long, value_delimiter = ',', default_values = ["4KiB", "8KiB", "16KiB", "32760", "32KiB", "64KiB", "256KiB", "1MiB"])]
     sizes: Vec<Size>,
     /// Concurrent streams on one connection, each number with messages of 64 KiB
     #[arg(long, value_delimiter = ',', default_values = ["1", "8", "64"], value_parser = clap::value_parser!(u32).range(1..=10_000))]

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use alloc_ladder::ladder::ladder;
-use alloc_ladder::record::{Counts, Instrument, Run};
+use alloc_ladder::record::{Counts, Instrument, Measurement, Run};
 use alloc_ladder::scenario::{CHUNK_MAX, Scenario};
 use alloc_ladder::{Side, Stage, Tally};
 
@@ -200,6 +200,32 @@ fn cpu_time_is_sampled_on_both_sides() {
     assert!(page.contains("01-baseline/server/cpu.svg"));
 }
 
+#[test]
+fn a_sweep_finds_nothing_allocated_at_any_size_or_number_of_streams() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let file = temporary.path().join("sweep.json");
+    let path = file.to_str().expect("a temporary folder's path is text");
+    let small = ["--profile", "dev", "--runs", "1", "--payload", "8", "--sizes", "4KiB,64KiB", "--streams", "8"];
+    let done = output(&[&["sweep", "put", "--json", "--out", path], &small[..]].concat());
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert_eq!(text(&done.stdout), std::fs::read_to_string(&file).expect("the sweep is kept"));
+    let sweep: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    let points = sweep["points"].as_array().expect("points");
+    let at = |point: &serde_json::Value| (point["workload"]["chunk"].as_u64(), point["workload"]["streams"].as_u64());
+    let expected = [(4096, 1), (65_536, 1), (65_536, 8)].map(|(chunk, streams)| (Some(chunk), Some(streams)));
+    assert_eq!(points.iter().map(at).collect::<Vec<_>>(), expected);
+    for point in points {
+        let measured: Vec<Measurement> = serde_json::from_value(point["measurements"].clone()).expect("measurements");
+        assert_eq!(measured.len(), 4, "both sides, counted and timed");
+        for counted in measured.iter().filter(|measurement| measurement.instrument == Instrument::Count) {
+            let blocks = counted.blocks_per_message().expect("a count");
+            assert!(blocks <= 0.01, "{:?} {}: {blocks} allocations a message", at(point), counted.side);
+        }
+        let raw = point["raw_tokio"].as_array().expect("the raw copy's rounds").len();
+        assert_eq!(raw, usize::from(point["workload"]["streams"] == 1));
+    }
+}
+
 /// Exit code, and words that must stand in what is said.
 #[track_caller]
 fn refused(done: &Output, code: i32, words: &[&str]) {
@@ -223,6 +249,8 @@ fn bad_input_is_refused_with_a_way_out() {
     refused(&output(&["profile", "put", "--chunk", &above]), 2, &["receive limit", &CHUNK_MAX.to_string()]);
     refused(&output(&["profile", "put", "--messages", "0"]), 2, &["--messages"]);
     refused(&output(&["profile", "put", "--no-such-flag"]), 2, &["--no-such-flag"]);
+    refused(&output(&["sweep", "unary"]), 2, &["unary has none", "cargo xtask sweep put"]);
+    refused(&output(&["sweep", "put", "--sizes", "4MiB"]), 2, &[&CHUNK_MAX.to_string()]);
     refused(&output(&["report", "no-such-run"]), 2, &["there is no run `no-such-run`"]);
 }
 
