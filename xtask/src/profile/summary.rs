@@ -45,17 +45,27 @@ pub(super) fn step_line(run: &Run, index: usize) -> String {
     let mut line = format!("{:>2} {:<20}", index + 1, step.name);
     let noun = noun(run);
     for side in Side::ALL {
-        let Some(counts) = step.counts(side) else { continue };
-        let blocks = metric::digits(counts.blocks_per_message().unwrap_or_default());
+        let Some([blocks, bytes, amplification]) = allocated(step, side) else { continue };
+        let blocks = metric::digits(blocks);
         let bytes = match run.scenario {
-            Some(Scenario::Unary) => {
-                format!("{} B/call", metric::digits(counts.bytes_per_message().unwrap_or_default()))
-            }
-            _ => format!("{} B/B", metric::digits(counts.amplification().unwrap_or_default())),
+            Some(Scenario::Unary) => format!("{} B/call", metric::digits(bytes)),
+            _ => format!("{} B/B", metric::digits(amplification)),
         };
         let _ = write!(line, "  {side} {blocks:>7} allocs/{noun} {bytes:>10}");
     }
     line
+}
+
+/// Blocks and bytes per message, and bytes per payload byte: as counted, or as dhat saw them where nothing was counted.
+fn allocated(step: &StepRecord, side: Side) -> Option<[f64; 3]> {
+    if let Some(counts) = step.counts(side) {
+        let figures = [counts.blocks_per_message(), counts.bytes_per_message(), counts.amplification()];
+        return Some(figures.map(Option::unwrap_or_default));
+    }
+    let stacks = step.stacks(side)?;
+    let bytes = stacks.total_bytes as f64;
+    let messages = stacks.messages as f64;
+    Some([stacks.total_blocks as f64 / messages, bytes / messages, bytes / stacks.payload_bytes as f64])
 }
 
 fn noun(run: &Run) -> &'static str {
@@ -72,7 +82,8 @@ pub(super) fn text(run: &Run, page: &Path, link: Option<Rate>) -> String {
         rounds => format!("{scenario}, median of {rounds} rounds ± half the 95 % interval"),
     };
     let _ = writeln!(text, "\n{}", paint(Style::Bold, &title));
-    text.push_str(&ladder(run));
+    let stacks_alone = run.steps.iter().all(|step| step.measurements.is_empty());
+    text.push_str(&if stacks_alone { seen_by_dhat(run) } else { ladder(run) });
     let agreement = agreement(run);
     if !agreement.is_empty() {
         let title = "attribution by scope and by stack, shares of bytes";
@@ -96,6 +107,27 @@ pub(super) fn text(run: &Run, page: &Path, link: Option<Rate>) -> String {
     let _ = writeln!(text, "raw     {}/", super::display(folder));
     let _ = writeln!(text, "open    cargo xtask view {}", run.id);
     text
+}
+
+/// What was allocated, in a run that has nothing but dhat's figures.
+fn seen_by_dhat(run: &Run) -> String {
+    let mut table = Table::default();
+    let noun = noun(run);
+    let heads = ["step", "side", &format!("allocs/{noun}"), &format!("bytes/{noun}"), "peak heap"];
+    table.row(heads.map(|head| if matches!(head, "step" | "side") { Cell::left(head) } else { Cell::right(head) }));
+    for step in &run.steps {
+        for stacks in &step.stacks {
+            let Some([blocks, bytes, _]) = allocated(step, stacks.side) else { continue };
+            table.row([
+                Cell::left(step.name.clone()),
+                Cell::left(stacks.side.name()),
+                Cell::right(metric::digits(blocks)),
+                Cell::right(metric::memory(bytes)),
+                Cell::right(metric::memory(stacks.peak_bytes as f64)),
+            ]);
+        }
+    }
+    table.render()
 }
 
 /// A paced stream that reaches this share of its rate filled the link: late timers cost it a few percent.
