@@ -19,7 +19,11 @@ mod inner;
     path = "instrument/cpu.rs"
 )]
 #[cfg_attr(
-    not(any(feature = "count", feature = "stacks", feature = "retained", feature = "cpu")),
+    all(feature = "sampled", not(any(feature = "stacks", feature = "retained", feature = "count", feature = "cpu"))),
+    path = "instrument/sampled.rs"
+)]
+#[cfg_attr(
+    not(any(feature = "count", feature = "stacks", feature = "retained", feature = "cpu", feature = "sampled")),
     path = "instrument/time.rs"
 )]
 mod chosen;

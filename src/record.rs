@@ -27,18 +27,21 @@ pub enum Instrument {
     Retained,
     /// Where CPU time goes: a sampling profiler inside the process, beside the plain allocator.
     Cpu,
+    /// What one allocation in so many bytes costs: the sampler for production, installed and not read.
+    Sampled,
     /// Instructions executed: callgrind on a `time` build.
     Instructions,
 }
 
 impl Instrument {
     /// Every instrument.
-    pub const ALL: [Instrument; 6] = [
+    pub const ALL: [Instrument; 7] = [
         Instrument::Time,
         Instrument::Count,
         Instrument::Stacks,
         Instrument::Retained,
         Instrument::Cpu,
+        Instrument::Sampled,
         Instrument::Instructions,
     ];
 
@@ -50,6 +53,7 @@ impl Instrument {
             Instrument::Stacks => "stacks",
             Instrument::Retained => "retained",
             Instrument::Cpu => "cpu",
+            Instrument::Sampled => "sampled",
             Instrument::Instructions => "instructions",
         }
     }

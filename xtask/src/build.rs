@@ -61,6 +61,7 @@ const fn feature(instrument: Instrument) -> Option<&'static str> {
         Instrument::Stacks => Some("stacks"),
         Instrument::Retained => Some("retained"),
         Instrument::Cpu => Some("cpu"),
+        Instrument::Sampled => Some("sampled"),
     }
 }
 

@@ -59,6 +59,7 @@ const FEATURES: &[(&str, &[&str])] = &[
     ("features: stacks", &["--bins", "--features", "stacks"]),
     ("features: retained", &["--bins", "--features", "retained"]),
     ("features: cpu", &["--bins", "--features", "cpu"]),
+    ("features: sampled", &["--bins", "--features", "sampled"]),
     ("features: mimalloc", &["--bins", "--features", "count,mimalloc"]),
     ("features: jemalloc", &["--bins", "--features", "count,jemalloc"]),
 ];

@@ -24,6 +24,8 @@ pub(crate) enum Verb {
     Codegen(crate::codegen::Args),
     /// Show what changed between two runs, or between two steps of one
     Compare(crate::compare::Args),
+    /// Measure what the instruments themselves cost a service
+    Cost(crate::cost::Args),
     /// Make one ladder of several attached runs
     Join(crate::join::Args),
     /// Measure the same payload without gRPC: raw TCP, h2, hyper, file servers

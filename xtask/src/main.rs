@@ -10,6 +10,7 @@ mod classify;
 mod cli;
 mod codegen;
 mod compare;
+mod cost;
 mod cpu;
 mod dhat;
 mod environment;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Verb::Ci(args) => ci::run(args),
         Verb::Codegen(args) => codegen::run(args),
         Verb::Compare(args) => compare::run(args),
+        Verb::Cost(args) => cost::run(args),
         Verb::Join(args) => join::run(args),
         Verb::Limits(args) => limits::run(args),
         Verb::List(args) => list::run(args),

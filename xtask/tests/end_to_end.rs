@@ -226,6 +226,19 @@ fn a_sweep_finds_nothing_allocated_at_any_size_or_number_of_streams() {
     }
 }
 
+#[test]
+fn the_cost_of_an_instrument_stands_beside_the_plain_allocator() {
+    let done = output(&["cost", "unary", "--profile", "dev", "--runs", "2", "--messages", "50", "--json"]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let rows: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    let rows = rows.as_array().expect("rows");
+    let of = |key: &str| rows.iter().map(|row| row[key].as_str().expect("a name").to_owned()).collect::<Vec<_>>();
+    assert_eq!(of("instrument"), ["time", "count", "sampled"].repeat(2));
+    assert_eq!(of("scenario"), ["unary"; 6]);
+    assert!(rows.iter().all(|row| row["cpu_ratio"].as_f64().is_some_and(|ratio| ratio > 0.0)), "{rows:?}");
+    assert!(rows.iter().all(|row| row["instrument"] != "time" || row["cpu_ratio"] == 1.0), "{rows:?}");
+}
+
 /// Exit code, and words that must stand in what is said.
 #[track_caller]
 fn refused(done: &Output, code: i32, words: &[&str]) {
