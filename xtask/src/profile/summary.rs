@@ -102,6 +102,7 @@ pub(super) fn text(run: &Run, page: &Path, link: Option<Rate>) -> String {
     if let Some(rate) = link {
         text.push_str(&held(run, rate));
     }
+    text.push_str(&peers(run, link));
     let folder = page.parent().unwrap_or(page);
     let _ = writeln!(text, "report  {}", super::display(page));
     let _ = writeln!(text, "raw     {}/", super::display(folder));
@@ -159,6 +160,25 @@ fn held(run: &Run, rate: Rate) -> String {
     }
     let title = format!("cores used at {} Gbit/s of payload", metric::digits(rate.gbit()));
     format!("{}\n{}\n", paint(Style::Bold, &title), table.render())
+}
+
+/// The peers of the same rounds, beside the last step: what the server of each takes.
+fn peers(run: &Run, link: Option<Rate>) -> String {
+    let Some(last) = run.steps.last().filter(|_| !run.limits.is_empty()) else { return String::new() };
+    let own: Vec<f64> = last.of(Side::Server, Instrument::Time).map(Measurement::cpu_seconds_per_gb).collect();
+    let mut table = Table::default();
+    let cores = link.map(|rate| format!("cores at {} Gbit/s", metric::digits(rate.gbit())));
+    let heads = ["server", "CPU-s/GB"].map(str::to_owned).into_iter().chain(cores);
+    table
+        .row(heads.map(|head| if head == "server" { Cell::left(head) } else { Cell::right(head) }).collect::<Vec<_>>());
+    let limits = run.limits.iter().map(|limit| (limit.name.as_str(), &limit.server_cpu_seconds_per_gb));
+    for (name, samples) in limits.chain([(last.name.as_str(), &own)]).filter(|(_, samples)| !samples.is_empty()) {
+        let middle = median(samples);
+        let figure = format!("{} ± {:.0}%", metric::digits(middle), spread(samples) * 100.0);
+        let cores = link.map(|rate| Cell::right(metric::digits(middle * rate.gbit() / 8.0)));
+        table.row([Cell::left(name), Cell::right(figure)].into_iter().chain(cores).collect::<Vec<_>>());
+    }
+    format!("{}\n{}\n", paint(Style::Bold, "without gRPC, in the same rounds, and the last step"), table.render())
 }
 
 fn ladder(run: &Run) -> String {
