@@ -34,6 +34,13 @@ impl<B> StagedBody<B> {
     }
 }
 
+/// The body of an answer that is nothing but its status: an interceptor makes one when it turns a call away.
+impl<B: Default> Default for StagedBody<B> {
+    fn default() -> Self {
+        StagedBody::incoming(crate::Method::NONE, B::default())
+    }
+}
+
 impl<B: Body> Body for StagedBody<B> {
     type Data = B::Data;
     type Error = B::Error;

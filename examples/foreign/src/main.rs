@@ -1,11 +1,12 @@
 //! alloc-ladder dropped into services nobody here wrote: who allocates, by RPC method and stage.
 //!
-//! `foreign health|flight|otlp` starts the service in this process and its client in another, then prints what each
+//! `foreign health|flight|otlp|wrapped` starts the service in this process and its client in another, then prints what each
 //! allocated while the client ran. Lines marked `drop-in` are all that alloc-ladder needs.
 
 mod flight;
 mod health;
 mod otlp;
+mod wrapped;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ enum Service {
     Health,
     Flight,
     Otlp,
+    Wrapped,
 }
 
 impl Service {
@@ -35,7 +37,8 @@ impl Service {
             "health" => Service::Health,
             "flight" => Service::Flight,
             "otlp" => Service::Otlp,
-            _ => bail!("`{name}` is none of health, flight, otlp"),
+            "wrapped" => Service::Wrapped,
+            _ => bail!("`{name}` is none of health, flight, otlp, wrapped"),
         })
     }
 
@@ -44,6 +47,7 @@ impl Service {
             Service::Health => health::routes(),
             Service::Flight => Ok(flight::routes()),
             Service::Otlp => Ok(otlp::routes()),
+            Service::Wrapped => Ok(wrapped::routes()),
         }
     }
 
@@ -54,6 +58,7 @@ impl Service {
             Service::Health => health::METHODS,
             Service::Flight => flight::METHODS,
             Service::Otlp => otlp::METHODS,
+            Service::Wrapped => wrapped::METHODS,
         }
         .iter()
         .copied()
@@ -66,6 +71,7 @@ impl Service {
             Service::Flight => flight::drive(layered).await,
             // The exporter takes a bare channel: its calls have stages, but no rows of their own.
             Service::Otlp => otlp::drive(channel).await,
+            Service::Wrapped => wrapped::drive(layered).await,
         }
     }
 }
@@ -78,7 +84,7 @@ async fn main() -> anyhow::Result<()> {
     match &*arguments.iter().map(String::as_str).collect::<Vec<_>>() {
         [name] => serve(name).await,
         [name, addr] => call(Service::parse(name)?, addr.parse().context("not an address")?).await,
-        _ => bail!("usage: foreign health|flight|otlp"),
+        _ => bail!("usage: foreign health|flight|otlp|wrapped"),
     }
 }
 
@@ -87,14 +93,21 @@ async fn serve(name: &str) -> anyhow::Result<()> {
     let routes = service.routes()?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let addr = listener.local_addr()?;
-    let server = Server::builder()
-        .layer(ServerLayer::new().methods(service.methods())) // drop-in
-        .add_routes(routes)
-        .serve_with_incoming(TcpListenerStream::new(listener));
-    let server = tokio::spawn(server);
+    let layer = ServerLayer::new().methods(service.methods()); // drop-in
+    let (server, certificate) = match service {
+        Service::Wrapped => wrapped::serve(layer, routes, listener)?,
+        Service::Health | Service::Flight | Service::Otlp => {
+            let incoming = TcpListenerStream::new(listener);
+            let server = Server::builder().layer(layer).add_routes(routes).serve_with_incoming(incoming); // drop-in
+            (tokio::spawn(server), String::new())
+        }
+    };
     let before = Snapshot::of_process();
     let (name, program) = (name.to_owned(), std::env::current_exe()?);
-    let client = move || std::process::Command::new(program).arg(name).arg(addr.to_string()).status();
+    let client = move || {
+        let mut client = std::process::Command::new(program);
+        client.arg(name).arg(addr.to_string()).env(wrapped::CERTIFICATE, certificate).status()
+    };
     let status = tokio::task::spawn_blocking(client).await??;
     print("server", &(Snapshot::of_process() - before))?;
     server.abort();
@@ -106,7 +119,11 @@ async fn serve(name: &str) -> anyhow::Result<()> {
 
 async fn call(service: Service, addr: SocketAddr) -> anyhow::Result<()> {
     let before = Snapshot::of_process();
-    let endpoint = Endpoint::from_shared(format!("http://{addr}"))?.executor(TransportExecutor); // drop-in
+    let endpoint = match service {
+        Service::Wrapped => Endpoint::from_shared(format!("https://{addr}"))?.tls_config(wrapped::client_tls()?)?,
+        Service::Health | Service::Flight | Service::Otlp => Endpoint::from_shared(format!("http://{addr}"))?,
+    };
+    let endpoint = endpoint.executor(TransportExecutor); // drop-in
     let channel = endpoint.connect().staged(Stage::Transport).await?;
     service.drive(channel).staged(Stage::Handler).await?;
     print("client", &(Snapshot::of_process() - before))

@@ -95,3 +95,14 @@ fn otlp() {
     assert!(server.method(export) > server.bytes / 2);
     assert_eq!(client.method(export), 0, "the exporter's own channel takes no layer");
 }
+
+#[test]
+fn tls_gzip_interceptors_and_tower_layers() {
+    let (server, client) = run("wrapped");
+    let check = "/grpc.health.v1.Health/Check";
+    // Compressing an answer of two bytes makes a deflate state, and decompressing the request an inflate state.
+    for table in [&server, &client] {
+        assert!(table.bytes(check, "marshal") > 2000 * 100_000, "{}", table.bytes(check, "marshal"));
+    }
+    assert!(server.bytes(check, "handler") > 2000 * 20_000);
+}
