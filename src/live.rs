@@ -2,14 +2,20 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/metrics` | Prometheus text: bytes, blocks and live bytes by side, RPC method and stage |
-//! | `/debug/alloc` | the same as a table; JSON with `?format=json` or `Accept: application/json` |
+//! | `/metrics` | Prometheus text: bytes, blocks and live bytes by side, RPC method and stage; open calls |
+//! | `/debug/alloc` | the same as a table, and what an open call holds; JSON with `?format=json` or `Accept: application/json` |
 //! | `/debug/pprof/allocs` | everything allocated, as a gzip-compressed pprof profile; `?seconds=` for what is to come |
 //! | `/debug/pprof/heap` | the same profile, live memory first |
 //!
 //! The same over gRPC is [`allocations`]. Profiles carry call stacks where the program's allocator is a
 //! [`SampledAlloc`](crate::sampled::SampledAlloc); with [`CountingAlloc`](crate::CountingAlloc) alone they carry one
 //! sample per row of counters, under a frame named after its stage.
+//!
+//! # What an open call holds
+//! Counters book a release where it happens, so a row's live bytes are its own only as far as it frees what it
+//! allocated. Samples remember the row that allocated: `grpc_alloc_sampled_live_bytes` of a method, divided by its
+//! `grpc_alloc_open_calls`, is what one call holds (`/debug/alloc` does the division). A stream whose receive buffer
+//! once grew for a large message shows there until it ends.
 //!
 //! # Safety of the endpoints
 //! They bind to loopback unless [`Builder::allow_remote`] is called, take no body and change nothing. Method names are
@@ -22,6 +28,7 @@
 //! [`Stage::Instrument`].
 
 mod http;
+mod open;
 mod pprof;
 mod profile;
 mod prometheus;

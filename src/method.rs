@@ -5,6 +5,7 @@
 //! not fit shares one overflow row, so that the rows always sum to the total.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The client or the server of a connection; in the ladders always separate processes.
@@ -95,9 +96,20 @@ impl Method {
         }
     }
 
+    /// The methods that have a row, [`OVERFLOW`](Method::OVERFLOW) among them and [`NONE`](Method::NONE) not.
+    pub fn rows() -> impl Iterator<Item = Method> {
+        (1..Method::registered() as u8).map(Method).chain([Method::OVERFLOW])
+    }
+
     /// How many rows are in use, counted from the first.
     pub fn registered() -> usize {
         1 + TABLE[1..Method::MAX - 1].iter().take_while(|name| name.get().is_some()).count()
+    }
+
+    /// Calls of this method that are open now: made or arrived, and neither answered to the end nor dropped. Counted by
+    /// the layers of [`tonic`](crate::tonic).
+    pub fn open_calls(self) -> u64 {
+        OPEN[self.index()].load(Ordering::Relaxed)
     }
 
     /// The method's row, below [`Method::MAX`].
@@ -113,6 +125,29 @@ impl Method {
 static TABLE: [OnceLock<MethodName>; Method::MAX] = [const { OnceLock::new() }; Method::MAX];
 /// Serialises registration; look-ups read [`TABLE`] alone.
 static REGISTERING: Mutex<()> = Mutex::new(());
+
+/// Open calls by method.
+static OPEN: [AtomicU64; Method::MAX] = [const { AtomicU64::new(0) }; Method::MAX];
+
+/// One open call of its method, until it is dropped.
+#[cfg(feature = "tonic")]
+#[derive(Debug)]
+pub(crate) struct OpenCall(Method);
+
+#[cfg(feature = "tonic")]
+impl OpenCall {
+    pub(crate) fn new(method: Method) -> OpenCall {
+        OPEN[method.index()].fetch_add(1, Ordering::Relaxed);
+        OpenCall(method)
+    }
+}
+
+#[cfg(feature = "tonic")]
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        OPEN[self.0.index()].fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,8 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Meter, ObservableCounter, ObservableGauge, ObservableUpDownCounter};
 
 use crate::alloc::Row;
-use crate::{Side, Snapshot, Stage, Tally};
+use crate::method::MethodName;
+use crate::{Method, Side, Snapshot, Stage, Tally};
 
 /// Keeps the instruments; drop it only when nothing is to be collected any more.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub struct Instruments {
     _bytes: ObservableCounter<u64>,
     _live: ObservableUpDownCounter<i64>,
     _peak: ObservableGauge<u64>,
+    _open: ObservableUpDownCounter<i64>,
 }
 
 /// Registers the counters on `meter`, with the attributes `side`, `rpc` and `stage`:
@@ -27,6 +29,7 @@ pub struct Instruments {
 /// | `grpc.alloc.bytes` | `By` | bytes allocated |
 /// | `grpc.alloc.live` | `By` | bytes allocated here less bytes freed here; the sum is the process's live bytes |
 /// | `grpc.alloc.peak` | `By` | the most live bytes of the process, without attributes |
+/// | `grpc.alloc.open_calls` | `{call}` | calls that are open, without `stage` |
 pub fn register(meter: &Meter) -> Instruments {
     let _guard = Stage::Instrument.enter();
     Instruments {
@@ -54,6 +57,17 @@ pub fn register(meter: &Meter) -> Instruments {
             .with_description("The most live bytes of the process")
             .with_callback(|observer| observer.observe(Snapshot::peak_bytes().0, &[]))
             .build(),
+        _open: meter
+            .i64_observable_up_down_counter("grpc.alloc.open_calls")
+            .with_unit("{call}")
+            .with_description("Calls that are open: not yet answered to the end, nor dropped")
+            .with_callback(|observer| {
+                let _guard = Stage::Instrument.enter();
+                for method in Method::rows() {
+                    observer.observe(method.open_calls() as i64, &method_attributes(method.name()));
+                }
+            })
+            .build(),
     }
 }
 
@@ -65,10 +79,11 @@ fn each_row(mut observe: impl FnMut(&Tally, &[KeyValue])) {
 }
 
 fn attributes(row: &Row) -> [KeyValue; 3] {
-    // Names of a bounded registry, which lives as long as the process: nothing is copied.
-    [
-        KeyValue::new("side", row.method.side.map_or("", Side::name)),
-        KeyValue::new("rpc", row.method.path),
-        KeyValue::new("stage", row.stage.name()),
-    ]
+    let [side, rpc] = method_attributes(row.method);
+    [side, rpc, KeyValue::new("stage", row.stage.name())]
+}
+
+/// Names of a bounded registry, which lives as long as the process: nothing is copied.
+fn method_attributes(method: MethodName) -> [KeyValue; 2] {
+    [KeyValue::new("side", method.side.map_or("", Side::name)), KeyValue::new("rpc", method.path)]
 }

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::{profile, prometheus, table};
+use crate::sampled::Profile;
 use crate::{Snapshot, Stage};
 
 /// Connections served at once.
@@ -110,11 +111,11 @@ async fn answer(request: Request<Incoming>, allowed: Arc<AtomicU64>) -> Result<R
             respond(StatusCode::OK, prometheus::CONTENT_TYPE, body)
         }
         "/debug/alloc" => {
-            let snapshot = Snapshot::of_process();
+            let (snapshot, profile) = (Snapshot::of_process(), Profile::read());
             if query.json(request.headers().get(ACCEPT)) {
-                respond(StatusCode::OK, "application/json", table::json(&snapshot))
+                respond(StatusCode::OK, "application/json", table::json(&snapshot, &profile))
             } else {
-                respond(StatusCode::OK, TEXT, table::text(&snapshot))
+                respond(StatusCode::OK, TEXT, table::text(&snapshot, &profile))
             }
         }
         "/debug/pprof/allocs" => pprof(profile::Kind::Allocs, query, &allowed).await,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::open::{self, Held, Open};
 use crate::alloc::Row;
 use crate::sampled::Profile;
 use crate::{Side, Snapshot, Tally};
@@ -12,29 +13,19 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 pub(super) struct Heap {
     live_bytes: u64,
     peak_bytes: u64,
-    /// Sampled estimates by side, RPC method and stage that allocated; empty without the sampler.
-    sampled: Vec<Sampled>,
-}
-
-struct Sampled {
-    side: &'static str,
-    rpc: &'static str,
-    stage: &'static str,
-    live_bytes: f64,
+    held: Vec<Held>,
+    open: Vec<Open>,
 }
 
 impl Heap {
     pub(super) fn now() -> Heap {
-        let mut sampled: Vec<Sampled> = Vec::new();
-        for stack in Profile::read().stacks {
-            let (method, stage) = (stack.scope.method().name(), stack.scope.stage().name());
-            let side = method.side.map_or("", Side::name);
-            match sampled.iter_mut().find(|row| (row.side, row.rpc, row.stage) == (side, method.path, stage)) {
-                Some(row) => row.live_bytes += stack.live.bytes,
-                None => sampled.push(Sampled { side, rpc: method.path, stage, live_bytes: stack.live.bytes }),
-            }
+        let profile = Profile::read();
+        Heap {
+            live_bytes: Snapshot::live_bytes(),
+            peak_bytes: Snapshot::peak_bytes().0,
+            held: open::held(&profile),
+            open: open::methods(&profile),
         }
-        Heap { live_bytes: Snapshot::live_bytes(), peak_bytes: Snapshot::peak_bytes().0, sampled }
     }
 }
 
@@ -89,11 +80,20 @@ pub(super) fn render(snapshot: &Snapshot, heap: &Heap) -> String {
             labelled(&mut text, name, side, row.method.path, row.stage.name(), value(&row.tally));
         }
     }
-    if !heap.sampled.is_empty() {
+    if !heap.held.is_empty() {
         let name = "grpc_alloc_sampled_live_bytes";
         head(&mut text, name, "gauge", "Live bytes by the row that allocated them, estimated from sampled stacks.");
-        for row in &heap.sampled {
-            labelled(&mut text, name, row.side, row.rpc, row.stage, row.live_bytes.round());
+        for Held { method, stage, live } in &heap.held {
+            let side = method.side.map_or("", Side::name);
+            labelled(&mut text, name, side, method.path, stage.name(), live.bytes.round());
+        }
+    }
+    if !heap.open.is_empty() {
+        let name = "grpc_alloc_open_calls";
+        head(&mut text, name, "gauge", "Calls that are open: not yet answered to the end, nor dropped.");
+        for Open { method, calls, .. } in &heap.open {
+            let (side, rpc) = (method.side.map_or("", Side::name), Escaped(method.path));
+            write(&mut text, format_args!("{name}{{side=\"{side}\",rpc=\"{rpc}\"}} {calls}\n"));
         }
     }
     for (name, help, value) in [

@@ -2,8 +2,10 @@
 
 use tonic::{Request, Response, Status};
 
+use super::open::{self, Open};
 use super::profile;
 use crate::alloc::Row;
+use crate::sampled::Profile;
 use crate::{Side, Snapshot, Stage, Tally};
 
 /// Generated from `proto/live.proto`.
@@ -38,6 +40,7 @@ impl pb::allocations_server::Allocations for Allocations {
             live_bytes: Snapshot::live_bytes(),
             peak_bytes,
             peak_slack_bytes,
+            methods: open::methods(&Profile::read()).into_iter().map(pb::Method::from).collect(),
         }))
     }
 
@@ -64,6 +67,18 @@ impl From<Row> for pb::Row {
             rpc: row.method.path.to_owned(),
             stage: row.stage.name().to_owned(),
             tally: Some(row.tally.into()),
+        }
+    }
+}
+
+impl From<Open> for pb::Method {
+    fn from(open: Open) -> pb::Method {
+        pb::Method {
+            side: open.method.side.map_or("", Side::name).to_owned(),
+            rpc: open.method.path.to_owned(),
+            open_calls: open.calls,
+            sampled_live_bytes: open.live.map(|live| live.bytes),
+            sampled_live_bytes_error: open.live.map(|live| live.bytes_error()),
         }
     }
 }

@@ -4,47 +4,71 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use super::open::{self, Open};
+use crate::method::MethodName;
+use crate::sampled::Profile;
 use crate::{Side, Snapshot, Tally};
 
 /// Plain columns; method names are escaped so that none can drive a terminal.
-pub(super) fn text(snapshot: &Snapshot) -> String {
+pub(super) fn text(snapshot: &Snapshot, profile: &Profile) -> String {
     let total = snapshot.total();
     if total.is_zero() {
         return "nothing was counted: the program's #[global_allocator] is no CountingAlloc\n".to_owned();
     }
     let (peak, slack) = Snapshot::peak_bytes();
-    let mut rows: Vec<[String; 8]> =
+    let mut rows =
         vec![["side", "rpc", "stage", "blocks", "bytes", "bytes %", "freed bytes", "live bytes"].map(str::to_owned)];
-    let mut row = |side: &str, rpc: &str, stage: &str, tally: Tally| {
+    let mut row = |[side, rpc, stage]: [String; 3], tally: Tally| {
         let share = 100.0 * tally.bytes as f64 / total.bytes.max(1) as f64;
         let [blocks, bytes] = [tally.blocks, tally.bytes].map(|count| count.to_string());
         let [freed, live] = [tally.freed_bytes.to_string(), tally.live_bytes().to_string()];
-        let names = [side, rpc, stage].map(|name| if name.is_empty() { "-".to_owned() } else { name.to_owned() });
-        let [side, rpc, stage] = names;
         rows.push([side, rpc, stage, blocks, bytes, format!("{share:.1}"), freed, live]);
     };
     for counted in snapshot.rows() {
-        let rpc = counted.method.path.escape_debug().to_string();
-        row(counted.method.side.map_or("", Side::name), &rpc, counted.stage.name(), counted.tally);
+        let [side, rpc] = names(counted.method);
+        row([side, rpc, counted.stage.name().to_owned()], counted.tally);
     }
-    row("total", "", "", total);
-
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 8] = std::array::from_fn(width);
+    row(["total", "-", "-"].map(str::to_owned), total);
     let mut text = format!("live {} bytes, at most {peak} so far (give or take {slack})\n\n", Snapshot::live_bytes());
-    for row in &rows {
-        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
-            // Names to the left, numbers to the right.
-            if column < 3 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-        });
-        let line = cells.collect::<Vec<_>>().join("  ");
-        writeln!(text, "{}", line.trim_end()).expect("writing to a string cannot fail");
+    columns(&mut text, &rows, 3);
+
+    let open = open::methods(profile);
+    if !open.is_empty() {
+        let mut rows = vec![["side", "rpc", "open calls", "live bytes", "±", "per open call"].map(str::to_owned)];
+        rows.extend(open.iter().map(|open| {
+            let [side, rpc] = names(open.method);
+            let bytes = |bytes: Option<f64>| bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes:.0}"));
+            let (live, error) = (open.live.map(|live| live.bytes), open.live.map(|live| live.bytes_error()));
+            [side, rpc, open.calls.to_string(), bytes(live), bytes(error), bytes(open.bytes_per_call())]
+        }));
+        text.push_str(
+            "\nopen calls, and what their methods allocated that is live (estimated from sampled stacks)\n\n",
+        );
+        columns(&mut text, &rows, 2);
     }
     text
 }
 
+fn names(method: MethodName) -> [String; 2] {
+    let shown = |name: String| if name.is_empty() { "-".to_owned() } else { name };
+    [method.side.map_or("", Side::name).to_owned(), method.path.escape_debug().to_string()].map(shown)
+}
+
+/// Adds the rows in columns: the first few hold names and stand to the left, numbers to the right.
+fn columns<const N: usize>(text: &mut String, rows: &[[String; N]], left: usize) {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    for row in rows {
+        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+            if column < left { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        writeln!(text, "{}", line.trim_end()).expect("writing to a string cannot fail");
+    }
+}
+
 /// The same as JSON, with the field names of `run.json`'s counts.
-pub(super) fn json(snapshot: &Snapshot) -> String {
+pub(super) fn json(snapshot: &Snapshot, profile: &Profile) -> String {
     let (peak, slack) = Snapshot::peak_bytes();
     let rows: Vec<Value> = snapshot
         .rows()
@@ -56,8 +80,22 @@ pub(super) fn json(snapshot: &Snapshot) -> String {
             object
         })
         .collect();
+    let methods: Vec<Value> = open::methods(profile)
+        .iter()
+        .map(|open: &Open| {
+            json!({
+                "side": open.method.side.map(Side::name),
+                "rpc": open.method.path,
+                "open_calls": open.calls,
+                "sampled_live_bytes": open.live.map(|live| live.bytes),
+                "sampled_live_bytes_error": open.live.map(|live| live.bytes_error()),
+                "sampled_live_bytes_per_open_call": open.bytes_per_call(),
+            })
+        })
+        .collect();
     let table = json!({
         "rows": rows,
+        "methods": methods,
         "total": tally(snapshot.total()),
         "live_bytes": Snapshot::live_bytes(),
         "peak_bytes": peak,

@@ -18,6 +18,27 @@ pub struct SnapshotReply {
     /// How many bytes peak_bytes may be short by: threads report in steps.
     #[prost(uint64, tag = "5")]
     pub peak_slack_bytes: u64,
+    /// The methods that have calls open, or memory that is still live.
+    #[prost(message, repeated, tag = "6")]
+    pub methods: ::prost::alloc::vec::Vec<Method>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Method {
+    /// "server" or "client"; empty for the methods that share a row.
+    #[prost(string, tag = "1")]
+    pub side: ::prost::alloc::string::String,
+    /// The RPC method's path.
+    #[prost(string, tag = "2")]
+    pub rpc: ::prost::alloc::string::String,
+    /// Calls that are open: not yet answered to the end, nor dropped.
+    #[prost(uint64, tag = "3")]
+    pub open_calls: u64,
+    /// What the method's rows allocated that is live, estimated from sampled stacks; absent without the sampler.
+    #[prost(double, optional, tag = "4")]
+    pub sampled_live_bytes: ::core::option::Option<f64>,
+    /// The standard error of that.
+    #[prost(double, optional, tag = "5")]
+    pub sampled_live_bytes_error: ::core::option::Option<f64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Row {

@@ -6,8 +6,9 @@ use std::task::{Context, Poll};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::Stage;
+use crate::method::OpenCall;
 use crate::stage::{self, Scope};
+use crate::{Method, Stage};
 
 pin_project! {
     /// A body that charges the work of its `poll_frame`: marshalling on the way out, transport on the way in.
@@ -16,28 +17,35 @@ pin_project! {
     /// Where the codec is staged too, that copy is charged to [`Stage::ReceiveBuffer`].
     #[derive(Debug)]
     pub struct StagedBody<B> {
-        scope: Scope,
+        // Before what it counts for: what a call holds is dropped while the call is still open.
         #[pin]
         inner: B,
+        scope: Scope,
+        call: Option<OpenCall>,
     }
 }
 
 impl<B> StagedBody<B> {
     /// A body whose frames are made here: polling it is [`Stage::Marshal`].
-    pub fn outgoing(method: crate::Method, inner: B) -> Self {
-        StagedBody { scope: Scope::new(method, Stage::Marshal), inner }
+    pub fn outgoing(method: Method, inner: B) -> Self {
+        StagedBody { inner, scope: Scope::new(method, Stage::Marshal), call: None }
     }
 
     /// A body whose frames come from the peer: polling it is [`Stage::Transport`].
-    pub fn incoming(method: crate::Method, inner: B) -> Self {
-        StagedBody { scope: Scope::new(method, Stage::Transport), inner }
+    pub fn incoming(method: Method, inner: B) -> Self {
+        StagedBody { inner, scope: Scope::new(method, Stage::Transport), call: None }
+    }
+
+    /// The answer's body, with which its call ends.
+    pub(super) fn ending(self, call: OpenCall) -> Self {
+        StagedBody { call: Some(call), ..self }
     }
 }
 
 /// The body of an answer that is nothing but its status: an interceptor makes one when it turns a call away.
 impl<B: Default> Default for StagedBody<B> {
     fn default() -> Self {
-        StagedBody::incoming(crate::Method::NONE, B::default())
+        StagedBody::incoming(Method::NONE, B::default())
     }
 }
 

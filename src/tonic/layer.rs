@@ -12,6 +12,7 @@ use tower_service::Service;
 
 use super::body::StagedBody;
 use super::task;
+use crate::method::OpenCall;
 use crate::stage::{self, Scope, Staged};
 use crate::{Method, Side, Stage};
 
@@ -90,7 +91,8 @@ where
         });
         let scope = Scope::new(method, Stage::Handler);
         let _guard = scope.enter();
-        ServerFuture { future: Staged::new(scope, self.inner.call(request)), unknown, charged: false }
+        let call = Some(OpenCall::new(method));
+        ServerFuture { future: Staged::new(scope, self.inner.call(request)), unknown, charged: false, call }
     }
 }
 
@@ -105,6 +107,8 @@ pin_project! {
         unknown: Option<http::Uri>,
         // The task hyper spawned for this call is known.
         charged: bool,
+        // Until the answer's body has it.
+        call: Option<OpenCall>,
     }
 }
 
@@ -126,8 +130,10 @@ where
             && implemented(&response)
         {
             method = Method::register(Side::Server, uri.path());
+            *this.call = Some(OpenCall::new(method));
         }
-        Poll::Ready(Ok(response.map(|body| StagedBody::outgoing(method, body))))
+        let call = this.call.take().expect("a future is not polled after it was ready");
+        Poll::Ready(Ok(response.map(|body| StagedBody::outgoing(method, body).ending(call))))
     }
 }
 
@@ -189,7 +195,8 @@ where
         });
         let scope = Scope::new(method, Stage::Transport);
         let _guard = scope.enter();
-        ClientFuture { future: Staged::new(scope, self.inner.call(request)) }
+        let call = Some(OpenCall::new(method));
+        ClientFuture { future: Staged::new(scope, self.inner.call(request)), call }
     }
 }
 
@@ -200,6 +207,8 @@ pin_project! {
     pub struct ClientFuture<F> {
         #[pin]
         future: Staged<F>,
+        // Until the answer's body has it.
+        call: Option<OpenCall>,
     }
 }
 
@@ -214,6 +223,7 @@ where
         let mut this = self.project();
         let response = ready!(this.future.as_mut().poll(cx))?;
         let method = this.future.as_ref().scope().method();
-        Poll::Ready(Ok(response.map(|body| StagedBody::incoming(method, body))))
+        let call = this.call.take().expect("a future is not polled after it was ready");
+        Poll::Ready(Ok(response.map(|body| StagedBody::incoming(method, body).ending(call))))
     }
 }
