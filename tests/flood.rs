@@ -17,9 +17,10 @@ use greeter::greeter_server::{Greeter, GreeterServer};
 use greeter::{HelloReply, HelloRequest};
 use http::uri::PathAndQuery;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::codec::Streaming;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response, Status};
 
@@ -113,13 +114,13 @@ fn no_flood_loses_a_count_or_leaves_anything_behind() {
 }
 
 async fn serve() -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
-    let address = listener.local_addr().expect("bound");
+    let incoming = TcpIncoming::bind(([127, 0, 0, 1], 0).into()).expect("binds").with_nodelay(Some(true));
+    let address = incoming.local_addr().expect("bound");
     let server = Server::builder()
         .max_concurrent_streams(STREAMS_A_CONNECTION as u32)
         .layer(ServerLayer::new().methods([CHAT, HELLO]))
         .add_service(GreeterServer::new(Hello));
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    tokio::spawn(server.serve_with_incoming(incoming));
     address
 }
 
