@@ -83,6 +83,9 @@ pub struct Run {
     pub stacks_workload: Option<Workload>,
     /// Where and with what it was measured.
     pub environment: Environment,
+    /// The same of the host that the server ran on, where that was another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_environment: Option<Environment>,
     /// Ended before all cases were measured.
     pub partial: bool,
     /// The seed that shuffled the timed rounds.

@@ -101,7 +101,7 @@ fn no_flood_loses_a_count_or_leaves_anything_behind() {
         let live = Snapshot::live_bytes();
         flood(address);
         client().block_on(async { greet(&mut GreeterClient::new(connect(address).await)).await });
-        falls(|| Snapshot::live_bytes(), live + REST_BYTES, "live bytes");
+        falls(Snapshot::live_bytes, live + REST_BYTES, "live bytes");
         assert_eq!(Method::find(Side::Server, CHAT).expect("registered").open_calls(), 0);
     }
     server.shutdown_timeout(Duration::from_secs(10));

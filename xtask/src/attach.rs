@@ -93,6 +93,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             stacks: Vec::new(),
             cpu: Vec::new(),
         }],
+        server_environment: None,
         limits: Vec::new(),
     };
     let folder = write(&run)?;

@@ -14,6 +14,8 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Say which rungs take away the largest stage that is left of a run
     Advise(crate::advise::Args),
+    /// Run servers for a `profile --server` on another host
+    Agent(crate::agent::Args),
     /// Run any program with alloc-ladder in it and record what it allocates
     Attach(crate::attach::Args),
     /// Check a run against profiles/budgets.toml

@@ -1,4 +1,4 @@
-//! `cargo xtask codegen`: the code under `src/pb/` and of the examples, from `proto/`, without protoc.
+//! `cargo xtask codegen`: the code under `src/pb/`, of the agent and of the examples, from `proto/`, without protoc.
 //!
 //! Generated code is checked in, so building needs neither this nor a protobuf compiler; `--check` proves it fresh.
 
@@ -55,6 +55,12 @@ const TARGETS: &[Target] = &[
         proto: "live.proto",
         package: "alloc_ladder.v1",
         file: "src/pb/live.rs",
+        compiler: Compiler::Tonic { codec: "tonic_prost::ProstCodec" },
+    },
+    Target {
+        proto: "agent.proto",
+        package: "alloc_ladder.agent.v1",
+        file: "xtask/src/agent/pb.rs",
         compiler: Compiler::Tonic { codec: "tonic_prost::ProstCodec" },
     },
     Target {

@@ -126,6 +126,7 @@ fn case<'a>(
         runtime: None,
         rate: None,
         bind: ([127, 0, 0, 1], 0).into(),
+        remote: None,
         timeout: Duration::from_secs(args.timeout),
     }
 }

@@ -25,6 +25,7 @@ pub(crate) fn run(id: &str, scenario: Scenario) -> Run {
         partial: false,
         seed: 0,
         steps: Vec::new(),
+        server_environment: None,
         limits: Vec::new(),
     }
 }

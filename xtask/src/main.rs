@@ -1,6 +1,7 @@
 //! Outside the measured process: spawns the subject, compares runs, renders reports. One verb a file.
 
 mod advise;
+mod agent;
 mod attach;
 mod budget;
 mod build;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.verb {
         Verb::Advise(args) => advise::run(args),
+        Verb::Agent(args) => agent::run(args),
         Verb::Attach(args) => attach::run(args),
         Verb::Check(args) => check::run(args),
         Verb::Ci(args) => ci::run(args),

@@ -35,14 +35,34 @@ pub(crate) fn spawn_pair(
     client: impl FnOnce(&str) -> Program,
     timeout: Duration,
 ) -> anyhow::Result<Pair> {
+    run_pair(Process::start(Side::Server.name(), server)?, client, timeout)
+}
+
+/// A server being measured, in a process of this host or of another.
+pub(crate) trait Serving {
+    /// Where it listens.
+    fn address(&mut self, until: Instant) -> anyhow::Result<String>;
+    /// What it measured, once its client is done.
+    fn record(&mut self, until: Instant) -> anyhow::Result<Measurement>;
+    /// Why it failed, if it did so already or is about to.
+    fn failed_first(&mut self) -> Option<anyhow::Error>;
+    /// Tells it to go and waits for it.
+    fn let_go(self, until: Instant) -> anyhow::Result<()>;
+}
+
+/// As [`spawn_pair`], with a server that was started already.
+pub(crate) fn run_pair(
+    mut server: impl Serving,
+    client: impl FnOnce(&str) -> Program,
+    timeout: Duration,
+) -> anyhow::Result<Pair> {
     let until = Instant::now() + timeout;
-    let mut server = Process::start(Side::Server.name(), server)?;
-    let Listening { address } = server.line(until)?;
+    let address = server.address(until)?;
     let mut client = Process::start(Side::Client.name(), &client(&address))?;
     // A server that fails first is why the client then fails: its own words are the better ones.
     let measured = client.line(until).map_err(|error| server.failed_first().unwrap_or(error))?;
     client.ended(until)?;
-    let pair = Pair { server: server.line(until)?, client: measured };
+    let pair = Pair { server: server.record(until)?, client: measured };
     server.let_go(until)?;
     Ok(pair)
 }
@@ -128,27 +148,12 @@ impl Process {
         }
     }
 
-    /// Closes its stdin, which is how a server is told to go, and waits for it.
-    pub(crate) fn let_go(mut self, until: Instant) -> anyhow::Result<()> {
-        self.stdin = None;
-        self.ended(until)
-    }
-
     /// Closes its stdin and gives it `patience` to go, whatever else is the matter.
     pub(crate) fn close(&mut self, patience: Duration) {
         self.stdin = None;
         let until = Instant::now() + patience;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Why it failed, if it did so already or is about to.
-    fn failed_first(&mut self) -> Option<anyhow::Error> {
-        std::thread::sleep(LOOK);
-        match self.child.try_wait() {
-            Ok(Some(status)) if !status.success() => Some(self.failure(&format!("failed ({status})"))),
-            _ => None,
         }
     }
 
@@ -169,6 +174,29 @@ impl Process {
         // Both fail only when it has ended and was reaped.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Serving for Process {
+    fn address(&mut self, until: Instant) -> anyhow::Result<String> {
+        self.line(until).map(|Listening { address }| address)
+    }
+
+    fn record(&mut self, until: Instant) -> anyhow::Result<Measurement> {
+        self.line(until)
+    }
+
+    fn failed_first(&mut self) -> Option<anyhow::Error> {
+        std::thread::sleep(LOOK);
+        match self.child.try_wait() {
+            Ok(Some(status)) if !status.success() => Some(self.failure(&format!("failed ({status})"))),
+            _ => None,
+        }
+    }
+
+    fn let_go(mut self, until: Instant) -> anyhow::Result<()> {
+        self.stdin = None;
+        self.ended(until)
     }
 }
 

@@ -8,17 +8,19 @@ mod cpu;
 mod stacks;
 mod summary;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use alloc_ladder::ladder::{NoSuchStep, Runtime, StepSet, ladder, step};
-use alloc_ladder::record::{Instrument, Measurement, Run, SCHEMA, StepRecord, Usage};
+use alloc_ladder::ladder::{NoSuchStep, Runtime, Socket, StepSet, ladder, step};
+use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, StepRecord, Usage};
 use alloc_ladder::scenario::{CHUNK_MAX, Scenario, Workload};
 use alloc_ladder::{Side, scenario};
 use anyhow::Context;
 
 use self::case::Case;
+use crate::agent::Remote;
 use crate::build::{Allocator, Binaries, build};
 use crate::failure::{Failure, Kind};
 use crate::limits::{Rate, clock_seed, shuffle};
@@ -74,6 +76,9 @@ pub(crate) struct Args {
     /// Address the server listens on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:0")]
     pub(crate) bind: std::net::SocketAddr,
+    /// Run the server on another host, where `cargo xtask agent` listens on this address
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["limits", "bind"])]
+    pub(crate) server: Option<String>,
     /// Seconds a case may take before it counts as hung
     #[arg(long, default_value_t = 60)]
     pub(crate) timeout: u64,
@@ -232,6 +237,7 @@ struct Profile<'a> {
     args: &'a Args,
     folder: PathBuf,
     binaries: HashMap<Instrument, Binaries>,
+    remote: Option<RefCell<Remote>>,
     run: Run,
 }
 
@@ -266,6 +272,7 @@ impl<'a> Profile<'a> {
             args,
             folder,
             binaries: HashMap::new(),
+            remote: None,
             run: Run {
                 schema: SCHEMA,
                 id,
@@ -274,6 +281,7 @@ impl<'a> Profile<'a> {
                 workload,
                 stacks_workload: has(Instrument::Stacks).then_some(stacks),
                 environment: environment::environment(args.allocator, &args.profile),
+                server_environment: None,
                 partial: true,
                 seed: args.seed.unwrap_or_else(clock_seed),
                 steps,
@@ -283,6 +291,9 @@ impl<'a> Profile<'a> {
         let valgrind = program::find("valgrind").is_some();
         if !valgrind && args.instruments.iter().all(|shown| shown.0 == Instrument::Instructions) {
             return Err(Failure::new(Kind::Environment, instructions::MISSING).into());
+        }
+        if let Some(address) = &args.server {
+            profile.connect(address)?;
         }
         // Before anything is measured: a folder that cannot be written must not cost minutes.
         std::fs::create_dir_all(&profile.folder)
@@ -295,9 +306,48 @@ impl<'a> Profile<'a> {
                 terminal::labelled(Style::Warning, "skipped", instructions::MISSING);
                 continue;
             }
+            if let Some(remote) = &profile.remote {
+                remote.borrow_mut().build(*instrument, args.allocator, &args.profile)?;
+            }
             profile.binaries.insert(*instrument, build(*instrument, args.allocator, &args.profile)?);
         }
         Ok(profile)
+    }
+
+    /// Hands the servers to the agent at `address`, and leaves out what two hosts cannot do.
+    fn connect(&mut self, address: &str) -> anyhow::Result<()> {
+        if self.args.instruments.contains(&Shown(Instrument::Instructions)) {
+            return Err(Failure::new(Kind::Usage, "instructions are counted on one host only")
+                .help("leave them out (--instruments count,time,stacks), or leave --server out")
+                .into());
+        }
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.run.steps).into_iter().partition(|step| step.tuning.socket == Socket::Unix);
+        for step in &here {
+            let line = format!("{}: a Unix socket joins processes of one host", step.name);
+            terminal::labelled(Style::Dim, "skipped", &line);
+        }
+        if elsewhere.is_empty() {
+            return Err(Failure::new(Kind::Usage, "none of these steps can be measured between two hosts").into());
+        }
+        self.run.steps = elsewhere;
+        let remote = Remote::connect(address)?;
+        let (own, other) = (&self.run.environment, remote.environment());
+        if (&own.revision, own.dirty) != (&other.revision, other.dirty) || own.dirty {
+            let revision = |environment: &Environment| match environment.dirty {
+                true => format!("{} with uncommitted changes", environment.revision),
+                false => environment.revision.clone(),
+            };
+            let line = format!(
+                "the client is of revision {}, the server of {}: check that they are the same code",
+                revision(own),
+                revision(other),
+            );
+            terminal::labelled(Style::Warning, "warning", &line);
+        }
+        self.run.server_environment = Some(other.clone());
+        self.remote = Some(RefCell::new(remote));
+        Ok(())
     }
 
     fn describe(&self) -> String {
@@ -413,6 +463,7 @@ impl<'a> Profile<'a> {
             runtime: self.args.runtime,
             rate: self.args.link.filter(|_| instrument == Instrument::Time),
             bind: self.args.bind,
+            remote: self.remote.as_ref(),
             timeout: Duration::from_secs(self.args.timeout),
         }
     }

@@ -248,6 +248,7 @@ impl Sweep {
             runtime: None,
             rate: None,
             bind: ([127, 0, 0, 1], 0).into(),
+            remote: None,
             timeout: Duration::from_secs(args.timeout),
         };
         let measured = case

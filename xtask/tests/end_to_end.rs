@@ -1,6 +1,6 @@
 //! The main job, end to end: real builds, real processes, real traffic. Exact counts only; nothing is timed.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -237,6 +237,117 @@ fn the_cost_of_an_instrument_stands_beside_the_plain_allocator() {
     assert_eq!(of("scenario"), ["unary"; 6]);
     assert!(rows.iter().all(|row| row["cpu_ratio"].as_f64().is_some_and(|ratio| ratio > 0.0)), "{rows:?}");
     assert!(rows.iter().all(|row| row["instrument"] != "time" || row["cpu_ratio"] == 1.0), "{rows:?}");
+}
+
+/// An agent on a free port, killed when dropped.
+struct Agent {
+    child: std::process::Child,
+    address: String,
+}
+
+impl Agent {
+    fn start() -> Agent {
+        let mut command = xtask(&["agent", "--bind", "127.0.0.1:0"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the agent starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        let address = lines.next().expect("the agent prints its address").expect("text");
+        Agent { child, address }
+    }
+
+    fn profile(&self, folder: &Path, more: &[&str]) -> Output {
+        profile(Scenario::Put, folder, &[&["--server", &self.address], more].concat())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Servers of the agent that are still there, a moment after they should be gone.
+fn servers_of(agent: &Agent) -> Vec<String> {
+    let parent = format!("PPid:\t{}\n", agent.child.id());
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        let found: Vec<String> = std::fs::read_dir("/proc")
+            .expect("Linux has /proc")
+            .flatten()
+            .filter_map(|entry| std::fs::read_to_string(entry.path().join("status")).ok())
+            .filter(|status| status.contains(&parent))
+            .collect();
+        if found.is_empty() || Instant::now() > until {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_server_on_another_host_measures_the_same() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let [near, far] = ["near", "far"].map(|name| temporary.path().join(name));
+    let more = ["--steps", "baseline,zero-copy", "--messages", "300", "--instruments", "count,stacks"];
+    let here = profile(Scenario::Put, &near, &more);
+    assert!(here.status.success(), "{}", text(&here.stderr));
+    let agent = Agent::start();
+    // What is no HTTP/2 does the agent no harm.
+    let mut garbage = std::net::TcpStream::connect(&agent.address).expect("the agent listens");
+    garbage.write_all(&[0xA5; 4000]).expect("the agent reads");
+    drop(garbage);
+    for _ in 0..2 {
+        let there = agent.profile(&far, &more);
+        assert!(there.status.success(), "{}", text(&there.stderr));
+    }
+    let [near, far] = [near, far].map(|folder| (read(&folder), folder));
+    assert!(near.0.server_environment.is_none() && far.0.server_environment.is_some());
+    for side in Side::ALL {
+        for run in [&near.0, &far.0] {
+            let blocks = run.steps[1].counts(side).and_then(Measurement::blocks_per_message).expect("counted");
+            assert!(blocks < 0.05, "{side}: {blocks} allocations a message");
+        }
+        let stacks = far.0.steps[0].stacks(side).expect("stacks");
+        assert!(stacks.total_blocks > 0 && far.1.join(&stacks.dhat).is_file());
+    }
+    assert_eq!(servers_of(&agent), Vec::<String>::new());
+}
+
+#[test]
+fn an_agent_that_cannot_serve_is_named() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = |name: &str| temporary.path().join(name);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let nobody = nobody.expect("a free port").to_string();
+    refused(
+        &profile(Scenario::Put, &folder("none"), &["--server", &nobody]),
+        3,
+        &["no agent answers", &nobody, "cargo xtask agent"],
+    );
+    refused(&profile(Scenario::Put, &folder("none"), &["--server", "nowhere"]), 2, &["`nowhere` is no address"]);
+    refused(&profile(Scenario::Put, &folder("none"), &["--server", &nobody, "--limits"]), 2, &["--limits"]);
+    let instructions = ["--server", &nobody, "--instruments", "instructions"];
+    refused(&profile(Scenario::Put, &folder("none"), &instructions), 2, &["one host only"]);
+    assert!(!folder("none").exists());
+
+    let mut agent = Agent::start();
+    let path = folder("long").to_str().expect("a temporary folder's path is text").to_owned();
+    let args = ["profile", "put", "--profile", "dev", "--instruments", "count", "--steps", "baseline,zero-copy"];
+    let endless = ["--server", &agent.address, "--out", &path, "--messages", "100000000"];
+    let mut long = xtask(&[&args[..], &endless[..]].concat())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("xtask starts");
+    let mut lines = BufReader::new(long.stderr.take().expect("stderr is piped")).lines();
+    let built = lines.by_ref().find(|line| line.as_ref().is_ok_and(|line| line.contains("Built")));
+    built.expect("the client is built").expect("text");
+    refused(&agent.profile(&folder("busy"), &["--instruments", "count"]), 3, &["busy with another run"]);
+    agent.child.kill().and_then(|()| agent.child.wait()).expect("the agent is killed");
+    let said: String = lines.map_while(Result::ok).collect::<Vec<_>>().join("\n");
+    assert_eq!(long.wait().expect("xtask ends").code(), Some(4), "{said}");
+    assert!(said.contains("the agent on") && said.contains("went away"), "{said}");
+    assert_eq!(left_over(temporary.path()), Vec::<String>::new());
 }
 
 /// Exit code, and words that must stand in what is said.

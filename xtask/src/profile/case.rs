@@ -1,5 +1,6 @@
 //! One case: its command lines, and running it.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,11 +12,12 @@ use alloc_ladder::scenario::{Scenario, Workload};
 use clap::ValueEnum;
 
 use super::cpu;
+use crate::agent::Remote;
 use crate::build::Binaries;
 use crate::failure::{Failure, Kind};
 use crate::instructions::{self, PerMessage};
 use crate::limits::Rate;
-use crate::pair::{Pair, spawn_pair};
+use crate::pair::{Pair, run_pair, spawn_pair};
 use crate::program::Program;
 
 /// The file dhat writes in a side's folder.
@@ -32,6 +34,8 @@ pub(crate) struct Case<'a> {
     pub(crate) runtime: Option<Runtime>,
     pub(crate) rate: Option<Rate>,
     pub(crate) bind: SocketAddr,
+    /// The agent that runs the server, where it is not run here.
+    pub(crate) remote: Option<&'a RefCell<Remote>>,
     pub(crate) timeout: Duration,
 }
 
@@ -42,9 +46,16 @@ impl Case<'_> {
     /// What [`spawn_pair`] gives, and [`Kind::Run`] when a record is of another instrument, or when the call sites that
     /// `folder` is for cannot be named because the program was replaced.
     pub(crate) fn run(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> anyhow::Result<Pair> {
-        let (server, client) = (self.server(folder), self.client(folder));
+        let client = self.client(folder);
+        let client = |address: &str| client.arg("--connect").arg(address);
         let files = self.binaries.files();
-        let pair = spawn_pair(&server, |address| client.arg("--connect").arg(address), self.timeout)?;
+        let pair = match self.remote {
+            None => spawn_pair(&self.server(folder), client, self.timeout)?,
+            Some(remote) => {
+                let stacks_file = folder.map(|folder| folder(Side::Server).join(self.stacks_name()));
+                run_pair(remote.borrow_mut().start(self, stacks_file)?, client, self.timeout)?
+            }
+        };
         if folder.is_some() && self.binaries.files() != files {
             let message = "the measured program was built anew while it ran: its call sites can no longer be named";
             return Err(Failure::new(Kind::Run, message).help("run again, with the code left alone meanwhile").into());
@@ -67,7 +78,7 @@ impl Case<'_> {
         )
     }
 
-    fn server(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> Program {
+    pub(crate) fn server(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> Program {
         let server = self.flags(Program::new(&self.binaries.server), Side::Server, folder);
         server.arg("--bind").arg(self.bind.to_string())
     }
@@ -91,10 +102,17 @@ impl Case<'_> {
             program = program.args(["--rate-bits", &rate.0.to_string()]);
         }
         if let Some(folder) = folder {
-            let file = if self.instrument == Instrument::Cpu { cpu::RAW_FILE } else { DHAT_FILE };
-            program = program.arg("--stacks-file").arg(folder(side).join(file));
+            program = program.arg("--stacks-file").arg(folder(side).join(self.stacks_name()));
         }
         program
+    }
+
+    /// The file that a side writes its call sites to, where it has any.
+    pub(crate) const fn stacks_name(&self) -> &'static str {
+        match self.instrument {
+            Instrument::Cpu => cpu::RAW_FILE,
+            _ => DHAT_FILE,
+        }
     }
 
     fn check(&self, measurement: &Measurement) -> anyhow::Result<()> {

@@ -106,6 +106,7 @@ pub(crate) fn run() -> Run {
             kernel: "6.1.0".to_owned(),
             command: "cargo xtask profile put --rounds 10".to_owned(),
         },
+        server_environment: None,
         partial: false,
         seed: 7,
         steps,

@@ -171,6 +171,11 @@ fn environment(run: &Run) -> Markup {
                 dt { "Allocator" } dd { (or_dash(&environment.allocator)) }
                 dt { "Processor" } dd { (or_dash(&environment.cpu)) ", " (environment.cores) " logical cores" }
                 dt { "Kernel" } dd { (or_dash(&environment.kernel)) }
+                @if let Some(server) = &run.server_environment {
+                    dt { "Server's host" }
+                    dd { (or_dash(&server.cpu)) ", " (server.cores) " logical cores, kernel " (or_dash(&server.kernel))
+                        ", " (or_dash(&server.rustc)) ", revision " (or_dash(&server.revision)) }
+                }
                 dt { "Warm-up" } dd { (units::count(run.workload.warmup)) " messages a stream, before the figures begin" }
                 dt { "Call sites" } dd { (stacks) }
                 dt { "Seed" } dd { (run.seed) }
