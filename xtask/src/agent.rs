@@ -103,7 +103,7 @@ impl pb::agent_server::Agent for Agent {
         let peer = request.remote_addr().map_or_else(|| "a client".to_owned(), |peer| peer.to_string());
         let (replies, receiver) = mpsc::channel(4);
         let run = Run { bound: self.bound, requests: request.into_inner(), replies, binaries: HashMap::new() };
-        tokio::spawn(run.to_its_end(peer, turn));
+        tokio::spawn(run.finish(peer, turn));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
@@ -117,7 +117,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_its_end(mut self, peer: String, turn: OwnedSemaphorePermit) {
+    async fn finish(mut self, peer: String, turn: OwnedSemaphorePermit) {
         terminal::progress("Serving", &format!("a run for {peer}"));
         let replies = self.replies.clone();
         let done = tokio::select! {
