@@ -33,7 +33,7 @@ pub struct Tuning {
     pub codec_buffers: CodecBuffers,
     /// The protobuf implementation behind tonic's `Codec` on unary calls.
     pub codec: Codec,
-    /// What a unary client is built on.
+    /// What the client is built on.
     pub client: ClientStack,
     /// What a unary server is built on.
     pub server: ServerStack,
@@ -96,7 +96,7 @@ choices! {
         Pooled,
         /// Prefix and field header in a small recycled block, the payload sent as it is.
         ZeroCopy,
-        /// Prefix and payload as one buffer of two parts: one DATA frame.
+        /// Prefix and payload as one buffer of several parts: one DATA frame.
         OneFrame,
     }
     /// See [`Tuning::runtime`].
@@ -126,7 +126,9 @@ choices! {
     ClientStack {
         /// tonic's `Channel`: buffer, reconnect, balance.
         #[default] Channel,
-        /// One HTTP/2 connection and nothing between it and the call.
+        /// hyper's connection, whose bodies may have any kind of data.
+        Hyper,
+        /// One h2 connection and nothing between it and the call.
         Lean,
     }
     /// See [`Tuning::server`].
@@ -323,12 +325,21 @@ const ZERO_COPY: Step = Step {
 
 const ONE_FRAME: Step = Step {
     name: "one-frame",
-    hypothesis: "Prefix and payload as one buffer of two parts leave as one DATA frame.",
+    hypothesis: "Prefix and payload as one buffer of several parts leave as one DATA frame, of two messages where they \
+                 are short.",
     cost: "tonic's `Server` takes `Bytes` bodies only: the method is served on hyper directly.",
-    switch: "A body whose Data is a Buf of two parts",
+    switch: "A body whose Data is a Buf of several parts",
     file: "src/grpc/body.rs",
     reduces: None,
     apply: |tuning| tuning.encode = Encode::OneFrame,
+};
+
+const ONE_FRAME_CLIENT: Step = Step {
+    cost: "tonic's `Channel` takes `Bytes` bodies only: the call is made on hyper's connection directly, without the \
+           channel's buffer and its reconnecting.",
+    file: "src/grpc/connect.rs",
+    apply: |tuning| tuning.client = ClientStack::Hyper,
+    ..ONE_FRAME
 };
 
 const fn on(step: Step, side: Side, stage: Stage) -> Step {
@@ -347,6 +358,7 @@ const PUT: &[Step] = &[
     on(SIZED_ENCODE, Side::Client, Stage::Marshal),
     on(POOLED_ENCODE, Side::Client, Stage::Marshal),
     ZERO_COPY,
+    ONE_FRAME_CLIENT,
 ];
 
 /// Server-streaming download: the server sends.

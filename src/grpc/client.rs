@@ -6,19 +6,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request};
+use http_body_util::BodyExt;
+use hyper::client::conn::http2::SendRequest;
 use prost::Message;
 use tokio::task::JoinSet;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::Codec as _;
-use tonic::codec::{CompressionEncoding, Decoder, Encoder, Streaming};
+use tonic::codec::{CompressionEncoding, Decoder, EncodeBody, Encoder, Streaming};
 use tower_service::Service;
 
-use super::body::PooledBody;
+use super::body::{Parts, PooledBody};
 use super::codec::{AnyDecoder, AnyEncoder, Pair, PooledDecoder, ProstDecoder, ProstEncoder, stock_buffers};
-use super::connect::{self, StagedChannel};
+use super::connect::{self, PartsBody, StagedChannel};
 use super::http2::Settings;
 use super::lean::client::LeanClient;
 use super::message::{Outgoing, Payload, put_prefix};
@@ -34,7 +35,7 @@ use crate::peer::pace::Pace;
 use crate::record::Latency;
 use crate::scenario::{Scenario, Workload};
 use crate::stage::{Scope, Staged};
-use crate::tonic::StagedStream;
+use crate::tonic::{StagedBody, StagedStream};
 use crate::{Side, Stage};
 
 /// One client process's part of a case.
@@ -54,6 +55,7 @@ pub struct Client {
 #[derive(Clone)]
 enum Link {
     Channel(StagedChannel),
+    Hyper(SendRequest<PartsBody>),
     Lean(LeanClient),
 }
 
@@ -71,6 +73,7 @@ impl Client {
                 ClientStack::Channel => {
                     Link::Channel(connect::channel(&self.tuning, settings, address, receives).await?)
                 }
+                ClientStack::Hyper => Link::Hyper(connect::hyper(settings, address).await?),
                 ClientStack::Lean => Link::Lean(connect::lean(&self.tuning, settings, address, scenario.path()).await?),
             });
         }
@@ -81,10 +84,10 @@ impl Client {
             let client = self.clone();
             let work = async move {
                 match (scenario, link) {
-                    (Scenario::Put, Link::Channel(channel)) => client.put(channel).await.map(|()| Vec::new()),
+                    (Scenario::Put, link) => client.put(link).await.map(|()| Vec::new()),
                     (Scenario::Get, Link::Channel(channel)) => client.get(channel).await.map(|()| Vec::new()),
+                    (Scenario::Get, Link::Hyper(_) | Link::Lean(_)) => bail!("downloads go over a channel"),
                     (Scenario::Unary, link) => client.unary(link).await,
-                    (Scenario::Put | Scenario::Get, Link::Lean(_)) => bail!("a lean client makes unary calls alone"),
                 }
             };
             streams.spawn(Staged::new(Scope::new(method, Stage::Handler), work));
@@ -96,14 +99,14 @@ impl Client {
         Ok(percentiles(latencies))
     }
 
-    async fn put(self, channel: StagedChannel) -> anyhow::Result<()> {
+    async fn put(self, link: Link) -> anyhow::Result<()> {
         match self.tuning.payload {
-            PayloadType::Vec => self.put_with::<pb_owned::Chunk>(channel).await,
-            PayloadType::Bytes => self.put_with::<pb_bytes::Chunk>(channel).await,
+            PayloadType::Vec => self.put_with::<pb_owned::Chunk>(link).await,
+            PayloadType::Bytes => self.put_with::<pb_bytes::Chunk>(link).await,
         }
     }
 
-    async fn put_with<M: Outgoing>(self, mut channel: StagedChannel) -> anyhow::Result<()> {
+    async fn put_with<M: Outgoing>(self, link: Link) -> anyhow::Result<()> {
         let sent = self.workload.messages_per_stream();
         let chunks = self.chunks::<M>(sent);
         let decoder = ProstDecoder::<pb_owned::PutSummary>::new(stock_buffers());
@@ -111,23 +114,32 @@ impl Client {
             Encode::Sized => ProstEncoder::sized(),
             _ => ProstEncoder::stock(stock_buffers()),
         };
-        let mut codec = Pair(encoder, decoder);
-        let summary = match self.tuning.encode {
-            Encode::Stock | Encode::Sized => client_streaming(channel, chunks, codec).await?,
-            Encode::Pooled | Encode::ZeroCopy | Encode::OneFrame => {
-                let chunks = chunks.map(Ok);
-                let body = match self.tuning.encode {
-                    Encode::Pooled => PooledBody::<_, Bytes>::pooled(Side::Client, chunks),
-                    _ => PooledBody::<_, Bytes>::zero_copy(Side::Client, chunks),
-                };
-                let response = call(&mut channel, Scenario::Put, Body::new(body)).await?;
-                let (parts, body) = response.into_parts();
-                if let Some(answer) = status::carried(&parts.headers) {
-                    answer.context("put was refused")?;
-                }
-                let mut messages = Streaming::new_response(codec.decoder(), body, parts.status, None, None);
-                messages.message().await?.context("the server sent no summary")?
+        let codec = Pair(encoder, decoder);
+        let summary = match (link, self.tuning.encode) {
+            (Link::Channel(channel), Encode::Stock | Encode::Sized) => client_streaming(channel, chunks, codec).await?,
+            (Link::Channel(mut channel), encode) => {
+                let body = Body::new(pooled::<_, Bytes>(encode, chunks.map(Ok)));
+                summary(call(&mut channel, Scenario::Put, body).await?.map(Body::new), codec).await?
             }
+            (Link::Hyper(mut sender), encode) => {
+                let chunks = chunks.map(Ok);
+                let body = match encode {
+                    Encode::Stock | Encode::Sized => EncodeBody::new_client(codec.0.clone(), chunks, None, None)
+                        .map_frame(|frame| frame.map_data(Parts::from))
+                        .boxed_unsync(),
+                    _ => pooled::<_, Parts>(encode, chunks).boxed_unsync(),
+                };
+                let method = crate::Method::register(Side::Client, Scenario::Put.path());
+                let request = connect::request(Scenario::Put.path(), StagedBody::outgoing(method, body));
+                let scope = Scope::new(method, Stage::Transport);
+                let response = Staged::new(scope, async move {
+                    sender.ready().await?;
+                    sender.send_request(request).await
+                });
+                let response = response.await?.map(|body| Body::new(StagedBody::incoming(method, body)));
+                summary(response, codec).await?
+            }
+            (Link::Lean(_), _) => bail!("a lean client makes unary calls alone"),
         };
         let expected = sent * self.workload.chunk as u64;
         ensure!(
@@ -245,6 +257,7 @@ impl Client {
         D: AnyDecoder<Item = U> + Clone + Send + Sync + 'static,
     {
         match link {
+            Link::Hyper(_) => bail!("unary calls go over a channel, or a lean client"),
             Link::Channel(channel) => {
                 self.calls(ChannelCaller { grpc: tonic::client::Grpc::new(channel), codec, sample }).await
             }
@@ -341,6 +354,28 @@ where
     Ok(grpc.client_streaming(tonic::Request::new(messages), path, codec).await?.into_inner())
 }
 
+/// A body that marshals into recycled buffers.
+fn pooled<S, W>(encode: Encode, source: S) -> PooledBody<S, W> {
+    match encode {
+        Encode::Pooled => PooledBody::pooled(Side::Client, source),
+        _ => PooledBody::zero_copy(Side::Client, source),
+    }
+}
+
+/// The server's answer to `Put`.
+async fn summary<E, D>(response: http::Response<Body>, mut codec: Pair<E, D>) -> anyhow::Result<pb_owned::PutSummary>
+where
+    Pair<E, D>: tonic::codec::Codec<Decode = pb_owned::PutSummary>,
+    <Pair<E, D> as tonic::codec::Codec>::Decoder: Send + 'static,
+{
+    let (parts, body) = response.into_parts();
+    if let Some(answer) = status::carried(&parts.headers) {
+        answer.context("put was refused")?;
+    }
+    let mut messages = Streaming::new_response(codec.decoder(), body, parts.status, None, None);
+    messages.message().await?.context("the server sent no summary")
+}
+
 /// Calls a method with a body of our own, as tonic's client would.
 async fn call(
     channel: &mut StagedChannel,
@@ -348,13 +383,7 @@ async fn call(
     body: Body,
 ) -> anyhow::Result<http::Response<<StagedChannel as tonic::client::GrpcService<Body>>::ResponseBody>> {
     std::future::poll_fn(|cx| channel.poll_ready(cx)).await?;
-    let mut request = Request::new(body);
-    *request.method_mut() = Method::POST;
-    *request.version_mut() = http::Version::HTTP_2;
-    *request.uri_mut() = http::Uri::from_static(scenario.path());
-    request.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
-    request.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    Ok(channel.call(request).await?)
+    Ok(channel.call(connect::request(scenario.path(), body)).await?)
 }
 
 fn percentiles(mut latencies: Vec<u64>) -> Option<Latency> {

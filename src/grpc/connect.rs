@@ -3,17 +3,23 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use http::Uri;
+use http::header::{CONTENT_TYPE, TE};
+use http::{HeaderValue, Method, Request, Uri, Version};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::client::conn::http2::SendRequest;
+use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
+use super::body::Parts;
 use super::http2::Settings;
 use super::lean::client::LeanClient;
 use crate::ladder::{Reads, Socket, Tuning};
-use crate::tonic::{AlignedIo, ClientLayer, ClientService, StagedIo, TransportExecutor};
+use crate::tonic::{AlignedIo, ClientLayer, ClientService, StagedBody, StagedIo, TransportExecutor};
 
 /// A channel with the client's seam on it.
 pub type StagedChannel = ClientService<Channel>;
@@ -86,6 +92,45 @@ pub async fn lean(
     };
     let client = tokio::time::timeout(CONNECT_TIMEOUT, client).await.context("no answer in time").flatten();
     client.with_context(|| format!("cannot connect to {address}"))
+}
+
+/// A request body of [`Parts`].
+pub type PartsBody = StagedBody<UnsyncBoxBody<Parts, Status>>;
+
+/// Connects without a channel to `address` (`host:port`), for bodies that tonic's does not take.
+///
+/// # Errors
+/// When nobody answers; the message names the address.
+pub async fn hyper(settings: Option<Settings>, address: &str) -> anyhow::Result<SendRequest<PartsBody>> {
+    let mut builder = hyper::client::conn::http2::Builder::new(TransportExecutor);
+    if let Some(settings) = settings {
+        builder
+            .max_frame_size(settings.max_frame_size)
+            .initial_stream_window_size(settings.stream_window)
+            .initial_connection_window_size(settings.connection_window);
+    }
+    let client = async {
+        let io = TokioIo::new(StagedIo::new(tcp(address).await?));
+        let (sender, connection) = builder.handshake(io).await?;
+        TransportExecutor.execute(connection);
+        Ok::<_, anyhow::Error>(sender)
+    };
+    let client = tokio::time::timeout(CONNECT_TIMEOUT, client).await.context("no answer in time").flatten();
+    client.with_context(|| format!("cannot connect to {address}"))
+}
+
+/// A gRPC request of a method on such a connection.
+///
+/// # Panics
+/// When `path` is none.
+pub fn request<B>(path: &str, body: B) -> Request<B> {
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::POST;
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = format!("{ORIGIN}{path}").parse().expect("a method's path is valid in a URI");
+    request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    request
 }
 
 async fn tcp(address: &str) -> std::io::Result<TcpStream> {

@@ -26,7 +26,7 @@ use tonic::transport::server::{Connected, Server};
 use tower::ServiceExt;
 use tower_layer::Layer;
 
-use super::body::TwoParts;
+use super::body::Parts;
 use super::codec::{AnyDecoder, AnyEncoder, Pair};
 use super::deadline;
 use super::http2::Settings;
@@ -292,7 +292,7 @@ where
             .initial_connection_window_size(settings.connection_window);
     }
     let builder = Arc::new(builder);
-    let service = layer.layer(tower::service_fn(move |request: Request<Body>| two_parts(ladder.clone(), request)));
+    let service = layer.layer(tower::service_fn(move |request: Request<Body>| parts(ladder.clone(), request)));
     let service = TowerToHyperService::new(service.map_request(|request: Request<Incoming>| request.map(Body::new)));
     while let Some(io) = incoming.next().await {
         // One failed accept must not end the server.
@@ -304,15 +304,15 @@ where
     Ok(())
 }
 
-async fn two_parts(
+async fn parts(
     ladder: Ladder,
     request: Request<Body>,
-) -> Result<Response<impl HttpBody<Data = TwoParts, Error = Status>>, Infallible> {
+) -> Result<Response<impl HttpBody<Data = Parts, Error = Status>>, Infallible> {
     let refuse = |status: Status| status.into_http::<Body>().map(|body| Reply::Tonic { body });
     let timeout = deadline::timeout(request.headers());
     if request.uri().path() == Scenario::Get.path() {
-        return Ok(match deadline::within(timeout, ladder.get_two_parts(request)).await.and_then(|reply| reply) {
-            Ok(body) => grpc_response(Reply::TwoParts { body }),
+        return Ok(match deadline::within(timeout, ladder.get_parts(request)).await.and_then(|reply| reply) {
+            Ok(body) => grpc_response(Reply::Parts { body }),
             Err(status) => refuse(status),
         });
     }
@@ -323,28 +323,28 @@ async fn two_parts(
 }
 
 pin_project! {
-    /// Either body, with data in two parts.
+    /// Either body, with data in parts.
     #[project = ReplyProjection]
     enum Reply<B> {
-        TwoParts { #[pin] body: B },
+        Parts { #[pin] body: B },
         Tonic { #[pin] body: Body },
     }
 }
 
-impl<B: HttpBody<Data = TwoParts, Error = Status>> HttpBody for Reply<B> {
-    type Data = TwoParts;
+impl<B: HttpBody<Data = Parts, Error = Status>> HttpBody for Reply<B> {
+    type Data = Parts;
     type Error = Status;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<TwoParts>, Status>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Parts>, Status>>> {
         match self.project() {
-            ReplyProjection::TwoParts { body } => body.poll_frame(cx),
-            ReplyProjection::Tonic { body } => body.poll_frame(cx).map_ok(|frame| frame.map_data(TwoParts::from)),
+            ReplyProjection::Parts { body } => body.poll_frame(cx),
+            ReplyProjection::Tonic { body } => body.poll_frame(cx).map_ok(|frame| frame.map_data(Parts::from)),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Reply::TwoParts { body } => body.is_end_stream(),
+            Reply::Parts { body } => body.is_end_stream(),
             Reply::Tonic { body } => body.is_end_stream(),
         }
     }

@@ -17,7 +17,7 @@ use tonic::codec::{Codec, CompressionEncoding, EncodeBody, Streaming};
 use tonic::server::{ClientStreamingService, Grpc, NamedService, ServerStreamingService, UnaryService};
 use tower_service::Service;
 
-use super::body::{PooledBody, TwoParts};
+use super::body::{Parts, PooledBody};
 use super::codec::{AnyDecoder, AnyEncoder, Pair, PooledDecoder, ProstDecoder, ProstEncoder, stock_buffers};
 use super::message::{Outgoing, Payload};
 use super::meter::Meter;
@@ -152,15 +152,14 @@ impl Ladder {
         })
     }
 
-    /// `Get` with a body whose data has two parts, which tonic's own `Server` cannot take.
+    /// `Get` with a body whose data has several parts, which tonic's own `Server` cannot take.
     ///
     /// # Errors
     /// What the request is refused with.
-    pub async fn get_two_parts(
+    pub async fn get_parts(
         self,
         request: Request<Body>,
-    ) -> Result<PooledBody<impl Stream<Item = Result<pb_bytes::Chunk, Status>> + Send + 'static, TwoParts>, Status>
-    {
+    ) -> Result<PooledBody<impl Stream<Item = Result<pb_bytes::Chunk, Status>> + Send + 'static, Parts>, Status> {
         let request = get_request(request).await?;
         Ok(PooledBody::zero_copy(Side::Server, self.chunks::<pb_bytes::Chunk>(request)))
     }

@@ -12,24 +12,25 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use alloc_ladder::Side;
-use alloc_ladder::grpc::body::{PooledBody, TwoParts};
+use alloc_ladder::grpc::body::{Parts, PooledBody};
 use alloc_ladder::grpc::codec::{AnyDecoder, Pair, PooledDecoder, ProstDecoder, ProstEncoder, stock_buffers};
-use alloc_ladder::grpc::connect::{self, StagedChannel};
+use alloc_ladder::grpc::connect::{self, PartsBody, StagedChannel};
 use alloc_ladder::grpc::http2::Settings;
 use alloc_ladder::grpc::message::{Outgoing, Payload as _, put_prefix};
 use alloc_ladder::grpc::pool::MessagePool;
 use alloc_ladder::grpc::rope::RopeStreaming;
 use alloc_ladder::grpc::service::grpc_response;
-use alloc_ladder::ladder::{Deframe, Encode, MessageSource, Payload, Reads, StepSet, Tuning, ladder};
+use alloc_ladder::ladder::{ClientStack, Deframe, Encode, MessageSource, Payload, Reads, StepSet, Tuning, ladder};
 use alloc_ladder::pb::{bytes as pb_bytes, owned as pb_owned};
 use alloc_ladder::scenario::{RECEIVE_LIMIT, Scenario, Workload};
 use alloc_ladder::tonic::{AlignedIo, ServerLayer, StagedIo};
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use prost::Message;
@@ -121,6 +122,15 @@ impl Plan {
         [("x-seed", self.seed.to_string()), ("x-sizes", sizes.join(",")), ("x-then", (*then).to_owned())]
     }
 
+    /// A request that carries the plan.
+    fn request<B>(&self, scenario: Scenario, body: B) -> Request<B> {
+        let mut request = connect::request(scenario.path(), body);
+        for (name, value) in self.headers() {
+            request.headers_mut().insert(name, value.parse().expect("a header value"));
+        }
+        request
+    }
+
     fn read(headers: &HeaderMap) -> Plan {
         let text = |name: &str| headers[name].to_str().expect("text").to_owned();
         let sizes = text("x-sizes");
@@ -193,7 +203,7 @@ impl Drop for Ended {
     }
 }
 
-type Reply = UnsyncBoxBody<TwoParts, Status>;
+type Reply = UnsyncBoxBody<Parts, Status>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl tonic::server::NamedService for Checked {
@@ -345,14 +355,14 @@ impl Checked {
         }
     }
 
-    async fn two_parts(self, request: Request<Body>) -> Result<Response<Reply>, Infallible> {
+    async fn parts(self, request: Request<Body>) -> Result<Response<Reply>, Infallible> {
         let plan = Plan::read(request.headers());
         if request.uri().path() == Scenario::Get.path() && plan.then != Then::Refuse {
-            let body = PooledBody::<_, TwoParts>::zero_copy(Side::Server, self.chunks::<pb_bytes::Chunk>(&plan));
+            let body = PooledBody::<_, Parts>::zero_copy(Side::Server, self.chunks::<pb_bytes::Chunk>(&plan));
             return Ok(grpc_response(body.boxed_unsync()));
         }
         let response = self.oneshot(request).await?;
-        Ok(response.map(|body| body.map_frame(|frame| frame.map_data(TwoParts::from)).boxed_unsync()))
+        Ok(response.map(|body| body.map_frame(|frame| frame.map_data(Parts::from)).boxed_unsync()))
     }
 
     /// Serves until dropped.
@@ -405,7 +415,7 @@ impl Checked {
                 .initial_stream_window_size(settings.stream_window)
                 .initial_connection_window_size(settings.connection_window);
         }
-        let service = tower::service_fn(move |request: Request<Body>| self.clone().two_parts(request));
+        let service = tower::service_fn(move |request: Request<Body>| self.clone().parts(request));
         let service = ServerLayer::new().layer(service);
         let service = service.map_request(|request: Request<hyper::body::Incoming>| request.map(Body::new));
         let service = TowerToHyperService::new(service);
@@ -480,6 +490,8 @@ impl Drop for Running {
 pub(crate) struct Caller {
     tuning: Tuning,
     channel: StagedChannel,
+    /// For bodies that the channel does not take.
+    parts: Option<SendRequest<PartsBody>>,
 }
 
 impl Caller {
@@ -490,22 +502,29 @@ impl Caller {
     pub(crate) async fn for_chunk(tuning: Tuning, chunk: usize, address: &str) -> Caller {
         let settings = settings(&tuning, chunk);
         let channel = connect::channel(&tuning, settings, address, tuning.reads == Reads::Aligned).await;
-        Caller { tuning, channel: channel.expect("the server listens") }
+        let parts = match tuning.client {
+            ClientStack::Hyper => Some(connect::hyper(settings, address).await.expect("the server listens")),
+            ClientStack::Channel | ClientStack::Lean => None,
+        };
+        Caller { tuning, channel: channel.expect("the server listens"), parts }
     }
 
     /// A call with a body of this library's, as the subject's client makes it.
     pub(crate) async fn call(&mut self, scenario: Scenario, plan: &Plan, body: Body) -> Result<Response<Body>, Status> {
-        let mut request = Request::new(body);
-        *request.method_mut() = http::Method::POST;
-        *request.version_mut() = http::Version::HTTP_2;
-        *request.uri_mut() = http::Uri::from_static(scenario.path());
-        let headers = request.headers_mut();
-        headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
-        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        for (name, value) in plan.headers() {
-            headers.insert(name, value.parse().expect("a header value"));
-        }
-        self.send(request).await
+        self.send(plan.request(scenario, body)).await
+    }
+
+    /// The same over the connection for bodies of parts.
+    async fn call_parts(
+        &mut self,
+        plan: &Plan,
+        body: impl http_body::Body<Data = Parts, Error = Status> + Send + 'static,
+    ) -> Result<Response<Body>, Status> {
+        let sender = self.parts.as_mut().expect("the tuning has it");
+        let failed = |error: hyper::Error| Status::from_error(Box::new(error));
+        sender.ready().await.map_err(failed)?;
+        let body = PartsBody::outgoing(alloc_ladder::Method::NONE, body.boxed_unsync());
+        Ok(sender.send_request(plan.request(Scenario::Put, body)).await.map_err(failed)?.map(Body::new))
     }
 
     /// Any request.
@@ -530,28 +549,42 @@ impl Caller {
     ) -> Result<pb_owned::PutSummary, Status> {
         let decoder = ProstDecoder::<pb_owned::PutSummary>::new(stock_buffers());
         let encoder = match self.tuning.encode {
-            Encode::Stock => ProstEncoder::<M>::stock(stock_buffers()),
             Encode::Sized => ProstEncoder::<M>::sized(),
-            Encode::Pooled | Encode::ZeroCopy | Encode::OneFrame => {
-                let source = source.map(Ok);
-                let body = match self.tuning.encode {
-                    Encode::Pooled => PooledBody::<_, Bytes>::pooled(Side::Client, source),
-                    _ => PooledBody::<_, Bytes>::zero_copy(Side::Client, source),
-                };
-                let response = self.call(Scenario::Put, plan, Body::new(body)).await?;
-                let (parts, body) = response.into_parts();
-                if let Some(status) = Status::from_header_map(&parts.headers) {
-                    return Err(status);
-                }
-                let decoder = Pair(ProstEncoder::<M>::stock(stock_buffers()), decoder).decoder();
-                let mut messages = Streaming::new_response(decoder, body, parts.status, None, None);
-                let summary = messages.message().await?.ok_or_else(|| Status::data_loss("no summary"))?;
-                return match messages.message().await? {
-                    None => Ok(summary),
-                    Some(_) => Err(Status::data_loss("two summaries")),
-                };
-            }
+            _ => ProstEncoder::<M>::stock(stock_buffers()),
         };
+        let own = !matches!(self.tuning.encode, Encode::Stock | Encode::Sized);
+        if own || self.parts.is_some() {
+            let source = source.map(Ok);
+            let response = match (self.tuning.encode, self.parts.is_some()) {
+                (Encode::Stock | Encode::Sized, _) => {
+                    let body = EncodeBody::new_client(encoder, source, None, None);
+                    self.call_parts(plan, body.map_frame(|frame| frame.map_data(Parts::from))).await?
+                }
+                (Encode::Pooled, true) => {
+                    self.call_parts(plan, PooledBody::<_, Parts>::pooled(Side::Client, source)).await?
+                }
+                (_, true) => self.call_parts(plan, PooledBody::<_, Parts>::zero_copy(Side::Client, source)).await?,
+                (Encode::Pooled, false) => {
+                    let body = PooledBody::<_, Bytes>::pooled(Side::Client, source);
+                    self.call(Scenario::Put, plan, Body::new(body)).await?
+                }
+                (_, false) => {
+                    let body = PooledBody::<_, Bytes>::zero_copy(Side::Client, source);
+                    self.call(Scenario::Put, plan, Body::new(body)).await?
+                }
+            };
+            let (parts, body) = response.into_parts();
+            if let Some(status) = Status::from_header_map(&parts.headers) {
+                return Err(status);
+            }
+            let decoder = Pair(ProstEncoder::<M>::stock(stock_buffers()), decoder).decoder();
+            let mut messages = Streaming::new_response(decoder, body, parts.status, None, None);
+            let summary = messages.message().await?.ok_or_else(|| Status::data_loss("no summary"))?;
+            return match messages.message().await? {
+                None => Ok(summary),
+                Some(_) => Err(Status::data_loss("two summaries")),
+            };
+        }
         let mut grpc = tonic::client::Grpc::new(self.channel.clone());
         grpc.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
         let mut request = tonic::Request::new(source);
