@@ -1,8 +1,8 @@
 //! Which RPC methods get rows of their own: a small, bounded registry of `(side, "/package.Service/Method")`.
 //!
-//! Names that come from the wire never enter by themselves: a method gets its row when the service registers it,
-//! or when a call to it was answered by something other than `UNIMPLEMENTED` (see `tonic::ServerLayer`). What does
-//! not fit shares one overflow row, so that the rows always sum to the total.
+//! Names that come from the wire never enter by themselves: a method gets its row when the service registers it, or
+//! when a call to it succeeded (see `tonic::ServerLayer`). What does not fit shares one overflow row, so that the rows
+//! always sum to the total.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -169,10 +169,19 @@ thread_local! {
     static CURRENT: Cell<Scope> = const { Cell::new(Scope::NONE) };
     /// The scope to go back to when the open window closes.
     static WINDOW: Cell<Option<Scope>> = const { Cell::new(None) };
-    /// The stage of the window for one allocation, and that allocation's size once it has been made; means something
-    /// only while [`NEXT`] is set.
-    static NEXT_WINDOW: Cell<(Stage, Option<usize>)> = const { Cell::new((Stage::Other, None)) };
+    /// Means something only while [`NEXT`] is set.
+    static NEXT_WINDOW: Cell<NextWindow> = const { Cell::new(NextWindow { stage: Stage::Other, left: 0, last: None }) };
     static RESOLVING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A window for one allocation, or a few.
+#[derive(Clone, Copy)]
+struct NextWindow {
+    stage: Stage,
+    /// Allocations it is still for.
+    left: u8,
+    /// The size of the last one, in bytes: an allocator that wraps another asks about each twice.
+    last: Option<usize>,
 }
 
 /// Asked by [`current`] where no guard is entered.
@@ -199,11 +208,14 @@ pub fn current_for(bytes: usize) -> Scope {
 
 #[inline(never)]
 fn resolve_for(scope: Scope, bytes: usize) -> Scope {
-    let (stage, next) = NEXT_WINDOW.get();
-    if scope.0 & NEXT == 0 || next.is_some_and(|next| next != bytes) {
+    let NextWindow { stage, left, last } = NEXT_WINDOW.get();
+    let again = last == Some(bytes);
+    if scope.0 & NEXT == 0 || !again && left == 0 {
         return current();
     }
-    NEXT_WINDOW.set((stage, Some(bytes)));
+    if !again {
+        NEXT_WINDOW.set(NextWindow { stage, left: left - 1, last: Some(bytes) });
+    }
     current().with_stage(stage)
 }
 
@@ -260,8 +272,22 @@ pub(crate) fn outside_window() -> Scope {
 /// For one buffer between two hooks that lie far apart: tonic's encoder is asked for the size of its buffer, which is
 /// allocated next, but no hook follows until the request's headers are made and its body is boxed.
 pub fn open_window_for_next(stage: Stage) {
-    NEXT_WINDOW.set((stage, None));
+    NEXT_WINDOW.set(NextWindow { stage, left: 1, last: None });
     CURRENT.set(Scope(CURRENT.get().0 | NEXT));
+}
+
+/// As [`open_window_for_next`], for so many allocations of different sizes.
+#[cfg(feature = "tonic")]
+pub(crate) fn open_window_for_first(allocations: u8, stage: Stage) {
+    NEXT_WINDOW.set(NextWindow { stage, left: allocations, last: None });
+    CURRENT.set(Scope(CURRENT.get().0 | NEXT));
+}
+
+/// As [`close_window`], but returns the stage of a window for one allocation too.
+#[cfg(feature = "tonic")]
+pub(crate) fn close_any_window() -> Option<Stage> {
+    let next = (CURRENT.get().0 & NEXT != 0).then(|| NEXT_WINDOW.get().stage);
+    close_window().or(next)
 }
 
 /// Goes back to the scope before the window was opened; returns the window's stage if one was open (and not for one

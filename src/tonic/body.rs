@@ -56,7 +56,7 @@ impl<B: Body> Body for StagedBody<B> {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
         // Opened by `StagedDecoder::buffer_settings`, which tonic calls before every frame it asks for.
-        let receiving = stage::close_window() == Some(Stage::ReceiveBuffer);
+        let receiving = stage::close_any_window() == Some(Stage::ReceiveBuffer);
         let frame = {
             let _guard = this.scope.enter();
             this.inner.poll_frame(cx)

@@ -1,5 +1,7 @@
 //! The codec: where a message becomes bytes and bytes become a message.
 
+use std::cell::Cell;
+
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
@@ -9,7 +11,8 @@ use crate::stage;
 /// Any codec, with its work charged to [`Stage::Marshal`] and [`Stage::MessageConstruction`], and the buffers tonic
 /// makes around it to [`Stage::Marshal`] and [`Stage::ReceiveBuffer`].
 ///
-/// Name it at code generation (`codec_path`) or wrap a codec by hand.
+/// Name it at code generation (`codec_path`) or wrap a codec by hand. Receive buffers are seen where a
+/// [`ServerLayer`](super::ServerLayer) or [`ClientLayer`](super::ClientLayer) stages the bodies too.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StagedCodec<C>(pub C);
 
@@ -63,9 +66,30 @@ impl<D: Decoder<Error = Status>> Decoder for StagedDecoder<D> {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        // tonic reserves room for the message, and copies frames there, between this call and `decode` or the next
-        // `poll_frame`, which both close the window.
-        stage::open_window(Stage::ReceiveBuffer);
+        if MAKING.take() {
+            // tonic boxes the decoder (where it has a size) and the body and makes the buffer; then comes the service's
+            // own code, until it asks for a message.
+            let allocations = if size_of::<Self>() == 0 { 2 } else { 3 };
+            stage::open_window_for_first(allocations, Stage::ReceiveBuffer);
+        } else if stage::guarded() {
+            // tonic reserves room for the message, and copies frames there, between this call and `decode` or the next
+            // `poll_frame`, which both close the window.
+            stage::open_window(Stage::ReceiveBuffer);
+        } else {
+            // No guard would end a window that neither closes, and it would reach other tasks of this thread.
+            stage::open_window_for_next(Stage::ReceiveBuffer);
+        }
         self.0.buffer_settings()
     }
+}
+
+thread_local! {
+    /// tonic makes a `Streaming` next: it asks a decoder for its settings then too, and not for a message.
+    static MAKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Tells the thread's next decoder whether it is asked by a `Streaming` that is being made; returns what was told
+/// before.
+pub(super) fn making_streaming(making: bool) -> bool {
+    MAKING.replace(making)
 }

@@ -11,6 +11,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::body::StagedBody;
+use super::codec::making_streaming;
 use super::task;
 use crate::method::OpenCall;
 use crate::stage::{self, Scope, Staged};
@@ -18,9 +19,10 @@ use crate::{Method, Side, Stage};
 
 /// For `tonic::transport::Server::layer`: every call charged to its stage and RPC method.
 ///
-/// A method gets a row of its own from the first call that was not answered `UNIMPLEMENTED`; that first call's
-/// request is still booked without a method, because its path came from the wire. [`methods`](ServerLayer::methods)
-/// registers them beforehand and leaves nothing out.
+/// A path from the wire gets a row of its own from its first successful answer. Until then it is booked without a
+/// method, and so are, to their end, the request and the handler of calls that began before: a stream that is called
+/// once and stays open never gets a row by itself. [`methods`](ServerLayer::methods) registers paths beforehand and
+/// leaves nothing out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ServerLayer(());
 
@@ -92,7 +94,13 @@ where
         let scope = Scope::new(method, Stage::Handler);
         let _guard = scope.enter();
         let call = Some(OpenCall::new(method));
-        ServerFuture { future: Staged::new(scope, self.inner.call(request)), unknown, charged: false, call }
+        ServerFuture {
+            future: Staged::new(scope, self.inner.call(request)),
+            unknown,
+            charged: false,
+            making: true,
+            call,
+        }
     }
 }
 
@@ -107,6 +115,8 @@ pin_project! {
         unknown: Option<http::Uri>,
         // The task hyper spawned for this call is known.
         charged: bool,
+        // tonic has not made the request's `Streaming` yet.
+        making: bool,
         // Until the answer's body has it.
         call: Option<OpenCall>,
     }
@@ -125,9 +135,12 @@ where
         if !std::mem::replace(this.charged, true) {
             task::charge(Scope::new(method, Stage::Transport));
         }
-        let response = ready!(this.future.as_mut().poll(cx))?;
+        let outer = making_streaming(*this.making);
+        let response = this.future.as_mut().poll(cx);
+        *this.making = making_streaming(outer);
+        let response = ready!(response)?;
         if let Some(uri) = this.unknown.take()
-            && implemented(&response)
+            && succeeds(&response)
         {
             method = Method::register(Side::Server, uri.path());
             *this.call = Some(OpenCall::new(method));
@@ -137,10 +150,11 @@ where
     }
 }
 
-/// A path from the wire becomes a row only if some service answers to it.
-fn implemented<B>(response: &Response<B>) -> bool {
+/// Whether some service answers to the path. A status in the headers may come from a layer or an interceptor that
+/// refuses every path alike (`UNAUTHENTICATED`, say), and so tells nothing of the path.
+fn succeeds<B>(response: &Response<B>) -> bool {
     let code = response.headers().get("grpc-status").map(http::HeaderValue::as_bytes);
-    response.status().is_success() && code != Some(b"12")
+    response.status().is_success() && code.is_none_or(|code| code == b"0")
 }
 
 /// For a client's channel: every call charged to its stage and RPC method.
@@ -223,7 +237,32 @@ where
         let mut this = self.project();
         let response = ready!(this.future.as_mut().poll(cx))?;
         let method = this.future.as_ref().scope().method();
+        // Of the response, by the caller, before anything else.
+        making_streaming(true);
         let call = this.call.take().expect("a future is not polled after it was ready");
         Poll::Ready(Ok(response.map(|body| StagedBody::incoming(method, body).ending(call))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_in_the_headers_tells_nothing_of_the_path() {
+        let answer = |code: Option<&str>| {
+            let mut response = Response::new(());
+            if let Some(code) = code {
+                response.headers_mut().insert("grpc-status", code.parse().expect("a header value"));
+            }
+            response
+        };
+        assert!(succeeds(&answer(None)) && succeeds(&answer(Some("0"))));
+        for refused in ["12", "16", "7"] {
+            assert!(!succeeds(&answer(Some(refused))), "{refused}");
+        }
+        let mut lost = answer(None);
+        *lost.status_mut() = http::StatusCode::NOT_FOUND;
+        assert!(!succeeds(&lost));
     }
 }
