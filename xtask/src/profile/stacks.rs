@@ -9,11 +9,11 @@ use anyhow::Context;
 use super::case::DHAT_FILE;
 use crate::dhat::Dhat;
 use crate::fold::{self, Profile, Unit};
-use crate::{flame, pprof};
+use crate::{flame, pprof, run_dir};
 
 /// A step's folder, relative to the run's: `03-bytes-field`.
 pub(super) fn folder(run: &Run, index: usize) -> PathBuf {
-    PathBuf::from(format!("{:02}-{}", index + 1, run.steps[index].name))
+    PathBuf::from(run_dir::step_folder(index, &run.steps[index].name))
 }
 
 /// Reads what dhat wrote for one side of a step and writes everything rendered from it beside.
@@ -62,7 +62,7 @@ pub(super) fn render(root: &Path, run: &Run, index: usize, measurement: &Measure
 fn without_folders(dhat: &Path) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(dhat).with_context(|| format!("cannot read {}", dhat.display()))?;
     let registry = regex::Regex::new(r#"[^\s"(]*/registry/src/[^/"]+/"#).expect("the pattern is valid");
-    let workspace = format!("{}/", crate::run_dir::root().display());
+    let workspace = format!("{}/", run_dir::root().display());
     let shared = registry.replace_all(&text, "").replace(&workspace, "");
     std::fs::write(dhat, shared).with_context(|| format!("cannot write {}", dhat.display()))
 }

@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn sizes_are_exact() {
         assert_eq!(
-            ["4 KiB", "32760 B", "32 KiB", "1 MiB", "1.5 MiB"],
+            ["4 KiB", "32760 B", "32 KiB", "1 MiB", "1.50 MiB"],
             [4096, 32_760, 32_768, 1 << 20, 3 << 19].map(size)
         );
     }

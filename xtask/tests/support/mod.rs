@@ -1,0 +1,76 @@
+//! Runs xtask as a user would, and looks at what it left.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use alloc_ladder::record::Run;
+use alloc_ladder::scenario::Scenario;
+
+pub fn xtask(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(args).stdin(Stdio::null()).env("NO_COLOR", "1").env_remove("RUST_BACKTRACE");
+    command
+}
+
+pub fn output(args: &[&str]) -> Output {
+    xtask(args).output().expect("xtask starts")
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The arguments of a `profile` with builds that CI has anyway.
+pub fn profile_args<'a>(scenario: Scenario, folder: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let folder = folder.to_str().expect("a temporary folder's path is text");
+    [&["profile", scenario.name(), "--profile", "dev", "--out", folder], more].concat()
+}
+
+pub fn profile(scenario: Scenario, folder: &Path, more: &[&str]) -> Output {
+    output(&profile_args(scenario, folder, more))
+}
+
+pub fn read(folder: &Path) -> Run {
+    let json = std::fs::read_to_string(folder.join("run.json")).expect("the run has a record");
+    Run::from_json(&json).expect("the record is a run")
+}
+
+/// Exit code, and words that must stand in what is said.
+#[track_caller]
+pub fn refused(done: &Output, code: i32, words: &[&str]) {
+    let said = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(code), "{said}");
+    for word in words {
+        assert!(said.contains(word), "`{word}` is not in: {said}");
+    }
+}
+
+/// A variable in the environment of one xtask, which all that it starts inherit.
+pub const TAG: &str = "ALLOC_LADDER_TEST_TAG";
+
+/// Processes with this tag, a moment after they should be gone.
+pub fn left_over(tag: &str) -> Vec<String> {
+    let wanted = format!("{TAG}={tag}");
+    let tagged = |folder: &Path| {
+        let environment = std::fs::read(folder.join("environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+    };
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        let found: Vec<String> = std::fs::read_dir("/proc")
+            .expect("Linux has /proc")
+            .flatten()
+            .filter(|entry| tagged(&entry.path()))
+            .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+            .map(|line| text(&line).replace('\0', " "))
+            .filter(|line| !line.is_empty())
+            .collect();
+        if found.is_empty() || Instant::now() > until {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
