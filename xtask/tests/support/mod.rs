@@ -9,38 +9,38 @@ use std::time::{Duration, Instant};
 use alloc_ladder::record::Run;
 use alloc_ladder::scenario::Scenario;
 
-pub fn xtask(args: &[&str]) -> Command {
+pub(crate) fn xtask(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
     command.args(args).stdin(Stdio::null()).env("NO_COLOR", "1").env_remove("RUST_BACKTRACE");
     command
 }
 
-pub fn output(args: &[&str]) -> Output {
+pub(crate) fn output(args: &[&str]) -> Output {
     xtask(args).output().expect("xtask starts")
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// The arguments of a `profile` with builds that CI has anyway.
-pub fn profile_args<'a>(scenario: Scenario, folder: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn profile_args<'a>(scenario: Scenario, folder: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let folder = folder.to_str().expect("a temporary folder's path is text");
     [&["profile", scenario.name(), "--profile", "dev", "--out", folder], more].concat()
 }
 
-pub fn profile(scenario: Scenario, folder: &Path, more: &[&str]) -> Output {
+pub(crate) fn profile(scenario: Scenario, folder: &Path, more: &[&str]) -> Output {
     output(&profile_args(scenario, folder, more))
 }
 
-pub fn read(folder: &Path) -> Run {
+pub(crate) fn read(folder: &Path) -> Run {
     let json = std::fs::read_to_string(folder.join("run.json")).expect("the run has a record");
     Run::from_json(&json).expect("the record is a run")
 }
 
 /// Exit code, and words that must stand in what is said.
 #[track_caller]
-pub fn refused(done: &Output, code: i32, words: &[&str]) {
+pub(crate) fn refused(done: &Output, code: i32, words: &[&str]) {
     let said = text(&done.stderr);
     assert_eq!(done.status.code(), Some(code), "{said}");
     for word in words {
@@ -49,10 +49,10 @@ pub fn refused(done: &Output, code: i32, words: &[&str]) {
 }
 
 /// A variable in the environment of one xtask, which all that it starts inherit.
-pub const TAG: &str = "ALLOC_LADDER_TEST_TAG";
+pub(crate) const TAG: &str = "ALLOC_LADDER_TEST_TAG";
 
 /// Processes with this tag, a moment after they should be gone.
-pub fn left_over(tag: &str) -> Vec<String> {
+pub(crate) fn left_over(tag: &str) -> Vec<String> {
     let wanted = format!("{TAG}={tag}");
     let tagged = |folder: &Path| {
         let environment = std::fs::read(folder.join("environ")).unwrap_or_default();
