@@ -5,7 +5,7 @@ use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
 use super::figures::{self, Change, Figure, StepView, Verdict};
-use super::{charts, parts, raw, units};
+use super::{Profiles, charts, files, overview, parts, raw, units};
 use crate::cpu::margin;
 
 /// What changed, why, the switch, and the trade-off with its measured number.
@@ -138,7 +138,7 @@ fn metric_table(
                         Change::between(*figure, other.as_ref(), this.as_ref())
                     };
                     tr {
-                        th scope="row" { (figure.label(noun)) }
+                        th scope="row" { (overview::capitalised(&figure.label(noun))) }
                         td.number { (parts::figure(*figure, this.as_ref())) }
                         td.number { (parts::change(against(view.previous).as_ref())) }
                         td.number { (parts::change(against(view.previous.map(|_| view.baseline)).as_ref())) }
@@ -157,7 +157,7 @@ pub(crate) fn stages(run: &Run, view: &StepView<'_>) -> Markup {
         div.sides { @for side in Side::ALL { (stage_table(run, view, side, noun)) } }
         p.note {
             "Bars share one scale over all steps; the dashed outline is the previous step. "
-            "The instrument's own row is outside the total and outside every other figure."
+            "The instrument's own row is outside the total, and outside every figure of allocations and bytes."
         }
     }
 }
@@ -219,7 +219,7 @@ fn stage_table(run: &Run, view: &StepView<'_>, side: Side, noun: &str) -> Markup
 }
 
 /// Where CPU time goes, a row a side; nothing where no sampler ran on this step.
-pub(crate) fn cpu(view: &StepView<'_>) -> Markup {
+pub(crate) fn cpu(view: &StepView<'_>, profiles: &Profiles) -> Markup {
     let record = view.record;
     html! {
         @if !record.cpu.is_empty() {
@@ -257,8 +257,8 @@ pub(crate) fn cpu(view: &StepView<'_>) -> Markup {
                                     }
                                 }
                                 td {
-                                    @let folded = raw::encoded(&profile.folded);
-                                    a href=(graph(&folded)) { "flame graph" } ", " a href=(folded) { "folded" }
+                                    (raw::link(profiles, &files::cpu_graph(&profile.folded), "flame graph")) ", "
+                                    (raw::link(profiles, &profile.folded, "folded"))
                                 }
                             }
                         }
@@ -272,11 +272,6 @@ pub(crate) fn cpu(view: &StepView<'_>) -> Markup {
             }
         }
     }
-}
-
-/// The flame graph beside a folded file.
-fn graph(folded: &str) -> String {
-    format!("{}.svg", folded.strip_suffix(".folded").unwrap_or(folded))
 }
 
 /// Shares may differ by this much and still count as agreeing.
