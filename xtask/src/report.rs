@@ -15,6 +15,7 @@ mod raw;
 mod sites;
 mod step;
 mod summary;
+mod trade_off;
 pub(crate) mod units;
 
 #[cfg(test)]

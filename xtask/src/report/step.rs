@@ -4,8 +4,8 @@ use alloc_ladder::record::{Counts, Instrument, Retained, Run, StepRecord};
 use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
-use super::figures::{self, Change, Figure, StepView, Verdict};
-use super::{Profiles, charts, files, overview, parts, raw, units};
+use super::figures::{self, Change, Figure, StepView};
+use super::{Profiles, charts, files, overview, parts, raw, trade_off, units};
 use crate::cpu::margin;
 
 /// What changed, why, the switch, and the trade-off with its measured number.
@@ -18,10 +18,7 @@ pub(crate) fn story(run: &Run, view: &StepView<'_>, count: usize) -> Markup {
                 p.lead { (parts::prose(step.hypothesis)) }
                 @if view.previous.is_some() { p.measured { (outcome(run, view)) } }
                 p.switch { code { (step.switch) } " " span.file { (step.file) } }
-                div.trade-off {
-                    h3 { "The trade-off" }
-                    p { (parts::prose(step.cost)) @if view.previous.is_some() { " " (heap_price(view)) } }
-                }
+                (trade_off::section(run, view, step))
             }
             None => {
                 p.lead {
@@ -72,32 +69,6 @@ fn most_moved(record: &StepRecord, previous: &StepRecord) -> Option<(Side, Stage
         .filter(|(bytes, _)| *bytes > 0.0)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, target)| target)
-}
-
-/// What the step does to the peak heap, the price most of them pay.
-fn heap_price(view: &StepView<'_>) -> Markup {
-    let sample = |step: &StepRecord, side| Figure::PeakHeap.sample(step, side);
-    let prices: Vec<(Side, Change)> = Side::ALL
-        .into_iter()
-        .filter_map(|side| {
-            let before = sample(view.previous?, side);
-            let after = sample(view.record, side);
-            Some((side, Change::between(Figure::PeakHeap, before.as_ref(), after.as_ref())?))
-        })
-        .collect();
-    html! {
-        @if prices.is_empty() {
-            "Its effect on the peak heap was not measured."
-        } @else {
-            "Measured, peak heap:"
-            @for (index, (side, change)) in prices.iter().enumerate() {
-                @if index > 0 { "," }
-                " " (side.name()) " " b { (units::bytes(change.before)) " → " (units::bytes(change.after)) }
-                @if !matches!(change.verdict, Verdict::Same) { " (" (parts::change(Some(change))) ")" }
-            }
-            "."
-        }
-    }
 }
 
 /// This step, against the previous one, against the baseline: a table a side and one for the pair.
