@@ -241,6 +241,32 @@ fn absent_data_is_said_to_be_absent() {
 }
 
 #[test]
+fn a_server_on_another_host_is_said_to_be_there() {
+    let mut run = fixture::run();
+    let said = |run: &Run| overview::head(run, &figures::steps(run)).into_string();
+    assert!(said(&run).contains("separate processes on one machine"));
+    run.server_environment = Some(run.environment.clone());
+    assert!(said(&run).contains("processes on a machine each") && !said(&run).contains("one machine"));
+}
+
+/// A reference run fresh from git has dhat's files and no other.
+#[test]
+fn only_files_that_are_there_are_linked() {
+    let (run, mut profiles) = short();
+    profiles.files.retain(|file| file.ends_with("dhat.json"));
+    let html = raw::section(&figures::steps(&run)[1], &profiles).into_string()
+        + &step::cpu(&figures::steps(&run)[1], &profiles).into_string();
+    assert_eq!(after(&html, "<a href=\"").len(), 3, "run.json and a dhat file a side: {html}");
+    assert!(!html.contains("pprof") && html.contains("cargo xtask report"), "{html}");
+    // The previous step without call sites: nothing to differ from.
+    let (mut run, _) = short();
+    run.steps[0].stacks.clear();
+    let profiles = Profiles { files: files::named(&run).into_iter().collect(), ..Profiles::default() };
+    let html = raw::section(&figures::steps(&run)[1], &profiles).into_string();
+    assert!(html.contains("profile.pb.gz") && !html.contains("diff"), "{html}");
+}
+
+#[test]
 fn every_scenario_and_a_step_of_its_own_render() {
     for scenario in Scenario::ALL {
         let (mut run, profiles) = short();
