@@ -56,7 +56,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 /// Renders a run into its folder with every file that the page links, and returns the page's path.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub(crate) fn write_all(dir: &Path, run: &Run) -> anyhow::Result<PathBuf> {
     files::make(dir, run, &Profiles::load(dir, run)?)?;
     write(dir, run)
