@@ -170,7 +170,7 @@ thread_local! {
     /// The scope to go back to when the open window closes.
     static WINDOW: Cell<Option<Scope>> = const { Cell::new(None) };
     /// Means something only while [`NEXT`] is set.
-    static NEXT_WINDOW: Cell<NextWindow> = const { Cell::new(NextWindow { stage: Stage::Other, left: 0, last: None }) };
+    static NEXT_WINDOW: Cell<NextWindow> = const { Cell::new(NextWindow { stage: Stage::Other, left: 0, last: None, again: 0 }) };
     static RESOLVING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -182,7 +182,12 @@ struct NextWindow {
     left: u8,
     /// The size of the last one, in bytes: an allocator that wraps another asks about each twice.
     last: Option<usize>,
+    /// How often that size may still be asked about: where no hook closes the window, it must end by itself.
+    again: u8,
 }
+
+/// Two buffers of one size, one of them compressed into the other, each asked about by two allocators.
+const AGAIN: u8 = 3;
 
 /// Asked by [`current`] where no guard is entered.
 static RESOLVER: OnceLock<fn() -> Scope> = OnceLock::new();
@@ -208,15 +213,19 @@ pub fn current_for(bytes: usize) -> Scope {
 
 #[inline(never)]
 fn resolve_for(scope: Scope, bytes: usize) -> Scope {
-    let NextWindow { stage, left, last } = NEXT_WINDOW.get();
-    let again = last == Some(bytes);
-    if scope.0 & NEXT == 0 || !again && left == 0 {
+    if scope.0 & NEXT == 0 {
         return current();
     }
-    if !again {
-        NEXT_WINDOW.set(NextWindow { stage, left: left - 1, last: Some(bytes) });
+    let mut window = NEXT_WINDOW.get();
+    if window.last == Some(bytes) && window.again > 0 {
+        window.again -= 1;
+    } else if window.left > 0 {
+        window = NextWindow { left: window.left - 1, last: Some(bytes), again: AGAIN, ..window };
+    } else {
+        return current();
     }
-    current().with_stage(stage)
+    NEXT_WINDOW.set(window);
+    current().with_stage(window.stage)
 }
 
 #[inline(never)]
@@ -266,20 +275,20 @@ pub(crate) fn outside_window() -> Scope {
     }
 }
 
-/// Charges the next allocation, and any other of its size, to `stage` until [`close_window`], the next window, or the
+/// Charges the next allocation, and one more of its size, to `stage` until [`close_window`], the next window, or the
 /// end of the enclosing guard; everything else stays where it is.
 ///
 /// For one buffer between two hooks that lie far apart: tonic's encoder is asked for the size of its buffer, which is
 /// allocated next, but no hook follows until the request's headers are made and its body is boxed.
 pub fn open_window_for_next(stage: Stage) {
-    NEXT_WINDOW.set(NextWindow { stage, left: 1, last: None });
+    NEXT_WINDOW.set(NextWindow { stage, left: 1, last: None, again: 0 });
     CURRENT.set(Scope(CURRENT.get().0 | NEXT));
 }
 
 /// As [`open_window_for_next`], for so many allocations of different sizes.
 #[cfg(feature = "tonic")]
 pub(crate) fn open_window_for_first(allocations: u8, stage: Stage) {
-    NEXT_WINDOW.set(NextWindow { stage, left: allocations, last: None });
+    NEXT_WINDOW.set(NextWindow { stage, left: allocations, last: None, again: 0 });
     CURRENT.set(Scope(CURRENT.get().0 | NEXT));
 }
 
@@ -303,10 +312,10 @@ fn guarded_scope() -> Scope {
     Scope(CURRENT.get().0 & !NEXT)
 }
 
-/// Whether a guard is entered on this thread.
+/// Whether a guard is entered on this thread, which ends what is opened inside it. An open window is none.
 #[cfg_attr(not(feature = "tonic"), expect(dead_code, reason = "asked by the tonic seams"))]
 pub(crate) fn guarded() -> bool {
-    guarded_scope() != Scope::NONE
+    WINDOW.get().unwrap_or_else(guarded_scope) != Scope::NONE
 }
 
 /// Leaves a stage when dropped. Not `Send`: a guard must never be held across an `.await`.
@@ -451,6 +460,24 @@ mod tests {
         assert_eq!(current_for(65), Scope::NONE);
         close_window();
         assert_eq!(current_for(64), Scope::NONE);
+    }
+
+    #[test]
+    fn a_window_for_one_allocation_ends_by_itself() {
+        open_window_for_next(Stage::ReceiveBuffer);
+        let charged = (0..100).filter(|_| current_for(8192).stage() == Stage::ReceiveBuffer).count();
+        assert_eq!(charged, 1 + AGAIN as usize);
+        close_window();
+    }
+
+    #[test]
+    fn an_open_window_is_no_guard() {
+        open_window(Stage::ReceiveBuffer);
+        assert!(!guarded());
+        let _handler = Stage::Handler.enter();
+        assert!(guarded());
+        open_window(Stage::ReceiveBuffer);
+        assert!(guarded());
     }
 
     #[test]

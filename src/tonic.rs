@@ -7,7 +7,7 @@
 //! | [`StagedCodec`] | `encode`, `decode`, and the buffers tonic sizes around them | marshal, message-construction, receive-buffer |
 //! | [`StagedIo`] | the connection's reads and writes | receive-buffer, transport |
 //! | [`TransportExecutor`] | a client's connection tasks | transport |
-//! | [`StagedStream`], [`spawn`] | message streams and tasks of the service's own | handler |
+//! | [`StagedStream`], [`spawn`], [`spawn_blocking`] | message streams, tasks and blocking work of the service's own | handler |
 //!
 //! Each can be left out: a column then merges into its neighbour, and what nothing covers is shown as `other`.
 //! What a seam itself allocates (one box per call around a body) is charged to `instrument`.
@@ -34,4 +34,4 @@ pub use layer::{ClientLayer, ClientService, ServerLayer, ServerService};
 pub use stream::StagedStream;
 #[cfg(feature = "grpc")]
 pub(crate) use task::charge_connection;
-pub use task::{TransportExecutor, spawn};
+pub use task::{TransportExecutor, spawn, spawn_blocking};
