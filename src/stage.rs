@@ -6,7 +6,8 @@
 //!
 //! # Implementation
 //! One const-initialised thread-local word holds the scope and one the open window: entering a stage is two
-//! loads and two stores, and reading it is one load (`benches/overhead.rs` states the cost in nanoseconds).
+//! loads and two stores, and reading it is one load (`benches/overhead.rs` states the cost in nanoseconds). The feature
+//! `unstaged` leaves all of it out: the service without seams, against which `cargo xtask cost` measures them.
 
 use std::cell::Cell;
 use std::fmt;
@@ -158,9 +159,15 @@ impl Scope {
     /// Enters the scope until the guard is dropped.
     #[must_use = "the scope is left when the guard is dropped"]
     pub fn enter(self) -> StageGuard {
+        if UNSTAGED {
+            return StageGuard { previous: Scope::NONE, window: None, not_send: PhantomData };
+        }
         StageGuard { previous: CURRENT.replace(self), window: WINDOW.replace(None), not_send: PhantomData }
     }
 }
+
+/// No seam does anything: everything is charged to nothing.
+pub(crate) const UNSTAGED: bool = cfg!(feature = "unstaged");
 
 /// The bit of [`CURRENT`] that says a [window for one allocation](open_window_for_next) is open; no scope has it.
 const NEXT: u16 = 1 << 15;
@@ -256,6 +263,9 @@ pub fn set_resolver(resolver: fn() -> Scope) {
 /// For code between two hooks of somebody else's function, where no guard can be held: tonic's decoder asks for
 /// its buffer settings, then reserves and fills the receive buffer, then calls the codec.
 pub fn open_window(stage: Stage) {
+    if UNSTAGED {
+        return;
+    }
     if WINDOW.get().is_none() {
         WINDOW.set(Some(guarded_scope()));
     }
@@ -281,13 +291,19 @@ pub(crate) fn outside_window() -> Scope {
 /// For one buffer between two hooks that lie far apart: tonic's encoder is asked for the size of its buffer, which is
 /// allocated next, but no hook follows until the request's headers are made and its body is boxed.
 pub fn open_window_for_next(stage: Stage) {
-    NEXT_WINDOW.set(NextWindow { stage, left: 1, last: None, again: 0 });
-    CURRENT.set(Scope(CURRENT.get().0 | NEXT));
+    open_next(1, stage);
 }
 
 /// As [`open_window_for_next`], for so many allocations of different sizes.
 #[cfg(feature = "tonic")]
 pub(crate) fn open_window_for_first(allocations: u8, stage: Stage) {
+    open_next(allocations, stage);
+}
+
+fn open_next(allocations: u8, stage: Stage) {
+    if UNSTAGED {
+        return;
+    }
     NEXT_WINDOW.set(NextWindow { stage, left: allocations, last: None, again: 0 });
     CURRENT.set(Scope(CURRENT.get().0 | NEXT));
 }
@@ -295,6 +311,9 @@ pub(crate) fn open_window_for_first(allocations: u8, stage: Stage) {
 /// As [`close_window`], but returns the stage of a window for one allocation too.
 #[cfg(feature = "tonic")]
 pub(crate) fn close_any_window() -> Option<Stage> {
+    if UNSTAGED {
+        return None;
+    }
     let next = (CURRENT.get().0 & NEXT != 0).then(|| NEXT_WINDOW.get().stage);
     close_window().or(next)
 }
@@ -302,6 +321,9 @@ pub(crate) fn close_any_window() -> Option<Stage> {
 /// Goes back to the scope before the window was opened; returns the window's stage if one was open (and not for one
 /// allocation alone).
 pub fn close_window() -> Option<Stage> {
+    if UNSTAGED {
+        return None;
+    }
     CURRENT.set(guarded_scope());
     let before = WINDOW.take()?;
     Some(CURRENT.replace(before).stage())
@@ -328,6 +350,9 @@ pub struct StageGuard {
 
 impl Drop for StageGuard {
     fn drop(&mut self) {
+        if UNSTAGED {
+            return;
+        }
         CURRENT.set(self.previous);
         WINDOW.set(self.window);
     }

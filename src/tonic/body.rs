@@ -60,6 +60,9 @@ impl<B: Body> Body for StagedBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
+        if stage::UNSTAGED {
+            return this.inner.poll_frame(cx);
+        }
         // Opened by `StagedDecoder::buffer_settings`, which tonic calls before every frame it asks for.
         let decoding = stage::close_any_window() == Some(Stage::ReceiveBuffer);
         let frame = {

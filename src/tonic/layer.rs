@@ -101,10 +101,7 @@ where
         // For servers that do not ask whether the service is ready.
         task::charge(Scope::new(Method::NONE, Stage::Transport));
         let (method, unknown) = known(Side::Server, &request);
-        let request = request.map(|body| {
-            let _guard = Stage::Instrument.enter();
-            Body::new(StagedBody::incoming(method, body))
-        });
+        let request = staged(request, |body| StagedBody::incoming(method, body));
         let scope = Scope::new(method, Stage::Handler);
         let _guard = scope.enter();
         let call = Some(Call::served(method));
@@ -116,6 +113,17 @@ where
             call,
         }
     }
+}
+
+/// The request with its body staged, in a box that is the instrument's.
+fn staged(request: Request<Body>, stage: impl FnOnce(Body) -> StagedBody<Body>) -> Request<Body> {
+    if stage::UNSTAGED {
+        return request;
+    }
+    request.map(|body| {
+        let _guard = Stage::Instrument.enter();
+        Body::new(stage(body))
+    })
 }
 
 /// The request's method, or its path where that has no row.
@@ -279,10 +287,7 @@ where
     fn call(&mut self, request: Request<Body>) -> ClientFuture<S::Future> {
         stage::close_window();
         let (method, unknown) = known(Side::Client, &request);
-        let request = request.map(|body| {
-            let _guard = Stage::Instrument.enter();
-            Body::new(StagedBody::outgoing(method, body))
-        });
+        let request = staged(request, |body| StagedBody::outgoing(method, body));
         let scope = Scope::new(method, Stage::Transport);
         let _guard = scope.enter();
         let call = Some(Call::made(method));

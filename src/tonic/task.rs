@@ -38,6 +38,9 @@ pub(super) fn charge_long(scope: Scope) -> Option<u64> {
 }
 
 fn enter(scope: Scope, kind: u64) -> Option<u64> {
+    if stage::UNSTAGED {
+        return None;
+    }
     stage::set_resolver(resolve);
     let id = current_id()?;
     let own = slots(id).find(|slot| slot.load(Ordering::Relaxed) >> SCOPE_BITS == id);
@@ -75,6 +78,9 @@ pub(super) fn end(id: u64) {
 
 /// As [`end`], for the running task, unless it is a connection's.
 pub(super) fn end_call() {
+    if stage::UNSTAGED {
+        return;
+    }
     let Some(id) = current_id() else { return };
     let own = slots(id).map(|slot| slot.load(Ordering::Relaxed)).find(|entry| entry >> SCOPE_BITS == id);
     if own.is_some_and(|entry| entry & CONNECTION == 0) {
