@@ -24,8 +24,9 @@
 //! those of [`Method`](crate::Method)'s bounded registry, escaped on their way out. A connection carries one request
 //! of at most 16 KiB, is given 20 seconds (and what `?seconds=` asks for) and then cut; 16 are served at once and
 //! further ones wait in the listener's bounded queue. Two profiles are taken at once, over HTTP and gRPC together, and
-//! further ones refused: what only reads counters never waits for them. On loopback, requests must name the host by its
-//! address or as `localhost`, so that no page of another site reads them through its visitor's browser.
+//! further ones refused: what only reads counters never waits for them. Unless other machines are allowed, requests must
+//! name the host by its address or as `localhost`, so that no page of another site reads them through its visitor's
+//! browser.
 //!
 //! # What it costs
 //! One thread with a tokio runtime of its own, asleep between requests. What it allocates is charged to
@@ -79,8 +80,9 @@ impl Builder {
         Builder::default()
     }
 
-    /// Allows addresses that other machines can reach. Whoever reaches them can read method names and, in profiles,
-    /// function names and source paths of the program: there is no authentication here.
+    /// Allows addresses that other machines can reach, and requests that name this one in any way. Whoever reaches them
+    /// can read method names and, in profiles, function names and source paths of the program: there is no
+    /// authentication here.
     pub fn allow_remote(mut self) -> Builder {
         self.remote = true;
         self
@@ -108,7 +110,8 @@ impl Builder {
                 "warning: alloc-ladder answers on {addr}, which other machines may reach, without authentication"
             );
         }
-        let hosts = if remote { http::Hosts::Any } else { http::Hosts::Local };
+        // Whoever allows other machines may serve them through a proxy on this one.
+        let hosts = if remote || self.remote { http::Hosts::Any } else { http::Hosts::Local };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("alloc-ladder-live".to_owned())

@@ -7,6 +7,7 @@
 //! | [`StagedCodec`] | `encode`, `decode`, and the buffers tonic sizes around them | marshal, message-construction, receive-buffer |
 //! | [`StagedIo`] | the connection's reads and writes | receive-buffer, transport |
 //! | [`TransportExecutor`] | a client's connection tasks | transport |
+//! | [`connect`] | a client's layer and executor at once | transport, marshal |
 //! | [`StagedStream`], [`spawn`], [`spawn_blocking`] | message streams, tasks and blocking work of the service's own | handler |
 //!
 //! Each can be left out: a column then merges into its neighbour, and what nothing covers is shown as `other`.
@@ -30,7 +31,7 @@ pub use aligned::AlignedIo;
 pub use body::StagedBody;
 pub use codec::{StagedCodec, StagedDecoder, StagedEncoder};
 pub use io::StagedIo;
-pub use layer::{ClientLayer, ClientService, ServerLayer, ServerService};
+pub use layer::{ClientLayer, ClientService, ServerLayer, ServerService, connect};
 pub use stream::StagedStream;
 #[cfg(feature = "grpc")]
 pub(crate) use task::charge_connection;

@@ -8,14 +8,15 @@ use std::task::{Context, Poll, ready};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tonic::body::Body;
+use tonic::transport::{Channel, Endpoint, Error};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::body::StagedBody;
 use super::codec::making_streaming;
-use super::task;
+use super::task::{self, TransportExecutor};
 use crate::method::OpenCall;
-use crate::stage::{self, Scope, Staged};
+use crate::stage::{self, FutureExt, Scope, Staged};
 use crate::{Method, Side, Stage};
 
 /// For `tonic::transport::Server::layer`: every call charged to its stage and RPC method.
@@ -243,6 +244,8 @@ fn refuses<B>(response: &Response<B>) -> bool {
 /// let channel = tower::ServiceBuilder::new().layer(alloc_ladder::tonic::ClientLayer).service(channel);
 /// # let _ = channel; Ok(()) }
 /// ```
+///
+/// Where nothing stands between, [`connect`] does all of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClientLayer;
 
@@ -262,6 +265,16 @@ impl<S> Layer<S> for ClientLayer {
     fn layer(&self, inner: S) -> ClientService<S> {
         ClientService { inner }
     }
+}
+
+/// Connects, with the connection's tasks in [`Stage::Transport`] and a [`ClientLayer`] around the channel: what a client
+/// has in place of `endpoint.connect()`.
+///
+/// # Errors
+/// As `Endpoint::connect`.
+pub async fn connect(endpoint: Endpoint) -> Result<ClientService<Channel>, Error> {
+    let channel = endpoint.executor(TransportExecutor).connect().staged(Stage::Transport).await?;
+    Ok(ClientLayer.layer(channel))
 }
 
 /// What [`ClientLayer`] makes of a channel.
