@@ -22,15 +22,16 @@ impl Heap {
     }
 }
 
-/// One family with a value a row.
-struct Family {
+/// One family with a value for each of what it is about.
+struct Family<T: 'static> {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
-    value: fn(&Tally) -> i64,
+    value: fn(&T) -> i64,
 }
 
-const FAMILIES: &[Family] = &[
+/// A value a row.
+const FAMILIES: &[Family<Tally>] = &[
     Family {
         name: "grpc_alloc_blocks_total",
         kind: "counter",
@@ -63,23 +64,19 @@ const FAMILIES: &[Family] = &[
     },
 ];
 
-/// One family with a value a method, also where it is 0.
-struct Gauge {
-    name: &'static str,
-    help: &'static str,
-    value: fn(&Open) -> u64,
-}
-
-const GAUGES: &[Gauge] = &[
-    Gauge {
+/// A value a method, also where it is 0.
+const OPEN: &[Family<Open>] = &[
+    Family {
         name: "grpc_alloc_open_calls",
+        kind: "gauge",
         help: "Calls that are open: not yet answered to the end, nor dropped.",
-        value: |open| open.calls,
+        value: |open| open.calls as i64,
     },
-    Gauge {
+    Family {
         name: "grpc_alloc_largest_received_bytes",
+        kind: "gauge",
         help: "The largest message on one stream that is still read, rounded up to a power of two less one: its buffer keeps that size.",
-        value: |open| open.largest_received,
+        value: |open| open.largest_received as i64,
     },
 ];
 
@@ -111,8 +108,8 @@ pub(super) fn render(snapshot: &Snapshot, heap: &Heap) -> String {
         }
     }
     let open: Vec<Open> = open::methods(&heap.sampled).collect();
-    for Gauge { name, help, value } in GAUGES {
-        head(&mut text, name, "gauge", help);
+    for Family { name, kind, help, value } in OPEN {
+        head(&mut text, name, kind, help);
         for open in &open {
             let (side, rpc) = (open.method.side.map_or("", Side::name), Escaped(open.method.path));
             write(&mut text, format_args!("{name}{{side=\"{side}\",rpc=\"{rpc}\"}} {}\n", value(open)));
