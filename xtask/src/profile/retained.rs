@@ -6,6 +6,9 @@ use alloc_ladder::record::{FreedBy, Instrument, Retained, Run};
 use crate::metric;
 use crate::table::{Cell, Table};
 
+/// Rows a side of a step has of its own, the largest; the others share one.
+const ROWS: usize = 3;
+
 /// A line a step, side and allocating stage, the largest first; empty where nothing of the kind was measured.
 pub(super) fn table(run: &Run) -> String {
     let mut table = Table::default();
@@ -14,18 +17,32 @@ pub(super) fn table(run: &Run) -> String {
     let mut any = false;
     for step in &run.steps {
         for side in Side::ALL {
-            for row in step.of(side, Instrument::Retained).flat_map(|measured| &measured.retained) {
-                any = true;
-                let stage =
-                    if row.rpc.is_empty() { row.stage.name().to_owned() } else { format!("{} {}", row.stage, row.rpc) };
+            let Some(measured) = step.of(side, Instrument::Retained).next() else { continue };
+            any = true;
+            let mut row = |allocated_by: String, bytes: u64, blocks: u64, freed_by: String| {
                 table.row([
                     Cell::left(step.name.clone()),
                     Cell::left(side.name()),
-                    Cell::left(stage),
-                    Cell::right(metric::memory(row.curr_bytes as f64)),
-                    Cell::right(row.curr_blocks.to_string()),
-                    Cell::left(freed_by(row)),
+                    Cell::left(allocated_by),
+                    Cell::right(metric::memory(bytes as f64)),
+                    Cell::right(blocks.to_string()),
+                    Cell::left(freed_by),
                 ]);
+            };
+            // The record has them the largest first.
+            let (large, small) = measured.retained.split_at(ROWS.min(measured.retained.len()));
+            for kept in large {
+                let stage = format!("{} {}", kept.stage, kept.rpc);
+                row(stage.trim_end().to_owned(), kept.curr_bytes, kept.curr_blocks, freed_by(kept));
+            }
+            if !small.is_empty() {
+                let sum = |figure: fn(&Retained) -> u64| small.iter().map(figure).sum();
+                row(
+                    format!("({} more)", small.len()),
+                    sum(|row| row.curr_bytes),
+                    sum(|row| row.curr_blocks),
+                    String::new(),
+                );
             }
         }
     }
