@@ -72,7 +72,8 @@ fn cells(sweep: &Sweep, index: usize, point: &Point) -> [String; 11] {
         if values.is_empty() {
             return "–".to_owned();
         }
-        format!("{:.3} ±{:.0}%", stats::median(&values), 100.0 * stats::spread(&values))
+        let show = |value| format!("{value:.3}");
+        format!("{} {}", show(stats::median(&values)), stats::plus_minus(&values, show))
     };
     let ratio = |side| to_neighbour(sweep, index, side).map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
     [
@@ -93,7 +94,13 @@ fn cells(sweep: &Sweep, index: usize, point: &Point) -> [String; 11] {
 /// Whole kibibytes as such, other sizes to the byte: 32,760 is not 32.0 KiB.
 fn size(bytes: usize) -> String {
     if bytes.is_multiple_of(1024) {
-        memory(bytes as f64).replace(".00", "").replace(".0 ", " ")
+        let text = memory(bytes as f64);
+        match text.split_once(' ') {
+            Some((figure, unit)) if figure.contains('.') => {
+                format!("{} {unit}", figure.trim_end_matches('0').trim_end_matches('.'))
+            }
+            _ => text,
+        }
     } else {
         format!("{bytes} B")
     }
@@ -141,12 +148,12 @@ impl Point {
 fn notes(sweep: &Sweep) -> Vec<String> {
     let rounds = sweep.points.iter().map(|point| point.cpu(Side::Server).len()).min().unwrap_or(0);
     let mut notes = vec![format!(
-        "{}, {}. Medians of {rounds} interleaved rounds; ± is the far end of a {:.0} % interval. To neighbour: CPU per \
+        "{}, {}. Medians of {rounds} interleaved rounds; ± is the far end of {}. To neighbour: CPU per \
          byte as a multiple of the cheaper of the next sizes, or numbers of streams, in the same rounds; to raw-tokio: of \
          a raw TCP copy's in the same rounds.",
         sweep.scenario,
         sweep.step,
-        100.0 * stats::coverage(rounds).min(0.95),
+        stats::interval_words(rounds),
     )];
     for (index, point) in sweep.points.iter().enumerate() {
         for side in Side::ALL {
