@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 use alloc_ladder::ladder::ladder;
 use alloc_ladder::record::{Environment, Instrument, Run, StepRecord};
@@ -43,6 +44,9 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Write the differential flame graphs here [default: the newer run's folder; with --json nowhere]
+    #[arg(long, value_name = "FOLDER")]
+    flames: Option<PathBuf>,
 }
 
 fn probability(text: &str) -> Result<f64, String> {
@@ -66,6 +70,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Some([before, after]) => vec![(step(&old, before)?, step(&new, after)?)],
         _ => common_steps(&old, &new, args.step.as_deref())?,
     };
+    let flames = flames(&args, &new_folder);
     let mut report = Report { old: old.id.clone(), new: new.id.clone(), alpha: args.alpha, steps: Vec::new() };
     for (before, after) in pairs {
         if args.new.is_some() && before.tuning != after.tuning {
@@ -76,7 +81,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         let mut compared = Compared::new([&old, &new], before, after, args.alpha);
         if old.stacks_workload == new.stacks_workload {
             let before = Endpoint { folder: &old_folder, run: &old.id, step: before };
-            compared.add_sites(before, Endpoint { folder: &new_folder, run: &new.id, step: after })?;
+            let after = Endpoint { folder: &new_folder, run: &new.id, step: after };
+            compared.add_sites(before, after, flames.as_deref())?;
         } else {
             terminal::labelled(Style::Warning, "warning", "call sites are left out: dhat saw different workloads");
         }
@@ -100,6 +106,21 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where the differential flame graphs go: nowhere beside JSON unless asked, and never among the reference runs, which
+/// are under version control.
+fn flames(args: &Args, newer: &Path) -> Option<PathBuf> {
+    if args.flames.is_some() || args.json {
+        return args.flames.clone();
+    }
+    if run_dir::is_reference(newer) {
+        let text =
+            "differential flame graphs are left out: the newer run is a reference run; --flames FOLDER says where";
+        terminal::labelled(Style::Help, "help", text);
+        return None;
+    }
+    Some(newer.to_path_buf())
+}
+
 /// Refuses runs whose figures mean different things.
 fn comparable(old: &Run, new: &Run) -> anyhow::Result<()> {
     let mut differ = Vec::new();
@@ -115,18 +136,25 @@ fn comparable(old: &Run, new: &Run) -> anyhow::Result<()> {
     Err(Failure::new(Kind::Usage, message).help("compare runs of one scenario and one workload").into())
 }
 
-/// The fields in which two records differ, as `name old and new`.
+/// The fields in which two records differ, as `name old and new`; a field that only one has is `none` in the other.
 fn json_differences<T: Serialize>(old: &T, new: &T) -> Vec<String> {
     let object = |value: &T| match serde_json::to_value(value) {
         Ok(serde_json::Value::Object(map)) => map,
         _ => serde_json::Map::new(),
     };
     let (old, new) = (object(old), object(new));
-    let plain = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    old.iter()
-        .filter_map(|(name, before)| Some((name, before, new.get(name)?)))
+    let plain = |value: &serde_json::Value| match value {
+        serde_json::Value::Null => "none".to_owned(),
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let field = |of: &serde_json::Map<_, _>, name: &String| of.get(name).cloned().unwrap_or_default();
+    names
+        .into_iter()
+        .map(|name| (name, field(&old, name), field(&new, name)))
         .filter(|(_, before, after)| before != after)
-        .map(|(name, before, after)| format!("{name} {} and {}", plain(before), plain(after)))
+        .map(|(name, before, after)| format!("{name} {} and {}", plain(&before), plain(&after)))
         .collect()
 }
 
@@ -283,13 +311,18 @@ impl Compared {
         Compared { before: before.name.clone(), after: after.name.clone(), headings, rows, missing, sites: Vec::new() }
     }
 
-    /// Adds the call sites that changed, and draws a differential flame graph of each side beside the newer run.
-    fn add_sites(&mut self, before: Endpoint<'_>, after: Endpoint<'_>) -> anyhow::Result<()> {
+    /// Adds the call sites that changed, and draws a differential flame graph of each side in `flames`. A folder that
+    /// cannot be written costs the graphs, not the comparison.
+    fn add_sites(&mut self, before: Endpoint<'_>, after: Endpoint<'_>, flames: Option<&Path>) -> anyhow::Result<()> {
         for side in Side::ALL {
             let Some(mut moved) = sites::moved(before, after, side)? else { continue };
-            if !moved.changes.is_empty() {
-                let file = after.folder.join(sites::flame_name(before, after, side));
-                moved.flame = sites::draw(before, after, side, file)?;
+            if let Some(folder) = flames.filter(|_| !moved.changes.is_empty()) {
+                let file = folder.join(sites::flame_name(before, after, side));
+                moved.flame = sites::draw(before, after, side, file).unwrap_or_else(|error| {
+                    let text = format!("the differential flame graph is left out: {error:#}");
+                    terminal::labelled(Style::Warning, "warning", &text);
+                    None
+                });
             }
             self.sites.push(moved);
         }
@@ -427,6 +460,14 @@ mod tests {
         assert_eq!(
             refused(&put, &get).expect_err("they differ"),
             "`put-a` and `get-a` cannot be compared: scenario put and get, chunk 65536 and 4096, streams 1 and 8"
+        );
+        let paced = Run {
+            workload: Workload { rate_bits: Some(5_000_000_000), ..Workload::default() },
+            ..fixture::run("put-c", Scenario::Put)
+        };
+        assert_eq!(
+            refused(&put, &paced).expect_err("one was held to a rate"),
+            "`put-a` and `put-c` cannot be compared: rate_bits none and 5000000000"
         );
     }
 

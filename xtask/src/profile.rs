@@ -259,9 +259,10 @@ impl<'a> Profile<'a> {
             streams: args.streams,
             connections: args.connections,
             retain: args.retain,
+            rate_bits: args.link.map(|rate| rate.0),
             ..Workload::default()
         };
-        let stacks = Workload { messages: workload.messages.min(STACKS_MESSAGES), ..workload };
+        let stacks = Workload { messages: workload.messages.min(STACKS_MESSAGES), rate_bits: None, ..workload };
         let mut steps = Vec::new();
         for (name, set) in sets {
             let tuning = set.tuning(args.scenario)?;
@@ -453,6 +454,9 @@ impl<'a> Profile<'a> {
             }
             _ => self.run.workload,
         };
+        // Only times are taken at a rate; nothing else depends on one.
+        let rate_bits = workload.rate_bits.filter(|_| instrument == Instrument::Time);
+        let workload = Workload { rate_bits, ..workload };
         Case {
             binaries: &self.binaries[&instrument],
             scenario: self.args.scenario,
@@ -461,7 +465,6 @@ impl<'a> Profile<'a> {
             instrument,
             round,
             runtime: self.args.runtime,
-            rate: self.args.link.filter(|_| instrument == Instrument::Time),
             bind: self.args.bind,
             remote: self.remote.as_ref(),
             timeout: Duration::from_secs(self.args.timeout),
