@@ -181,15 +181,22 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Exact counts of every step and nothing else: what `check` needs. Keeps nothing on disk.
-pub(crate) fn measure_counts(scenario: Scenario) -> anyhow::Result<Run> {
+/// Measures some steps with one instrument, as a run would by default: what `check` needs. `built` is the cargo profile.
+/// Files are left in `folder`.
+pub(crate) fn measure_alone(
+    scenario: Scenario,
+    steps: &[String],
+    instrument: Instrument,
+    built: &str,
+    folder: &Path,
+) -> anyhow::Result<Run> {
     pair::catch_interrupts()?;
-    let folder = tempfile::tempdir().context("no temporary folder")?;
-    let args = <OneProfile as clap::Parser>::parse_from([scenario.name(), "--instruments", "count"]).args;
-    let sets = step_sets(scenario, &[])?;
+    let flags = [scenario.name(), "--instruments", instrument.name(), "--profile", built];
+    let args = <OneProfile as clap::Parser>::parse_from(flags).args;
+    let sets = step_sets(scenario, steps)?;
     let (created, _) = environment::now();
     let id = format!("{scenario}-check");
-    let mut profile = Profile::prepare(&args, sets, folder.path().join("run"), id, created)?;
+    let mut profile = Profile::prepare(&args, sets, folder.to_path_buf(), id, created)?;
     profile.measure()?;
     profile.run.partial = false;
     Ok(profile.run)
