@@ -199,7 +199,7 @@ pub(crate) struct Sample {
 }
 
 /// Rounds of an exact count that differ by less than this share need no ± on the page.
-const STEADY: f64 = 0.005;
+const STEADY: f64 = 0.01;
 
 impl Sample {
     fn of(values: Vec<f64>, exact: bool, slack: f64) -> Option<Sample> {
