@@ -131,11 +131,11 @@ impl Subject {
     /// Has dhat look at the steps that are over, where this run was measured here and now.
     fn look_closer(&mut self, over: &[&Budget]) -> anyhow::Result<()> {
         let (Place::Measured(_, built), Some(scenario)) = (&self.place, self.run.scenario) else { return Ok(()) };
-        let steps: BTreeSet<&str> = over.iter().map(|budget| budget.step.name).collect();
+        let is_over = |name: &&String| over.iter().any(|budget| budget.step.name == name.as_str());
+        let steps: Vec<String> = self.run.steps.iter().map(|step| &step.name).filter(is_over).cloned().collect();
         if steps.is_empty() {
             return Ok(());
         }
-        let steps: Vec<String> = steps.into_iter().map(str::to_owned).collect();
         let seen = match profile::measure_alone(scenario, &steps, Instrument::Stacks, built, &self.folder()) {
             Ok(seen) => seen,
             Err(error) => {
@@ -253,7 +253,7 @@ fn table(lines: &[Line]) -> String {
         let share = measured.filter(|_| matches!(verdict, Verdict::Near | Verdict::Over) && *figure > 0.0);
         let allowed = match *tolerance {
             0.0 => String::new(),
-            tolerance => format!("({} % allowed)", digits(100.0 + 100.0 * tolerance)),
+            tolerance => format!("({} allowed)", percent(1.0 + tolerance)),
         };
         table.row([
             Cell::left(verdict.word()).style(verdict.style()),
@@ -366,24 +366,31 @@ fn explain_against(
         let after = Endpoint { folder, run: &run.id, step: &run.steps[new] };
         // `None` where one of the budgets is for the whole side.
         let stages = over.iter().filter(|b| (b.step.name, b.side) == (name, side)).map(|b| b.stage).collect();
-        Grown::between(scenario, before, after, side, stages)
+        Grown::between(scenario, [reference, run], before, after, side, stages)
     });
     grown.collect()
 }
 
-fn grown_stages(old: &StepRecord, new: &StepRecord, side: Side) -> Vec<(Stage, sites::Amount, sites::Amount)> {
-    let amount = |step: &StepRecord, stage| {
-        let median = |metric: &metric::Metric| stats::median(&metric.samples(step, side, Some(stage)));
-        sites::Amount { blocks: median(&metric::ALLOCS_PER_MESSAGE), bytes: median(&metric::BYTES_PER_MESSAGE) }
+/// The stages that allocate more than before, by more than rounds differ by: before and after.
+fn grown_stages(runs: [&Run; 2], steps: [&StepRecord; 2], side: Side) -> Vec<(Stage, sites::Amount, sites::Amount)> {
+    let judged = |stage| {
+        let of = |metric| judge::steps(&runs, metric, side, Some(stage), steps, judge::ALPHA);
+        let (blocks, bytes) = (of(&metric::ALLOCS_PER_MESSAGE)?, of(&metric::BYTES_PER_MESSAGE)?);
+        let grew = [&blocks, &bytes].iter().any(|pair| pair.judged.verdict == judge::Verdict::Worse);
+        let amount = |blocks: &[f64], bytes: &[f64]| sites::Amount {
+            blocks: stats::median(blocks),
+            bytes: stats::median(bytes),
+        };
+        grew.then(|| (stage, amount(&blocks.old, &bytes.old), amount(&blocks.new, &bytes.new)))
     };
-    let both = Stage::ALL.into_iter().map(|stage| (stage, amount(old, stage), amount(new, stage)));
-    both.filter(|(_, before, after)| after.blocks > before.blocks || after.bytes > before.bytes).collect()
+    Stage::ALL.into_iter().filter_map(judged).collect()
 }
 
 impl Grown {
     /// What grew between two runs of one step; of the call sites only those of `stages`, if it names any.
     fn between(
         scenario: Scenario,
+        runs: [&Run; 2],
         before: Endpoint<'_>,
         after: Endpoint<'_>,
         side: Side,
@@ -395,7 +402,7 @@ impl Grown {
             step: after.step.name.clone(),
             side,
             reference: before.run.to_owned(),
-            stages: grown_stages(before.step, after.step, side),
+            stages: grown_stages(runs, [before.step, after.step], side),
             sites: moved.map(|moved| moved.changes.into_iter().filter(wanted).collect()),
             unknown: None,
             scenario,
@@ -612,7 +619,11 @@ allocs-per-message = 0.01
         let (old, new) = (step("old", (0, 0), &[rest]), step("new", (1000, 65_536_000), &[rest, copy]));
         let before = Endpoint { folder: folder.path(), run: "reference", step: &old };
         let after = Endpoint { folder: folder.path(), run: "put-20260820-1402", step: &new };
-        let grown = |stages| Grown::between(Scenario::Put, before, after, Side::Server, stages).expect("reads");
+        let of = |step: &StepRecord| Run { steps: vec![step.clone()], ..fixture::run("put-a", Scenario::Put) };
+        let (reference, run) = (of(&old), of(&new));
+        let grown = |stages| {
+            Grown::between(Scenario::Put, [&reference, &run], before, after, Side::Server, stages).expect("reads")
+        };
         assert_eq!(grown(Some([Stage::Marshal].into())).sites, Some(Vec::new()));
         let grown = grown(None);
         expect_test::expect![[r#"
