@@ -7,7 +7,11 @@
 //!
 //! ```text
 //! cargo bench --bench overhead
+//! cargo bench --bench overhead --features retained
 //! ```
+//!
+//! The second has the `retained` instrument's ledger behind tracking-allocator, where the first has a tracker that does
+//! nothing: a process has one tracker for its life.
 
 #![expect(unsafe_code, reason = "calling an allocator is unsafe, and calling allocators is all this program does")]
 
@@ -19,7 +23,7 @@ use std::time::{Duration, Instant};
 use alloc_ladder::stage::current;
 use alloc_ladder::{CountingAlloc, Snapshot, Stage};
 use criterion::{Criterion, criterion_group, criterion_main};
-use tracking_allocator::{AllocationGroupId, AllocationRegistry, AllocationTracker};
+use tracking_allocator::AllocationRegistry;
 
 /// Small enough for the allocator's fastest path, so that the instrument's share is as large as it gets.
 const BLOCK_BYTES: usize = 64;
@@ -91,12 +95,27 @@ fn bench_counting(c: &mut Criterion) {
     group.finish();
 }
 
-/// What a tracker costs before it does anything.
-struct Idle;
+/// The name of the tracker behind tracking-allocator.
+#[cfg(feature = "retained")]
+fn track() -> &'static str {
+    alloc_ladder::retained::Ledger::install();
+    "retained"
+}
 
-impl AllocationTracker for Idle {
-    fn allocated(&self, _: usize, _: usize, _: usize, _: AllocationGroupId) {}
-    fn deallocated(&self, _: usize, _: usize, _: usize, _: AllocationGroupId, _: AllocationGroupId) {}
+/// What a tracker costs before it does anything.
+#[cfg(not(feature = "retained"))]
+fn track() -> &'static str {
+    use tracking_allocator::{AllocationGroupId, AllocationTracker};
+
+    struct Idle;
+
+    impl AllocationTracker for Idle {
+        fn allocated(&self, _: usize, _: usize, _: usize, _: AllocationGroupId) {}
+        fn deallocated(&self, _: usize, _: usize, _: usize, _: AllocationGroupId, _: AllocationGroupId) {}
+    }
+
+    AllocationRegistry::set_global_tracker(Idle).expect("no tracker was set before");
+    "tracking-allocator-no-op"
 }
 
 fn allocators(c: &mut Criterion) {
@@ -105,11 +124,15 @@ fn allocators(c: &mut Criterion) {
     bench(c, "divan", &DIVAN);
     bench(c, "stats-alloc", &STATS);
     bench(c, "tracking-allocator-off", &TRACKING);
-    AllocationRegistry::set_global_tracker(Idle).expect("no tracker was set before");
+    let tracker = track();
     AllocationRegistry::enable_tracking();
-    bench(c, "tracking-allocator-no-op", &TRACKING);
+    bench(c, tracker, &TRACKING);
     AllocationRegistry::disable_tracking();
     bench(c, "dhat-idle", &DHAT);
+    // As `stacks` has it, but that it writes no file.
+    let profiler = dhat::Profiler::builder().trim_backtraces(Some(64)).testing().build();
+    bench(c, "dhat", &DHAT);
+    drop(profiler);
 }
 
 /// What a seam costs where nothing is allocated: entering a stage and leaving it.

@@ -8,7 +8,7 @@
 //! go tool pprof -top http://127.0.0.1:9464/debug/pprof/allocs?seconds=5
 //! ```
 //!
-//! With the driver's line it can also be measured from outside, as a run like those of the ladders:
+//! The lines marked `drop-in` are the change, besides their imports. With the driver's line it can also be measured from outside, as a run like those of the ladders:
 //! `cargo xtask attach --for 5 -- target/debug/examples/live 60`.
 
 use std::io::Write;
@@ -30,7 +30,7 @@ use tonic::{Request, Response, Status, Streaming};
 #[rustfmt::skip]
 mod greeter;
 
-#[global_allocator]
+#[global_allocator] // drop-in
 static ALLOC: SampledAlloc<CountingAlloc> = SampledAlloc::wrapping(CountingAlloc::new()); // drop-in
 
 type Codec<T, U> = StagedCodec<tonic_prost::ProstCodec<T, U>>; // drop-in
@@ -52,7 +52,7 @@ impl Greeter for Hello {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let _driver = alloc_ladder::driver::install();
+    let _driver = alloc_ladder::driver::install(); // drop-in
     let seconds =
         std::env::args().nth(1).map_or(Ok(10), |seconds| seconds.parse()).context("not a number of seconds")?;
     let live = alloc_ladder::serve("127.0.0.1:9464").or_else(|_| alloc_ladder::serve("127.0.0.1:0"))?; // drop-in
@@ -63,7 +63,7 @@ async fn main() -> anyhow::Result<()> {
     let server = Server::builder()
         .layer(ServerLayer::new()) // drop-in
         .add_service(GreeterServer::new(Hello))
-        .add_service(alloc_ladder::live::allocations()) // the same for those who have gRPC and no HTTP/1
+        .add_service(alloc_ladder::live::allocations()) // drop-in: the same for those who have gRPC and no HTTP/1
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(server);
 

@@ -16,7 +16,7 @@
 //!
 //! What it costs per allocation and free is measured by `cargo bench --bench overhead`.
 
-#![expect(unsafe_code, reason = "a global allocator cannot be written without it; the only such module")]
+#![expect(unsafe_code, reason = "a global allocator cannot be written without it")]
 
 mod shard;
 mod snapshot;
@@ -65,9 +65,10 @@ impl<A> CountingAlloc<A> {
 }
 
 // SAFETY: (the invariant) every method hands its arguments unchanged to the same method of `inner` and returns its
-// result unchanged; what happens beside is arithmetic on static atomics and thread-local words, which neither
-// allocates through this allocator while a shard is being borrowed (see `shard::Local`), nor unwinds, nor touches
-// the memory handed out. So `inner`'s own guarantees hold for the callers.
+// result unchanged; what happens beside is arithmetic on static atomics and thread-local words, which neither unwinds
+// nor touches the memory handed out. It may come back to this allocator once a thread: where registering the
+// thread-local destructor allocates, `shard::borrow` has set the thread's shard to the shared one before, so that the
+// allocation within is counted there and borrows nothing. So `inner`'s own guarantees hold for the callers.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAlloc<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

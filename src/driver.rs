@@ -5,9 +5,10 @@
 //! ```
 //!
 //! Without the environment variable [`OUT`] that line does nothing. With it a thread writes what the process counted
-//! so far to that file, as one [`Measurement`], whenever [`INTERVAL`] has passed and once more when the returned value
+//! so far to a file of that folder, as one [`Measurement`], whenever [`INTERVAL`] has passed and once more when the returned value
 //! is dropped at the end of `main`. A program that ends by a signal leaves what it counted up to an interval ago:
-//! handling signals is the program's own business, and `attach` waits for a fresh file before it sends one.
+//! handling signals is the program's own business, and `attach` waits for a fresh file before it sends one. The file
+//! is named after the process, because programs that this one starts inherit the variable and may have the line too.
 //!
 //! # What it costs
 //! Every [`INTERVAL`] a snapshot and a file of some kilobytes, charged to [`Stage::Instrument`]. The file is replaced
@@ -23,12 +24,17 @@ use crate::record::{Counts, Instrument, Measurement};
 use crate::usage::usage;
 use crate::{Side, Snapshot, Stage};
 
-/// The environment variable that names the file to write.
+/// The environment variable that names the folder to write to.
 pub const OUT: &str = "ALLOC_LADDER_OUT";
 /// The environment variable that says which side the process is, `server` (the default) or `client`.
 pub const SIDE: &str = "ALLOC_LADDER_SIDE";
 /// How often the file is written.
 pub const INTERVAL: Duration = Duration::from_millis(200);
+
+/// The file that the process with this id writes in the folder.
+pub fn file(folder: &Path, process: u32) -> PathBuf {
+    folder.join(format!("{process}.json"))
+}
 
 /// Writes a last time when dropped.
 #[derive(Debug)]
@@ -47,12 +53,12 @@ struct Running {
 /// A file that cannot be written is not this program's trouble: `attach` says that none came.
 pub fn install() -> Driver {
     let _guard = Stage::Instrument.enter();
-    let Some(path) = std::env::var_os(OUT) else { return Driver(None) };
+    let Some(folder) = std::env::var_os(OUT) else { return Driver(None) };
     let side = match std::env::var(SIDE) {
         Ok(side) if side == Side::Client.name() => Side::Client,
         _ => Side::Server,
     };
-    let writer = Writer { path: path.into(), side, began: Instant::now() };
+    let writer = Writer { path: file(Path::new(&folder), std::process::id()), side, began: Instant::now() };
     let (stop, stopped) = mpsc::channel();
     let thread = {
         let writer = writer.clone();
@@ -89,7 +95,7 @@ impl Writer {
         let json = serde_json::to_vec(&self.measurement())?;
         let part = self.path.with_extension("part");
         std::fs::write(&part, json)?;
-        std::fs::rename(&part, Path::new(&self.path))
+        std::fs::rename(&part, &self.path)
     }
 
     fn measurement(&self) -> Measurement {

@@ -29,7 +29,6 @@ mod inner;
 mod chosen;
 
 pub use chosen::{GLOBAL, Global, INSTRUMENT, Window, start};
-pub use inner::NAME as ALLOCATOR;
 
 /// What a window needs to know beforehand.
 #[derive(Clone, Debug, Default)]

@@ -147,6 +147,21 @@ choices! {
     }
 }
 
+/// The figure that a step's cost shows in, taken from a run before and after the step.
+///
+/// It holds what the step saves as well: no run can tell the two apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CostFigure {
+    /// The most live bytes: the price of whatever is kept or pinned.
+    PeakHeap,
+    /// Blocks that had to grow, per message.
+    Reallocs,
+    /// Context switches per message, as the kernel counts them for the process.
+    ContextSwitches,
+    /// CPU time, of what is computed or sent more often.
+    Cpu,
+}
+
 /// One rung of a ladder.
 #[derive(Clone, Copy)]
 pub struct Step {
@@ -156,6 +171,8 @@ pub struct Step {
     pub hypothesis: &'static str,
     /// What it costs: the trade-off.
     pub cost: &'static str,
+    /// The figure the cost shows in; `None` where no figure of a run shows it.
+    pub cost_figure: Option<CostFigure>,
     /// What a reader's own service would change: a line of code or a setting.
     pub switch: &'static str,
     /// The file that holds the mechanism.
@@ -216,6 +233,7 @@ const BASELINE: Step = Step {
     name: "baseline",
     hypothesis: "tonic and prost as they come, nothing changed.",
     cost: "Nothing: this is what every other step is compared with.",
+    cost_figure: None,
     switch: "tonic::transport::Server, ProstCodec",
     file: "src/grpc/service.rs",
     reduces: None,
@@ -227,6 +245,7 @@ const POOLED_MESSAGE: Step = Step {
     hypothesis: "Decoding into a recycled message keeps the capacity of its fields, so message construction stops \
                  allocating.",
     cost: "Each stream keeps its largest message alive; a message must be given back before it can be reused.",
+    cost_figure: Some(CostFigure::PeakHeap),
     switch: "PooledDecoder in place of ProstDecoder",
     file: "src/grpc/codec.rs",
     reduces: Some((Side::Server, Stage::MessageConstruction)),
@@ -238,6 +257,7 @@ const BYTES_FIELD: Step = Step {
     hypothesis: "`bytes` fields become `bytes::Bytes`, a slice of the buffer they arrived in or are sent from, instead \
                  of a new `Vec<u8>`.",
     cost: "A payload pins the whole buffer it is a slice of: keeping a small message keeps a large block.",
+    cost_figure: Some(CostFigure::PeakHeap),
     switch: "prost_build::Config::bytes([\".\"])",
     file: "src/pb/bytes.rs",
     reduces: None,
@@ -250,6 +270,7 @@ const TUNED_H2: Step = Step {
                  waiting for window updates.",
     cost: "A peer may have a window's worth of bytes in flight on each connection: memory under a slow reader grows by \
            that much.",
+    cost_figure: Some(CostFigure::PeakHeap),
     switch: "Server::max_frame_size, initial_stream_window_size, initial_connection_window_size",
     file: "src/grpc/http2.rs",
     reduces: None,
@@ -260,6 +281,7 @@ const ROPE: Step = Step {
     name: "rope",
     hypothesis: "A deframer over the body's own `Bytes` frames copies nothing into one contiguous buffer.",
     cost: "A message that spans frames is decoded from several pieces, and pins each of them until it is dropped.",
+    cost_figure: Some(CostFigure::PeakHeap),
     switch: "RopeStreaming in place of tonic::Streaming",
     file: "src/grpc/rope.rs",
     reduces: None,
@@ -272,6 +294,7 @@ const ALIGNED_READS: Step = Step {
                  whenever it needs room and is reclaimed instead of replaced.",
     cost: "The connection yields once a frame: one more task switch a message. It pays only where connection and \
            handler share a thread.",
+    cost_figure: Some(CostFigure::ContextSwitches),
     switch: "AlignedIo around the accepted socket",
     file: "src/tonic/aligned.rs",
     reduces: None,
@@ -284,6 +307,7 @@ const CORE_RUNTIME: Step = Step {
                  handler on one thread while using every core.",
     cost: "Connections are spread over cores by the kernel, not by load; a busy handler holds up its core's other \
            connections.",
+    cost_figure: None,
     switch: "SO_REUSEPORT listeners, one runtime per core",
     file: "src/grpc/serve.rs",
     reduces: None,
@@ -295,6 +319,7 @@ const SIZED_ENCODE: Step = Step {
     hypothesis: "A codec buffer that begins small, and one reservation of a message's exact length, replace an 8 KiB \
                  buffer that each message throws away.",
     cost: "The length is computed twice, once here and once inside prost; small messages are batched in steps.",
+    cost_figure: Some(CostFigure::Cpu),
     switch: "Encoder::buffer_settings small, and EncodeBuf::reserve(encoded_len()) before it writes",
     file: "src/grpc/codec.rs",
     reduces: None,
@@ -306,6 +331,7 @@ const POOLED_ENCODE: Step = Step {
     hypothesis: "A body that marshals into recycled buffers, which come back when h2 drops them, allocates nothing per \
                  message.",
     cost: "A stream keeps as many buffers as h2 held unsent at most, for its life: about 1 MiB.",
+    cost_figure: Some(CostFigure::PeakHeap),
     switch: "PooledBody in place of tonic's EncodeBody",
     file: "src/grpc/body.rs",
     reduces: None,
@@ -317,6 +343,7 @@ const ZERO_COPY: Step = Step {
     hypothesis: "Only the prefix and the field header are written, into a small recycled block; the payload's `Bytes` \
                  is sent as it is.",
     cost: "Two DATA frames a message instead of one, and the payload must stay untouched until it is on the wire.",
+    cost_figure: Some(CostFigure::Cpu),
     switch: "PooledBody::zero_copy",
     file: "src/grpc/body.rs",
     reduces: None,
@@ -328,6 +355,7 @@ const ONE_FRAME: Step = Step {
     hypothesis: "Prefix and payload as one buffer of several parts leave as one DATA frame, of two messages where they \
                  are short.",
     cost: "tonic's `Server` takes `Bytes` bodies only: the method is served on hyper directly.",
+    cost_figure: None,
     switch: "A body whose Data is a Buf of several parts",
     file: "src/grpc/body.rs",
     reduces: None,
@@ -383,6 +411,7 @@ const UNARY: &[Step] = &[
         hypothesis: "Codec buffers just above the message size in place of four 8 KiB ones: most of the bytes, few of \
                      the blocks.",
         cost: "A larger message grows the buffer step by step.",
+        cost_figure: Some(CostFigure::Reallocs),
         switch: "Encoder::buffer_settings, Decoder::buffer_settings",
         file: "src/grpc/codec.rs",
         reduces: Some((Side::Server, Stage::ReceiveBuffer)),
@@ -395,6 +424,7 @@ const UNARY: &[Step] = &[
                      with fewer instructions than prost; the wire's bytes are the same.",
         cost: "A message keeps the buffer it came in for as long as it lives, a changed string is the handler's own, \
                and fields the reader does not know are passed on.",
+        cost_figure: Some(CostFigure::PeakHeap),
         switch: "SwapCodec in place of ProstCodec",
         file: "src/grpc/swap.rs",
         reduces: Some((Side::Client, Stage::MessageConstruction)),
@@ -406,6 +436,7 @@ const UNARY: &[Step] = &[
                      connection, needs no task, channel or box for a call.",
         cost: "One connection that is not opened again when it breaks, and no interceptors, load balancing or \
                compression.",
+        cost_figure: None,
         switch: "LeanClient in place of tonic::transport::Channel",
         file: "src/grpc/lean/client.rs",
         reduces: Some((Side::Client, Stage::Transport)),
@@ -416,6 +447,7 @@ const UNARY: &[Step] = &[
         hypothesis: "A Unix domain socket passes the same bytes without TCP's segments, acknowledgements and checksums; \
                      allocations stay as they are.",
         cost: "Both ends must share a machine and a file system.",
+        cost_figure: None,
         switch: "UnixListenerStream in place of TcpListenerStream",
         file: "src/grpc/serve.rs",
         reduces: None,
@@ -427,6 +459,7 @@ const UNARY: &[Step] = &[
                      call, leaves the headers as all that is allocated for a call.",
         cost: "One method to a server, and no layers, interceptors or compression; a handler that computes for long \
                holds up its connection's other calls.",
+        cost_figure: None,
         switch: "lean::server::serve in place of tonic::transport::Server",
         file: "src/grpc/lean/server.rs",
         reduces: Some((Side::Server, Stage::Handler)),

@@ -2,7 +2,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/metrics` | Prometheus text: bytes, blocks and live bytes by side, RPC method and stage; open calls |
+//! | `/metrics` | Prometheus text: bytes, blocks and live bytes by side, RPC method and stage; open calls and the largest message one of them received |
 //! | `/debug/alloc` | the same as a table, and what an open call holds; JSON with `?format=json` or `Accept: application/json` |
 //! | `/debug/pprof/allocs` | everything allocated, as a gzip-compressed pprof profile; `?seconds=` for what is to come |
 //! | `/debug/pprof/heap` | the same profile, live memory first |
@@ -14,14 +14,19 @@
 //! # What an open call holds
 //! Counters book a release where it happens, so a row's live bytes are its own only as far as it frees what it
 //! allocated. Samples remember the row that allocated: `grpc_alloc_sampled_live_bytes` of a method, divided by its
-//! `grpc_alloc_open_calls`, is what one call holds (`/debug/alloc` does the division). A stream whose receive buffer
-//! once grew for a large message shows there until it ends.
+//! `grpc_alloc_open_calls`, is what one call holds in the mean (`/debug/alloc` does the division). A stream whose
+//! receive buffer once grew for a large message shows there until it ends, but one among a thousand hides in the mean:
+//! `grpc_alloc_largest_received_bytes` is the largest message of any one stream that is still read, to a power of two.
+//! Calls whose path has no row yet are counted without one, as `rpc=""`.
 //!
 //! # Safety of the endpoints
 //! They bind to loopback unless [`Builder::allow_remote`] is called, take no body and change nothing. Method names are
 //! those of [`Method`](crate::Method)'s bounded registry, escaped on their way out. A connection carries one request
 //! of at most 16 KiB, is given 20 seconds (and what `?seconds=` asks for) and then cut; 16 are served at once and
-//! further ones wait in the listener's bounded queue.
+//! further ones wait in the listener's bounded queue. Two profiles are taken at once, over HTTP and gRPC together, and
+//! further ones refused: what only reads counters never waits for them. Unless other machines are allowed, requests must
+//! name the host by its address or as `localhost`, so that no page of another site reads them through its visitor's
+//! browser.
 //!
 //! # What it costs
 //! One thread with a tokio runtime of its own, asleep between requests. What it allocates is charged to
@@ -75,8 +80,9 @@ impl Builder {
         Builder::default()
     }
 
-    /// Allows addresses that other machines can reach. Whoever reaches them can read method names and, in profiles,
-    /// function names and source paths of the program: there is no authentication here.
+    /// Allows addresses that other machines can reach, and requests that name this one in any way. Whoever reaches them
+    /// can read method names and, in profiles, function names and source paths of the program: there is no
+    /// authentication here.
     pub fn allow_remote(mut self) -> Builder {
         self.remote = true;
         self
@@ -104,10 +110,12 @@ impl Builder {
                 "warning: alloc-ladder answers on {addr}, which other machines may reach, without authentication"
             );
         }
+        // Whoever allows other machines may serve them through a proxy on this one.
+        let hosts = if remote || self.remote { http::Hosts::Any } else { http::Hosts::Local };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("alloc-ladder-live".to_owned())
-            .spawn(move || http::run(listener, stopped))
+            .spawn(move || http::run(listener, hosts, stopped))
             .map_err(bind)?;
         Ok(Live { addr, stop, thread })
     }

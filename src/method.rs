@@ -1,8 +1,8 @@
 //! Which RPC methods get rows of their own: a small, bounded registry of `(side, "/package.Service/Method")`.
 //!
-//! Names that come from the wire never enter by themselves: a method gets its row when the service registers it, or
-//! when a call to it succeeded (see `tonic::ServerLayer`). What does not fit shares one overflow row, so that the rows
-//! always sum to the total.
+//! Names that come from the wire never enter by themselves: a method gets its row when the program registers it, or
+//! when a call to it succeeded (see `tonic::ServerLayer` and `tonic::ClientLayer`). What does not fit shares one
+//! overflow row, so that the rows always sum to the total.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,11 +58,25 @@ impl Method {
     pub const OVERFLOW: Method = Method(Method::MAX as u8 - 1);
     /// How many rows there are, [`NONE`](Method::NONE) and [`OVERFLOW`](Method::OVERFLOW) among them.
     pub const MAX: usize = 64;
+    /// How many rows one side may have before it learns no more: a process that serves and calls keeps room for both.
+    #[cfg(feature = "tonic")]
+    pub(crate) const LEARNED: usize = Method::MAX - 18;
 
     /// The method's row for `path` on `side`, registering it if need be; [`OVERFLOW`](Method::OVERFLOW) when full.
     ///
     /// Registering allocates (once per method, never freed); looking up does not.
     pub fn register(side: Side, path: &str) -> Method {
+        Method::register_among(side, path, Method::MAX)
+    }
+
+    /// As [`register`](Method::register), for a path that nobody named beforehand: [`OVERFLOW`](Method::OVERFLOW) where
+    /// the side has [`LEARNED`](Method::LEARNED) rows already.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn learn(side: Side, path: &str) -> Method {
+        Method::register_among(side, path, Method::LEARNED)
+    }
+
+    fn register_among(side: Side, path: &str, most: usize) -> Method {
         if let Some(method) = Method::find(side, path) {
             return method;
         }
@@ -72,7 +86,8 @@ impl Method {
             return method;
         }
         let index = Method::registered();
-        if index == Method::OVERFLOW.index() {
+        let own = TABLE[..index].iter().filter(|name| name.get().is_some_and(|name| name.side == Some(side))).count();
+        if index == Method::OVERFLOW.index() || own >= most {
             return Method::OVERFLOW;
         }
         let path: &'static str = Box::leak(path.to_owned().into_boxed_str());
@@ -96,9 +111,10 @@ impl Method {
         }
     }
 
-    /// The methods that have a row, [`OVERFLOW`](Method::OVERFLOW) among them and [`NONE`](Method::NONE) not.
+    /// The methods that have a row: [`NONE`](Method::NONE) first, to which calls belong whose path has none, and
+    /// [`OVERFLOW`](Method::OVERFLOW) last.
     pub fn rows() -> impl Iterator<Item = Method> {
-        (1..Method::registered() as u8).map(Method).chain([Method::OVERFLOW])
+        (0..Method::registered() as u8).map(Method).chain([Method::OVERFLOW])
     }
 
     /// How many rows are in use, counted from the first.
@@ -110,6 +126,17 @@ impl Method {
     /// the layers of [`tonic`](crate::tonic).
     pub fn open_calls(self) -> u64 {
         OPEN[self.index()].load(Ordering::Relaxed)
+    }
+
+    /// At most how many bytes of one message arrived on a stream of this method that is still read; 0 where none is.
+    ///
+    /// What tonic gathers messages in keeps the size of a stream's largest one for as long as the stream is read, so
+    /// this is what a single stream among many may hold. It is known to a power of two, rounded up, and only where
+    /// [`StagedBody`](crate::tonic::StagedBody) is what receives. A compressed message counts as it arrives.
+    pub fn largest_received(self) -> u64 {
+        let streams = &RECEIVING[self.index()];
+        let largest = streams.iter().rposition(|streams| streams.load(Ordering::Relaxed) > 0);
+        largest.map_or(0, |bucket| (1u64 << bucket) - 1)
     }
 
     /// The method's row, below [`Method::MAX`].
@@ -128,6 +155,47 @@ static REGISTERING: Mutex<()> = Mutex::new(());
 
 /// Open calls by method.
 static OPEN: [AtomicU64; Method::MAX] = [const { AtomicU64::new(0) }; Method::MAX];
+
+/// Streams that are read, by method and by the size of their largest message so far: bucket `n` holds those of which
+/// some message brought `[2^(n-1), 2^n)` bytes, bucket 0 those that brought none.
+static RECEIVING: [[AtomicU64; SIZES]; Method::MAX] = [const { [const { AtomicU64::new(0) }; SIZES] }; Method::MAX];
+/// A message's length is a number of 32 bits.
+const SIZES: usize = 33;
+
+/// A stream of its method that is read, until it is dropped.
+#[cfg(feature = "tonic")]
+#[derive(Debug)]
+pub(crate) struct Receiving {
+    method: Method,
+    bucket: u8,
+}
+
+#[cfg(feature = "tonic")]
+impl Receiving {
+    pub(crate) fn new(method: Method) -> Receiving {
+        RECEIVING[method.index()][0].fetch_add(1, Ordering::Relaxed);
+        Receiving { method, bucket: 0 }
+    }
+
+    /// So many bytes of one message have arrived.
+    pub(crate) fn arrived(&mut self, bytes: u32) {
+        let bucket = (u32::BITS - bytes.leading_zeros()) as u8;
+        if bucket > self.bucket {
+            let streams = &RECEIVING[self.method.index()];
+            // Up before down: a reader must not find the stream in neither.
+            streams[bucket as usize].fetch_add(1, Ordering::Relaxed);
+            streams[self.bucket as usize].fetch_sub(1, Ordering::Relaxed);
+            self.bucket = bucket;
+        }
+    }
+}
+
+#[cfg(feature = "tonic")]
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        RECEIVING[self.method.index()][self.bucket as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// One open call of its method, until it is dropped.
 #[cfg(feature = "tonic")]
@@ -153,8 +221,21 @@ impl Drop for OpenCall {
 mod tests {
     use super::*;
 
+    // One test: the registry is the process's.
     #[test]
     fn methods_are_bounded_and_found_again() {
+        #[cfg(feature = "tonic")]
+        {
+            for index in 0..2 * Method::MAX {
+                Method::learn(Side::Client, &format!("/learned.Service/M{index}"));
+            }
+            let own = Method::rows().filter(|method| method.name().side == Some(Side::Client)).count();
+            assert_eq!(own, Method::LEARNED, "one side leaves the other room");
+            assert_eq!(Method::learn(Side::Client, "/learned.Service/One"), Method::OVERFLOW);
+            let learned = Method::learn(Side::Server, "/learned.Service/M0");
+            assert_eq!(learned.name(), MethodName { side: Some(Side::Server), path: "/learned.Service/M0" });
+        }
+
         let first = Method::register(Side::Server, "/a.B/C");
         assert_eq!(Method::register(Side::Server, "/a.B/C"), first);
         assert_ne!(Method::register(Side::Client, "/a.B/C"), first);

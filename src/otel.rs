@@ -19,6 +19,7 @@ pub struct Instruments {
     _live: ObservableUpDownCounter<i64>,
     _peak: ObservableGauge<u64>,
     _open: ObservableUpDownCounter<i64>,
+    _largest: ObservableGauge<u64>,
 }
 
 /// Registers the counters on `meter`, with the attributes `side`, `rpc` and `stage`:
@@ -29,7 +30,8 @@ pub struct Instruments {
 /// | `grpc.alloc.bytes` | `By` | bytes allocated |
 /// | `grpc.alloc.live` | `By` | bytes allocated here less bytes freed here; the sum is the process's live bytes |
 /// | `grpc.alloc.peak` | `By` | the most live bytes of the process, without attributes |
-/// | `grpc.alloc.open_calls` | `{call}` | calls that are open, without `stage` |
+/// | `grpc.alloc.open_calls` | `{call}` | calls that are open, without `stage`; those without a row as `rpc` "" |
+/// | `grpc.alloc.largest_received` | `By` | the largest message on one stream that is still read, without `stage` |
 pub fn register(meter: &Meter) -> Instruments {
     let _guard = Stage::Instrument.enter();
     Instruments {
@@ -65,6 +67,19 @@ pub fn register(meter: &Meter) -> Instruments {
                 let _guard = Stage::Instrument.enter();
                 for method in Method::rows() {
                     observer.observe(method.open_calls() as i64, &method_attributes(method.name()));
+                }
+            })
+            .build(),
+        _largest: meter
+            .u64_observable_gauge("grpc.alloc.largest_received")
+            .with_unit("By")
+            .with_description(
+                "The largest message on one stream that is still read, rounded up to a power of two less one",
+            )
+            .with_callback(|observer| {
+                let _guard = Stage::Instrument.enter();
+                for method in Method::rows() {
+                    observer.observe(method.largest_received(), &method_attributes(method.name()));
                 }
             })
             .build(),

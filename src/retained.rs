@@ -28,6 +28,9 @@ pub struct Ledger {
 struct Part {
     /// Address to scope and size.
     live: HashMap<usize, (Scope, usize)>,
+    /// Blocks whose memory is in use again, and of whose release nothing was heard yet: tracking-allocator frees a block
+    /// first and tells so then, and in between another thread may be given the same address.
+    replaced: HashMap<usize, Vec<(Scope, usize)>>,
     /// Allocating scope and freeing stage to blocks and bytes.
     freed: HashMap<(Scope, Stage), (u64, u64)>,
 }
@@ -38,7 +41,7 @@ impl Ledger {
     /// The process's ledger, made known to tracking-allocator on the first call.
     pub fn install() -> &'static Ledger {
         LEDGER.get_or_init(|| {
-            // An error means that somebody else's tracker is installed: the ledger then stays empty, and says so.
+            // An error means that the process has another tracker: this ledger then stays empty.
             let _ = AllocationRegistry::set_global_tracker(Tracker);
             Ledger { parts: std::array::from_fn(|_| Mutex::default()) }
         })
@@ -76,6 +79,31 @@ impl Ledger {
         rows
     }
 
+    fn allocated(&self, address: usize, scope: Scope, size: usize) {
+        let mut part = self.part(address);
+        if let Some(before) = part.live.insert(address, (scope, size)) {
+            part.replaced.entry(address).or_default().push(before);
+        }
+    }
+
+    fn deallocated(&self, address: usize, stage: Stage) {
+        let mut part = self.part(address);
+        let replaced = part.replaced.get_mut(&address).map(|blocks| (blocks.remove(0), blocks.is_empty()));
+        let block = match replaced {
+            Some((block, last)) => {
+                if last {
+                    part.replaced.remove(&address);
+                }
+                Some(block)
+            }
+            None => part.live.remove(&address),
+        };
+        let Some((scope, size)) = block else { return };
+        let (blocks, bytes) = part.freed.entry((scope, stage)).or_default();
+        *blocks += 1;
+        *bytes += size as u64;
+    }
+
     fn part(&self, address: usize) -> MutexGuard<'_, Part> {
         // Blocks are at least 16 bytes apart.
         lock(&self.parts[(address >> 4) % PARTS])
@@ -102,7 +130,7 @@ struct Tracker;
 impl AllocationTracker for Tracker {
     fn allocated(&self, address: usize, object_size: usize, _wrapped_size: usize, _group: AllocationGroupId) {
         let Some(ledger) = LEDGER.get() else { return };
-        ledger.part(address).live.insert(address, (stage::current_for(object_size), object_size));
+        ledger.allocated(address, stage::current_for(object_size), object_size);
     }
 
     fn deallocated(
@@ -114,10 +142,33 @@ impl AllocationTracker for Tracker {
         _current_group: AllocationGroupId,
     ) {
         let Some(ledger) = LEDGER.get() else { return };
-        let mut part = ledger.part(address);
-        let Some((scope, size)) = part.live.remove(&address) else { return };
-        let (blocks, bytes) = part.freed.entry((scope, stage::current().stage())).or_default();
-        *blocks += 1;
-        *bytes += size as u64;
+        ledger.deallocated(address, stage::current().stage());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Method;
+
+    #[test]
+    fn a_release_that_is_told_late_is_of_the_block_before() {
+        let ledger = Ledger { parts: std::array::from_fn(|_| Mutex::default()) };
+        let scope = |stage| Scope::new(Method::NONE, stage);
+        ledger.allocated(0x1000, scope(Stage::Marshal), 100);
+        // Another thread is given the address before the release of the first block is told.
+        ledger.allocated(0x1000, scope(Stage::Handler), 30);
+        ledger.deallocated(0x1000, Stage::Transport);
+        let rows = ledger.read();
+        let row = |stage| rows.iter().find(|row| row.stage == stage).expect("a row");
+        assert_eq!((row(Stage::Handler).curr_blocks, row(Stage::Handler).curr_bytes), (1, 30));
+        assert!(row(Stage::Handler).freed_by.is_empty());
+        let freed = FreedBy { stage: Stage::Transport, blocks: 1, bytes: 100 };
+        assert_eq!((row(Stage::Marshal).curr_blocks, &row(Stage::Marshal).freed_by[..]), (0, &[freed][..]));
+        ledger.deallocated(0x1000, Stage::Handler);
+        assert!(ledger.read().iter().all(|row| row.curr_blocks == 0));
+        // Of blocks from before the ledger nothing is known.
+        ledger.deallocated(0x2000, Stage::Handler);
+        assert_eq!(ledger.read().len(), 2);
     }
 }

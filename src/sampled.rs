@@ -32,7 +32,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use profile::{Estimate, Profile, Stack};
+pub use profile::{Estimate, Live, Profile, Stack};
 pub use stacks::{FRAMES, STACKS};
 pub use symbols::{Frame, symbolise};
 

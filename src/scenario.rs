@@ -110,6 +110,11 @@ impl Workload {
     pub fn messages_per_stream(&self) -> u64 {
         2 * self.warmup + self.messages.div_ceil(u64::from(self.streams))
     }
+
+    /// Payload bytes of all streams, before, during and after the measured part.
+    pub fn payload_bytes(&self) -> u64 {
+        self.chunk as u64 * self.messages_per_stream() * u64::from(self.streams)
+    }
 }
 
 impl Default for Workload {

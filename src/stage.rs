@@ -6,7 +6,8 @@
 //!
 //! # Implementation
 //! One const-initialised thread-local word holds the scope and one the open window: entering a stage is two
-//! loads and two stores, and reading it is one load (`benches/overhead.rs` states the cost in nanoseconds).
+//! loads and two stores, and reading it is one load (`benches/overhead.rs` states the cost in nanoseconds). The feature
+//! `unstaged` leaves all of it out: the service without seams, against which `cargo xtask cost` measures them.
 
 use std::cell::Cell;
 use std::fmt;
@@ -158,9 +159,15 @@ impl Scope {
     /// Enters the scope until the guard is dropped.
     #[must_use = "the scope is left when the guard is dropped"]
     pub fn enter(self) -> StageGuard {
+        if UNSTAGED {
+            return StageGuard { previous: Scope::NONE, window: None, not_send: PhantomData };
+        }
         StageGuard { previous: CURRENT.replace(self), window: WINDOW.replace(None), not_send: PhantomData }
     }
 }
+
+/// No seam does anything: everything is charged to nothing.
+pub(crate) const UNSTAGED: bool = cfg!(feature = "unstaged");
 
 /// The bit of [`CURRENT`] that says a [window for one allocation](open_window_for_next) is open; no scope has it.
 const NEXT: u16 = 1 << 15;
@@ -170,7 +177,7 @@ thread_local! {
     /// The scope to go back to when the open window closes.
     static WINDOW: Cell<Option<Scope>> = const { Cell::new(None) };
     /// Means something only while [`NEXT`] is set.
-    static NEXT_WINDOW: Cell<NextWindow> = const { Cell::new(NextWindow { stage: Stage::Other, left: 0, last: None }) };
+    static NEXT_WINDOW: Cell<NextWindow> = const { Cell::new(NextWindow { stage: Stage::Other, left: 0, last: None, again: 0 }) };
     static RESOLVING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -182,7 +189,12 @@ struct NextWindow {
     left: u8,
     /// The size of the last one, in bytes: an allocator that wraps another asks about each twice.
     last: Option<usize>,
+    /// How often that size may still be asked about: where no hook closes the window, it must end by itself.
+    again: u8,
 }
+
+/// Two buffers of one size, one of them compressed into the other, each asked about by two allocators.
+const AGAIN: u8 = 3;
 
 /// Asked by [`current`] where no guard is entered.
 static RESOLVER: OnceLock<fn() -> Scope> = OnceLock::new();
@@ -208,15 +220,19 @@ pub fn current_for(bytes: usize) -> Scope {
 
 #[inline(never)]
 fn resolve_for(scope: Scope, bytes: usize) -> Scope {
-    let NextWindow { stage, left, last } = NEXT_WINDOW.get();
-    let again = last == Some(bytes);
-    if scope.0 & NEXT == 0 || !again && left == 0 {
+    if scope.0 & NEXT == 0 {
         return current();
     }
-    if !again {
-        NEXT_WINDOW.set(NextWindow { stage, left: left - 1, last: Some(bytes) });
+    let mut window = NEXT_WINDOW.get();
+    if window.last == Some(bytes) && window.again > 0 {
+        window.again -= 1;
+    } else if window.left > 0 {
+        window = NextWindow { left: window.left - 1, last: Some(bytes), again: AGAIN, ..window };
+    } else {
+        return current();
     }
-    current().with_stage(stage)
+    NEXT_WINDOW.set(window);
+    current().with_stage(window.stage)
 }
 
 #[inline(never)]
@@ -247,6 +263,9 @@ pub fn set_resolver(resolver: fn() -> Scope) {
 /// For code between two hooks of somebody else's function, where no guard can be held: tonic's decoder asks for
 /// its buffer settings, then reserves and fills the receive buffer, then calls the codec.
 pub fn open_window(stage: Stage) {
+    if UNSTAGED {
+        return;
+    }
     if WINDOW.get().is_none() {
         WINDOW.set(Some(guarded_scope()));
     }
@@ -266,26 +285,35 @@ pub(crate) fn outside_window() -> Scope {
     }
 }
 
-/// Charges the next allocation, and any other of its size, to `stage` until [`close_window`], the next window, or the
+/// Charges the next allocation, and one more of its size, to `stage` until [`close_window`], the next window, or the
 /// end of the enclosing guard; everything else stays where it is.
 ///
 /// For one buffer between two hooks that lie far apart: tonic's encoder is asked for the size of its buffer, which is
 /// allocated next, but no hook follows until the request's headers are made and its body is boxed.
 pub fn open_window_for_next(stage: Stage) {
-    NEXT_WINDOW.set(NextWindow { stage, left: 1, last: None });
-    CURRENT.set(Scope(CURRENT.get().0 | NEXT));
+    open_next(1, stage);
 }
 
 /// As [`open_window_for_next`], for so many allocations of different sizes.
 #[cfg(feature = "tonic")]
 pub(crate) fn open_window_for_first(allocations: u8, stage: Stage) {
-    NEXT_WINDOW.set(NextWindow { stage, left: allocations, last: None });
+    open_next(allocations, stage);
+}
+
+fn open_next(allocations: u8, stage: Stage) {
+    if UNSTAGED {
+        return;
+    }
+    NEXT_WINDOW.set(NextWindow { stage, left: allocations, last: None, again: 0 });
     CURRENT.set(Scope(CURRENT.get().0 | NEXT));
 }
 
 /// As [`close_window`], but returns the stage of a window for one allocation too.
 #[cfg(feature = "tonic")]
 pub(crate) fn close_any_window() -> Option<Stage> {
+    if UNSTAGED {
+        return None;
+    }
     let next = (CURRENT.get().0 & NEXT != 0).then(|| NEXT_WINDOW.get().stage);
     close_window().or(next)
 }
@@ -293,6 +321,9 @@ pub(crate) fn close_any_window() -> Option<Stage> {
 /// Goes back to the scope before the window was opened; returns the window's stage if one was open (and not for one
 /// allocation alone).
 pub fn close_window() -> Option<Stage> {
+    if UNSTAGED {
+        return None;
+    }
     CURRENT.set(guarded_scope());
     let before = WINDOW.take()?;
     Some(CURRENT.replace(before).stage())
@@ -303,10 +334,10 @@ fn guarded_scope() -> Scope {
     Scope(CURRENT.get().0 & !NEXT)
 }
 
-/// Whether a guard is entered on this thread.
+/// Whether a guard is entered on this thread, which ends what is opened inside it. An open window is none.
 #[cfg_attr(not(feature = "tonic"), expect(dead_code, reason = "asked by the tonic seams"))]
 pub(crate) fn guarded() -> bool {
-    guarded_scope() != Scope::NONE
+    WINDOW.get().unwrap_or_else(guarded_scope) != Scope::NONE
 }
 
 /// Leaves a stage when dropped. Not `Send`: a guard must never be held across an `.await`.
@@ -319,6 +350,9 @@ pub struct StageGuard {
 
 impl Drop for StageGuard {
     fn drop(&mut self) {
+        if UNSTAGED {
+            return;
+        }
         CURRENT.set(self.previous);
         WINDOW.set(self.window);
     }
@@ -451,6 +485,24 @@ mod tests {
         assert_eq!(current_for(65), Scope::NONE);
         close_window();
         assert_eq!(current_for(64), Scope::NONE);
+    }
+
+    #[test]
+    fn a_window_for_one_allocation_ends_by_itself() {
+        open_window_for_next(Stage::ReceiveBuffer);
+        let charged = (0..100).filter(|_| current_for(8192).stage() == Stage::ReceiveBuffer).count();
+        assert_eq!(charged, 1 + AGAIN as usize);
+        close_window();
+    }
+
+    #[test]
+    fn an_open_window_is_no_guard() {
+        open_window(Stage::ReceiveBuffer);
+        assert!(!guarded());
+        let _handler = Stage::Handler.enter();
+        assert!(guarded());
+        open_window(Stage::ReceiveBuffer);
+        assert!(guarded());
     }
 
     #[test]

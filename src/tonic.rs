@@ -7,7 +7,8 @@
 //! | [`StagedCodec`] | `encode`, `decode`, and the buffers tonic sizes around them | marshal, message-construction, receive-buffer |
 //! | [`StagedIo`] | the connection's reads and writes | receive-buffer, transport |
 //! | [`TransportExecutor`] | a client's connection tasks | transport |
-//! | [`StagedStream`], [`spawn`] | message streams and tasks of the service's own | handler |
+//! | [`connect`] | a client's layer and executor at once | transport, marshal |
+//! | [`StagedStream`], [`spawn`], [`spawn_blocking`] | message streams, tasks and blocking work of the service's own | handler |
 //!
 //! Each can be left out: a column then merges into its neighbour, and what nothing covers is shown as `other`.
 //! What a seam itself allocates (one box per call around a body) is charged to `instrument`.
@@ -30,8 +31,8 @@ pub use aligned::AlignedIo;
 pub use body::StagedBody;
 pub use codec::{StagedCodec, StagedDecoder, StagedEncoder};
 pub use io::StagedIo;
-pub use layer::{ClientLayer, ClientService, ServerLayer, ServerService};
+pub use layer::{ClientLayer, ClientService, ServerLayer, ServerService, connect};
 pub use stream::StagedStream;
 #[cfg(feature = "grpc")]
 pub(crate) use task::charge_connection;
-pub use task::{TransportExecutor, spawn};
+pub use task::{TransportExecutor, spawn, spawn_blocking};

@@ -1,6 +1,5 @@
 //! What leaves [`AlignedIo`] is what came in, whichever way it comes in and is read, but for filler frames.
 
-#![allow(clippy::unwrap_used, reason = "a test's own helpers may fail it")]
 #![cfg(feature = "grpc")]
 
 use std::io;

@@ -27,7 +27,20 @@ fn program() {
     allocate();
     // Long enough for one write on the way.
     std::thread::sleep(3 * driver::INTERVAL);
+    // A program with the line in it, which inherits the environment and counts less.
+    let child = Command::new(std::env::current_exe().expect("this test has a file"))
+        .args(["--exact", "child", "--ignored", "--quiet"])
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(child.expect("starts").success());
     allocate();
+}
+
+/// What the program starts.
+#[test]
+#[ignore = "run by the program above, in a process of its own"]
+fn child() {
+    let _driver = driver::install();
 }
 
 fn handled(measurement: &Measurement) -> u64 {
@@ -39,14 +52,14 @@ fn handled(measurement: &Measurement) -> u64 {
 #[test]
 fn counters_are_written_on_the_way_and_whole_at_the_end() {
     let scratch = tempfile::tempdir().expect("creates");
-    let file = scratch.path().join("measurement.json");
     let mut child = Command::new(std::env::current_exe().expect("this test has a file"))
         .args(["--exact", "program", "--ignored", "--quiet"])
-        .env(driver::OUT, &file)
+        .env(driver::OUT, scratch.path())
         .env(driver::SIDE, "client")
         .stdout(std::process::Stdio::null())
         .spawn()
         .expect("starts");
+    let file = driver::file(scratch.path(), child.id());
     let read = || -> Option<Measurement> {
         let text = std::fs::read_to_string(&file).ok()?;
         Some(serde_json::from_str(&text).expect("never half a file"))
@@ -63,4 +76,7 @@ fn counters_are_written_on_the_way_and_whole_at_the_end() {
     let last = read().expect("a file");
     assert_eq!(handled(&last), 20_000);
     assert!(last.wall_ns > first.wall_ns && last.usage.rss_bytes_max > 0);
+    // Each wrote a file of its own.
+    let files = std::fs::read_dir(scratch.path()).expect("reads").count();
+    assert_eq!(files, 2);
 }

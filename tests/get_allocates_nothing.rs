@@ -21,7 +21,7 @@ static ALLOC: CountingAlloc = CountingAlloc::new();
 #[test]
 fn the_last_rung_allocates_nothing_per_message() {
     let tuning = last_rung(Scenario::Get);
-    for chunk in [4096, 16_384, 32_760, 32_768, 65_536, 262_144] {
+    for chunk in [4096, 16_384, 32_760, 32_768, 65_536, 262_144, 1 << 20] {
         steady::once_of_three(|| stream(tuning, chunk));
     }
     // The subject itself, whose handlers and runtimes are the measured ones.

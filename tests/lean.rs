@@ -1,7 +1,6 @@
 //! The lean client and server against tonic's, and against peers that do what no library does.
 
 #![cfg(feature = "grpc")]
-#![allow(clippy::unwrap_used, reason = "a test's own helpers may fail it")]
 
 use std::sync::Arc;
 use std::time::Duration;

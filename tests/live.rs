@@ -3,10 +3,13 @@
 
 #[path = "support/http.rs"]
 mod http;
+#[path = "support/pprof.rs"]
+mod pprof;
 
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use alloc_ladder::live::{Builder, ServeError};
@@ -18,6 +21,8 @@ use http::{ask, connect, get};
 #[global_allocator]
 static ALLOC: CountingAlloc = CountingAlloc::new();
 
+/// A path nobody serves.
+const FLOOD: &str = "/flood.Service/Method";
 /// A name nobody should register, to see that it harms nobody.
 const HOSTILE: &str = "/x.Y/\"} 1\ngrpc_alloc_bytes_total{stage=\"\\\x1b[31m";
 
@@ -38,6 +43,8 @@ fn the_endpoints_answer_and_survive() {
     metrics_are_the_counters_and_escaped(addr);
     the_table_is_text_or_json_and_sums_to_its_total(addr);
     rows_make_a_profile(addr);
+    profiles_are_bounded_and_keep_nobody_waiting(addr);
+    only_local_names_are_answered_to(addr);
     only_reading_is_allowed(addr);
     garbage_floods_and_aborted_scrapes_lose_nothing(addr);
     what_the_endpoint_allocates_is_the_instruments(addr);
@@ -90,13 +97,85 @@ fn the_table_is_text_or_json_and_sums_to_its_total(addr: SocketAddr) {
 }
 
 fn rows_make_a_profile(addr: SocketAddr) {
+    const BETWEEN: &str = "/live.Test/Between";
+    let between = Scope::new(Method::register(Side::Server, BETWEEN), Stage::Handler);
+    let allocate = |bytes: usize| {
+        let _guard = between.enter();
+        black_box(Vec::<u8>::with_capacity(bytes))
+    };
+    let before = allocate(111);
     let began = Instant::now();
-    let answer = get(addr, "/debug/pprof/allocs?seconds=1");
+    let profile = std::thread::spawn(move || get(addr, "/debug/pprof/allocs?seconds=1"));
+    std::thread::sleep(Duration::from_millis(500));
+    let while_it_lasts = allocate(2000);
+    drop(before);
+    let answer = profile.join().expect("no panic");
     assert!(began.elapsed() >= Duration::from_secs(1));
     assert_eq!((answer.status, &answer.body[..2]), (200, &[0x1f, 0x8b][..]), "gzip");
-    assert_eq!(get(addr, "/debug/pprof/heap").status, 200);
+    let values =
+        |body: &[u8], rpc: &str| ["alloc_objects", "alloc_space"].map(|kind| pprof::sum(body, kind, rpc).unwrap_or(0));
+    assert_eq!(values(&answer.body, BETWEEN), [1, 2000], "what was allocated in that second, and nothing else");
+    assert_eq!(pprof::sum(&answer.body, "alloc_space", "/live.Test/Put"), None, "nothing was allocated there");
+    let heap = get(addr, "/debug/pprof/heap");
+    assert_eq!(heap.status, 200);
+    assert_eq!(values(&heap.body, BETWEEN), [2, 2111], "everything so far");
+    assert_eq!(values(&heap.body, "/live.Test/Put"), [11, 10_240]);
+    drop(while_it_lasts);
     assert_eq!(get(addr, "/debug/pprof/heap?seconds=301").status, 400);
     assert_eq!(get(addr, "/debug/pprof/heap?seconds=x").status, 400);
+}
+
+/// A request for a profile that lasts, so far unanswered.
+fn hold(addr: SocketAddr) -> std::net::TcpStream {
+    let mut stream = connect(addr);
+    stream
+        .write_all(b"GET /debug/pprof/allocs?seconds=300 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("queued at least");
+    stream
+}
+
+/// Asks for a profile until it is answered so.
+fn profile_answers(addr: SocketAddr, status: u16) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while get(addr, "/debug/pprof/heap").status != status && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(get(addr, "/debug/pprof/heap").status, status);
+}
+
+fn profiles_are_bounded_and_keep_nobody_waiting(addr: SocketAddr) {
+    let held = [hold(addr), hold(addr)];
+    profile_answers(addr, 503);
+    // As many as connections may be, and refused each: nothing waits.
+    let refused: Vec<_> = (0..16).map(|_| hold(addr)).collect();
+    for path in ["/metrics", "/debug/alloc"] {
+        let began = Instant::now();
+        assert_eq!(get(addr, path).status, 200);
+        assert!(began.elapsed() < Duration::from_secs(5), "{path} waited for profiles");
+    }
+    let busy = get(addr, "/debug/pprof/heap");
+    assert!(busy.text().contains("two profiles"), "{}", busy.text());
+    drop((held, refused));
+    profile_answers(addr, 200);
+    // Asked for and abandoned, over and over: nothing is left to do but for the two that may be under way.
+    for _ in 0..200 {
+        let mut stream = connect(addr);
+        stream.write_all(b"GET /debug/pprof/heap HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("queued at least");
+    }
+    profile_answers(addr, 200);
+}
+
+fn only_local_names_are_answered_to(addr: SocketAddr) {
+    for (host, status) in
+        [("localhost", 200), ("127.0.0.1:1", 200), ("[::1]", 200), ("rebound.example", 421), ("x", 421)]
+    {
+        let mut stream = connect(addr);
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n").expect("writes");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answers");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {answer}");
+        assert_eq!(answer.contains("grpc_alloc_"), status == 200, "{host}");
+    }
 }
 
 fn only_reading_is_allowed(addr: SocketAddr) {
@@ -129,22 +208,14 @@ fn garbage_floods_and_aborted_scrapes_lose_nothing(addr: SocketAddr) {
         // Writes may fail: the endpoint hangs up on what it cannot read.
         let _ = match round % 4 {
             0 => stream.write_all(&garbage),
-            1 => stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"),
+            1 => stream.write_all(format!("GET {FLOOD} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()),
             2 => stream.write_all(format!("GET /{} HTTP/1.1\r\n", "a".repeat(40_000)).as_bytes()),
             _ => stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
         };
         // Dropped unread: an aborted scrape.
     }
     // More profiles under way than connections are allowed, all abandoned.
-    let abandoned: Vec<_> = (0..32)
-        .map(|_| {
-            let mut stream = connect(addr);
-            stream
-                .write_all(b"GET /debug/pprof/allocs?seconds=300 HTTP/1.1\r\nHost: x\r\n\r\n")
-                .expect("queued at least");
-            stream
-        })
-        .collect();
+    let abandoned: Vec<_> = (0..32).map(|_| hold(addr)).collect();
     drop(abandoned);
     let too_large = ask(addr, "GET /metrics", &format!("X: {}\r\n", "a".repeat(12_000)));
     assert_eq!(too_large.status, 200, "12 kB of headers are allowed");
@@ -157,6 +228,7 @@ fn garbage_floods_and_aborted_scrapes_lose_nothing(addr: SocketAddr) {
     let answer = get(addr, "/metrics");
     assert_eq!(answer.status, 200);
     assert!(answer.text().contains(r#"rpc="/live.Test/Put",stage="marshal"} 11"#), "a count was lost");
+    assert!(!answer.text().contains(FLOOD), "what was asked for became a row");
     // The connections' tasks end soon after their sockets do.
     let deadline = Instant::now() + Duration::from_secs(10);
     while Snapshot::live_bytes() > live_before + 256 * 1024 && Instant::now() < deadline {
@@ -165,7 +237,7 @@ fn garbage_floods_and_aborted_scrapes_lose_nothing(addr: SocketAddr) {
     let grown = Snapshot::live_bytes().saturating_sub(live_before);
     assert!(grown <= 256 * 1024, "{grown} bytes stay after the flood");
     let counted = Snapshot::of_process() - before;
-    assert!(counted.rows().all(|row| row.method.path.is_empty()), "the flood made rows");
+    assert!(counted.stage(Stage::Instrument).blocks > 1000, "the flood was not counted\n{counted}");
 }
 
 fn what_the_endpoint_allocates_is_the_instruments(addr: SocketAddr) {
@@ -174,7 +246,7 @@ fn what_the_endpoint_allocates_is_the_instruments(addr: SocketAddr) {
         let mut stream = connect(addr);
         let _guard = Stage::Handler.enter();
         stream.write_all(b"GET ").and_then(|()| stream.write_all(path.as_bytes())).expect("writes");
-        stream.write_all(b" HTTP/1.1\r\nHost: x\r\n\r\n").expect("writes");
+        stream.write_all(b" HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("writes");
         let mut chunk = [0u8; 4096];
         while stream.read(&mut chunk).expect("reads") > 0 {}
     }
@@ -190,7 +262,28 @@ fn other_addresses_need_permission() {
         other => panic!("{other:?}"),
     }
     assert!(matches!(alloc_ladder::serve("nowhere"), Err(ServeError::Address(_))));
+    let program = Command::new(std::env::current_exe().expect("this test has a file"))
+        .args(["--exact", "answers_other_machines", "--ignored", "--quiet", "--nocapture"])
+        .output()
+        .expect("starts");
+    let warning = String::from_utf8(program.stderr).expect("text");
+    assert!(program.status.success(), "{warning}");
+    assert!(warning.starts_with("warning: alloc-ladder answers on 0.0.0.0:"), "{warning}");
+    assert!(warning.contains("other machines may reach, without authentication"), "{warning}");
+}
+
+/// The program: this test binary started again with this one test.
+#[test]
+#[ignore = "run by the test above, in a process of its own"]
+fn answers_other_machines() {
     let live = Builder::new().allow_remote().serve("0.0.0.0:0").expect("allowed");
-    assert_eq!(get(SocketAddr::from(([127, 0, 0, 1], live.addr().port())), "/").status, 200);
+    let addr = SocketAddr::from(([127, 0, 0, 1], live.addr().port()));
+    assert_eq!(get(addr, "/").status, 200);
+    // Machines have names that are not known here.
+    let mut stream = connect(addr);
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: service.example:9464\r\n\r\n").expect("writes");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answers");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     live.stop();
 }

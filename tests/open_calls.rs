@@ -12,7 +12,7 @@ use alloc_ladder::{CountingAlloc, Side};
 use greeter::greeter_client::GreeterClient;
 use greeter::greeter_server::{Greeter, GreeterServer};
 use greeter::{HelloReply, HelloRequest};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::codec::Streaming;
@@ -39,13 +39,17 @@ const SMALL: f64 = 512e3;
 /// A block of [`LARGE`] bytes is sampled for certain, and its bytes are then known exactly.
 const EVERY: u64 = 8 * 1024;
 
+static ANSWER: Notify = Notify::const_new();
+
 struct Hello;
 
 #[tonic::async_trait]
 impl Greeter for Hello {
     type ChatStream = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
 
+    /// Answers when it is told to.
     async fn say_hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        ANSWER.notified().await;
         Ok(Response::new(HelloReply::default()))
     }
 
@@ -101,6 +105,17 @@ fn held(live: SocketAddr, side: Side) -> (u64, f64) {
     (calls, bytes)
 }
 
+/// The figure a scraper has of one method.
+fn scraped(live: SocketAddr, name: &str, side: &str, rpc: &str) -> u64 {
+    let metrics = http::get(live, "/metrics").text().to_owned();
+    let series = format!(r#"{name}{{side="{side}",rpc="{rpc}"}} "#);
+    let value = metrics.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok());
+    value.unwrap_or_else(|| panic!("no {series} in\n{metrics}"))
+}
+
+const OPEN: &str = "grpc_alloc_open_calls";
+const LARGEST: &str = "grpc_alloc_largest_received_bytes";
+
 /// Waits until so many calls are open and hold at most so many bytes: a stream ends soon after its client dropped it.
 async fn until(live: SocketAddr, side: Side, open: u64, bytes: f64) {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -148,13 +163,45 @@ async fn a_receive_buffer_that_once_was_large_is_seen_while_its_stream_is_open()
     let row = format!(r#"grpc_alloc_sampled_live_bytes{{side="server",rpc="{CHAT}",stage="receive-buffer"}} "#);
     let buffers = metrics.lines().find_map(|line| line.strip_prefix(&row)?.parse::<f64>().ok()).expect("a row");
     assert!(buffers >= LARGE as f64, "{metrics}");
-    let open = format!(r#"grpc_alloc_open_calls{{side="server",rpc="{CHAT}"}} 2"#);
-    assert!(metrics.lines().any(|line| line == open), "{metrics}");
+    assert_eq!(scraped(live, OPEN, "server", CHAT), 2);
+    // To a power of two, and of that one stream: a mean over many would hide it.
+    let largest = scraped(live, LARGEST, "server", CHAT);
+    assert!((LARGE as u64..4 * LARGE as u64).contains(&largest), "{largest}");
+    assert!(scraped(live, LARGEST, "client", CHAT) < 64, "the client received short messages alone");
     assert!(http::get(live, "/debug/alloc").text().contains("open calls"));
 
     drop(large);
     until(live, Side::Server, 1, SMALL).await;
+    let largest = scraped(live, LARGEST, "server", CHAT);
+    assert!((10..64).contains(&largest), "{largest}: that of the stream that is left");
     drop(small);
     until(live, Side::Server, 0, SMALL).await;
     until(live, Side::Client, 0, SMALL).await;
+    // What nothing is left of is 0, and not gone.
+    for side in ["server", "client"] {
+        assert_eq!((scraped(live, OPEN, side, CHAT), scraped(live, LARGEST, side, CHAT)), (0, 0));
+    }
+
+    // The first call of a method that nobody registered has no row yet, and is shown.
+    let first = tokio::spawn(async move { client.say_hello(HelloRequest::default()).await });
+    let nobodys = || scraped(live, OPEN, "", "");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while nobodys() < 2 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(nobodys(), 2, "one call, on either side");
+    let table = http::get(live, "/debug/alloc?format=json").text().to_owned();
+    let table: serde_json::Value = serde_json::from_str(&table).expect("JSON");
+    let mut methods = table["methods"].as_array().expect("methods").iter();
+    assert!(methods.any(|method| method["rpc"] == "" && method["open_calls"] == 2), "{table}");
+    ANSWER.notify_one();
+    first.await.expect("no panic").expect("answers");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while nobodys() > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(nobodys(), 0);
+    for side in ["server", "client"] {
+        assert_eq!(scraped(live, OPEN, side, "/greeter.v1.Greeter/SayHello"), 0, "it has a row now");
+    }
 }

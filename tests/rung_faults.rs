@@ -102,6 +102,16 @@ fn a_clients_deadline_ends_both_sides() {
 }
 
 #[test]
+fn a_clients_deadline_ends_a_download() {
+    every_step(Scenario::Get, async |server, mut caller| {
+        let plan = Plan::of(1, &[100, 70_000]).then(Then::Stop);
+        timeout(Duration::from_millis(30), caller.get(&plan)).await.expect_err("the source never ends");
+        server.seen.ended(1).await;
+        assert_eq!(caller.get(&Plan::of(2, &[3])).await.expect("nothing fails"), 1);
+    });
+}
+
+#[test]
 fn a_slow_reader_gets_everything() {
     every_step(Scenario::Get, async |_server, mut caller| {
         let sizes: Vec<usize> = (0..150).map(|index| [65_536, 70_000, 0, 12][index % 4]).collect();
@@ -261,7 +271,7 @@ fn every_server_keeps_a_calls_deadline() {
                 let stream = checked::connect_raw(&server.address).await;
                 let (mut client, connection) = h2::client::handshake(stream).await.expect("a server");
                 tokio::spawn(connection);
-                let request = http::Request::post(format!("http://ladder.invalid{}", Scenario::Put.path()))
+                let request = http::Request::post(format!("http://ladder.invalid{}", scenario.path()))
                     .header("te", "trailers")
                     .header("content-type", "application/grpc")
                     .header("grpc-timeout", "20m")

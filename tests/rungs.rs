@@ -1,6 +1,5 @@
 //! Every step of put and get carries every message as it was sent, alone and with the steps before it.
 
-#![allow(clippy::print_stderr, reason = "says which case a failure is about")]
 #![cfg(feature = "grpc")]
 #![expect(clippy::print_stderr, reason = "a failure shows the step it happened in")]
 
@@ -60,7 +59,7 @@ fn every_step_of_get_carries_every_size() {
 }
 
 fn fails_as_tonic_does(scenario: Scenario) {
-    every_step(scenario, async |server, mut caller| {
+    every_step(scenario, async |_, mut caller| {
         let plan = Plan::of(1, &[10, 70_000, 3]);
         let code = async |caller: &mut Caller, plan: Plan| {
             exchange(scenario, caller, &plan).await.expect_err("it fails").code()
@@ -70,7 +69,6 @@ fn fails_as_tonic_does(scenario: Scenario) {
         assert_eq!(code(&mut caller, plan.clone().then(Then::Fail)).await, Code::Aborted);
         // The connection is as good as before.
         assert_eq!(exchange(scenario, &mut caller, &plan).await.expect("nothing fails"), 3);
-        let _ = server;
     });
 }
 

@@ -19,7 +19,7 @@ use greeter::{HelloReply, HelloRequest};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::{Endpoint, Server};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 #[global_allocator]
 static ALLOC: CountingAlloc = CountingAlloc::new();
@@ -31,6 +31,8 @@ const CHAT: &str = "/greeter.v1.Greeter/Chat";
 const BEFORE: usize = 3_000_017;
 const AFTER: usize = 5_000_011;
 const UNGUARDED: usize = 7_000_003;
+/// A message that a client refuses unless told otherwise: its limit is 4 MiB.
+const TOO_LONG: usize = 5 << 20;
 
 struct Chat;
 
@@ -39,7 +41,7 @@ impl Greeter for Chat {
     type ChatStream = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
 
     async fn say_hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        Err(Status::unimplemented(""))
+        Ok(Response::new(HelloReply { message: "x".repeat(TOO_LONG) }))
     }
 
     async fn chat(&self, request: Request<Streaming<HelloRequest>>) -> Result<Response<Self::ChatStream>, Status> {
@@ -75,7 +77,7 @@ async fn what_a_handler_allocates_is_the_handlers() {
     let requests = || tokio_stream::iter(vec![HelloRequest { name: "y".repeat(50_000) }; 2]);
     let sum = (BEFORE + 2 * AFTER) as u64;
 
-    let layered = tower::ServiceBuilder::new().layer(ClientLayer).service(channel.clone());
+    let layered = tower::ServiceBuilder::new().layer(ClientLayer.methods([CHAT])).service(channel.clone());
     let before = Snapshot::of_process();
     let mut replies = GreeterClient::new(layered).chat(requests()).await.expect("answers").into_inner();
     drop(black_box(vec![1u8; UNGUARDED]));
@@ -93,11 +95,23 @@ async fn what_a_handler_allocates_is_the_handlers() {
 
     // Without the layer no guard ends the client's windows: they must not reach beyond a buffer.
     let before = Snapshot::of_process();
-    let mut replies = GreeterClient::new(channel).chat(requests()).await.expect("answers").into_inner();
+    let mut replies = GreeterClient::new(channel.clone()).chat(requests()).await.expect("answers").into_inner();
     tokio::task::yield_now().await;
     drop(black_box(vec![1u8; UNGUARDED]));
     while replies.next().await.transpose().expect("nothing fails").is_some() {}
     let counted = Snapshot::of_process() - before;
     assert!(bytes(&counted, None, Stage::ReceiveBuffer) < 1_000_000, "{counted}");
     assert!(bytes(&counted, None, Stage::Other) >= UNGUARDED as u64, "{counted}");
+
+    // A message that is refused is never decoded, so none of the hooks that close a window follows.
+    let layered = tower::ServiceBuilder::new().layer(ClientLayer).service(channel);
+    let before = Snapshot::of_process();
+    let refused = GreeterClient::new(layered).say_hello(HelloRequest::default()).await.expect_err("too long");
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+    for _ in 0..8 {
+        drop(black_box(vec![1u8; UNGUARDED]));
+    }
+    let counted = Snapshot::of_process() - before;
+    assert!(bytes(&counted, None, Stage::ReceiveBuffer) < 1_000_000, "{counted}");
+    assert!(bytes(&counted, None, Stage::Other) >= 8 * UNGUARDED as u64, "{counted}");
 }

@@ -1,7 +1,7 @@
 //! Counts messages and measures the part between the warm-up and the tail.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::Side;
 use crate::Stage;
 use crate::instrument::{self, Options, Window};
-use crate::record::{Measurement, Usage};
+use crate::record::{Instrument, Measurement, Usage};
 use crate::scenario::Workload;
 use crate::usage::usage;
 
@@ -20,8 +20,11 @@ pub struct Meter {
     begin: u64,
     end: u64,
     options: Options,
+    /// Messages that went by.
     seen: AtomicU64,
+    /// Of the measured part, payload bytes and then messages: when all its messages are in, so are their bytes.
     bytes: AtomicU64,
+    measured: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -35,7 +38,6 @@ struct Measuring {
     window: Window,
     started: Instant,
     usage: Usage,
-    bytes: u64,
     done: oneshot::Sender<Measurement>,
 }
 
@@ -57,6 +59,7 @@ impl Meter {
             options,
             seen: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            measured: AtomicU64::new(0),
             state: Mutex::new(State::Warming(done)),
         };
         (meter, measured)
@@ -64,42 +67,60 @@ impl Meter {
 
     /// One more message of `bytes` payload bytes went by.
     pub fn message(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         let seen = self.seen.fetch_add(1, Ordering::Relaxed) + 1;
         if seen < self.begin || seen > self.end {
             return;
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if seen == self.begin {
-            self.open(&mut state);
-        } else if seen == self.end {
-            self.close(&mut state);
-        } else if let State::Measuring(measuring) = &mut *state {
+            return self.open(&mut self.lock());
+        }
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        // Release and acquire: whoever is last has everybody's bytes.
+        if self.measured.fetch_add(1, Ordering::AcqRel) + 1 == self.end - self.begin {
+            return self.close();
+        }
+        // PERF: no lock for a message in the builds that time.
+        if instrument::INSTRUMENT == Instrument::Count
+            && let State::Measuring(measuring) = &mut *self.lock()
+        {
             measuring.window.sample(seen - self.begin);
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open(&self, state: &mut State) {
         let _guard = Stage::Instrument.enter();
         let State::Warming(done) = std::mem::replace(state, State::Done) else { return };
-        let bytes = self.bytes.load(Ordering::Relaxed);
         let window = Window::begin(&self.options);
         // The clock starts last, so that opening the window is not in it.
-        *state = State::Measuring(Box::new(Measuring { window, bytes, done, started: Instant::now(), usage: usage() }));
+        *state = State::Measuring(Box::new(Measuring { window, done, started: Instant::now(), usage: usage() }));
     }
 
-    fn close(&self, state: &mut State) {
+    fn close(&self) {
         let now = Instant::now();
         let used = usage();
-        let State::Measuring(measuring) = std::mem::replace(state, State::Done) else { return };
+        let measuring = loop {
+            let mut state = self.lock();
+            match std::mem::replace(&mut *state, State::Done) {
+                State::Measuring(measuring) => break measuring,
+                // Another thread's message opens the measured part and has not come to it yet.
+                warming @ State::Warming(_) => *state = warming,
+                State::Done => return,
+            }
+            drop(state);
+            std::thread::yield_now();
+        };
         let _guard = Stage::Instrument.enter();
-        let Measuring { window, started, usage, bytes, done } = *measuring;
+        let Measuring { window, started, usage, done } = *measuring;
         let mut measurement = Measurement {
             side: self.side,
             instrument: instrument::INSTRUMENT,
             round: self.round,
             messages: self.end - self.begin,
-            payload_bytes: self.bytes.load(Ordering::Relaxed) - bytes,
+            payload_bytes: self.bytes.load(Ordering::Relaxed),
             wall_ns: u64::try_from((now - started).as_nanos()).unwrap_or(u64::MAX),
             usage: used - usage,
             counts: None,

@@ -7,8 +7,9 @@
 //! read buffer it is a slice of.
 //!
 //! A compressed stream is handed to tonic's `Streaming`, which has to gather anyway. Limits and errors are tonic's,
-//! with one exception: a stream that ends inside a message is an error here, always; tonic takes it for a whole one
-//! when trailers say `OK`, and when nothing of the message but its prefix came.
+//! with one exception: a body that ends inside a message is an error here, always; tonic takes it for a whole one
+//! when trailers say `OK`, and when nothing of the message but its prefix came. A request that is reset just ends, as in
+//! tonic.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -84,8 +85,8 @@ where
     /// The messages of a response.
     ///
     /// # Errors
-    /// The status the server answered with in its headers; `UNIMPLEMENTED` when the response is compressed in an
-    /// encoding the client did not offer.
+    /// The status the server answered with in its headers; `UNIMPLEMENTED` when the response is compressed in another
+    /// encoding than those of `accept`.
     pub fn response(
         decoder: D,
         response: http::Response<Body>,
@@ -551,6 +552,41 @@ mod tests {
         let status = RopeStreaming::request(decoder, &headers, body(vec![]), &[]).err().expect("refused");
         assert_eq!(status.code(), Code::Unimplemented);
         assert_eq!(status.metadata().get("grpc-accept-encoding").expect("named"), "identity");
+    }
+
+    #[test]
+    fn compressed_responses_are_read_whether_their_status_comes_first_or_last() {
+        let compressed = || {
+            let message = Chunk { data: vec![3; 5000].into() }.encode_to_vec();
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            std::io::Write::write_all(&mut gzip, &message).expect("in memory");
+            let message = gzip.finish().expect("in memory");
+            let mut wire = Vec::new();
+            crate::grpc::message::put_prefix(message.len(), &mut wire).expect("a short message");
+            wire[0] = 1;
+            wire.extend(message);
+            Bytes::from(wire)
+        };
+        let read = |in_headers: Option<&'static str>, in_trailers: Option<&'static str>, accept: &[_]| {
+            let status = |value| (http::HeaderName::from_static("grpc-status"), http::HeaderValue::from_static(value));
+            let trailers = in_trailers.map(|value| http_body::Frame::trailers(HeaderMap::from_iter([status(value)])));
+            let frames = [http_body::Frame::data(compressed())].into_iter().chain(trailers).map(Ok::<_, Status>);
+            let mut response = http::Response::new(Body::new(StreamBody::new(tokio_stream::iter(frames))));
+            response.headers_mut().extend(in_headers.map(status));
+            response.headers_mut().insert("grpc-encoding", http::HeaderValue::from_static("gzip"));
+            let decoder = ProstDecoder::<Chunk>::new(stock_buffers());
+            let mut rope = RopeStreaming::response(decoder, response, accept)?;
+            block_on(async {
+                let first = rope.message().await?.map(|chunk| chunk.data.to_vec());
+                assert!(rope.message().await?.is_none());
+                Ok::<_, Status>(first)
+            })
+        };
+        let gzip = [CompressionEncoding::Gzip];
+        assert_eq!(read(None, Some("0"), &gzip).expect("read"), Some(vec![3; 5000]));
+        assert_eq!(read(Some("0"), None, &gzip).expect("read"), Some(vec![3; 5000]));
+        assert_eq!(read(None, Some("5"), &gzip).expect_err("the status").code(), Code::NotFound);
+        assert_eq!(read(None, Some("0"), &[]).expect_err("not accepted").code(), Code::Unimplemented);
     }
 
     #[test]

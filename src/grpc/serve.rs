@@ -171,11 +171,11 @@ pub fn run<T: Send + 'static>(
             let value =
                 runtime.block_on(async { until(done, serve(tuning, settings, ladder, tcp_incoming(own)?)).await });
             drop(running);
-            for core in cores {
-                // What failed there was a connection's, and is told by the value.
-                let _ = core.join();
-            }
-            value
+            let ended = cores
+                .into_iter()
+                .map(|core| core.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a core's thread panicked"))));
+            // Every core is waited for, whichever fails.
+            ended.fold(value, |value, ended| value.and_then(|value| ended.map(|()| value)))
         }
     }
 }
@@ -244,6 +244,11 @@ where
     Ok(server.layer(layer).add_service(ladder).serve_with_incoming(incoming).await?)
 }
 
+/// One failed accept must not end the server, nor have it ask again at once where there are no more file descriptors.
+pub(super) async fn accept_failed() {
+    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+}
+
 /// `CreateUser` on h2 itself.
 struct ServeLean<I> {
     settings: Option<Settings>,
@@ -295,8 +300,10 @@ where
     let service = layer.layer(tower::service_fn(move |request: Request<Body>| parts(ladder.clone(), request)));
     let service = TowerToHyperService::new(service.map_request(|request: Request<Incoming>| request.map(Body::new)));
     while let Some(io) = incoming.next().await {
-        // One failed accept must not end the server.
-        let Ok(io) = io else { continue };
+        let Ok(io) = io else {
+            accept_failed().await;
+            continue;
+        };
         let connection = builder.serve_connection(TokioIo::new(io), service.clone());
         // A connection's error is its peer's to notice.
         tokio::spawn(async move { connection.await.ok() });

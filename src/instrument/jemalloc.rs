@@ -4,5 +4,3 @@
 pub(super) type Inner = tikv_jemallocator::Jemalloc;
 /// The one instance.
 pub(super) const INNER: Inner = tikv_jemallocator::Jemalloc;
-/// Its name in records and flags.
-pub const NAME: &str = "jemalloc";

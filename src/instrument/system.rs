@@ -4,5 +4,3 @@
 pub(super) type Inner = std::alloc::System;
 /// The one instance.
 pub(super) const INNER: Inner = std::alloc::System;
-/// Its name in records and flags.
-pub const NAME: &str = "system";

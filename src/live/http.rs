@@ -1,13 +1,14 @@
 //! The listener, its limits, and which path gives which answer.
 
 use std::convert::Infallible;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -16,8 +17,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
+use super::profile::NoProfile;
 use super::{profile, prometheus, table};
-use crate::sampled::Profile;
+use crate::sampled::Live;
 use crate::{Snapshot, Stage};
 
 /// Connections served at once.
@@ -30,7 +32,7 @@ const CONNECTION_TIME: Duration = Duration::from_secs(20);
 const REQUEST_BYTES: usize = 16 * 1024;
 
 /// The thread: answers until told to stop.
-pub(super) fn run(listener: TcpListener, stopped: oneshot::Receiver<()>) {
+pub(super) fn run(listener: TcpListener, hosts: Hosts, stopped: oneshot::Receiver<()>) {
     // Covers every task of this runtime: they are all polled on this thread, below this guard.
     let _guard = Stage::Instrument.enter();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -41,7 +43,7 @@ pub(super) fn run(listener: TcpListener, stopped: oneshot::Receiver<()>) {
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is non-blocking");
         tokio::select! {
-            () = accept(listener) => {}
+            () = accept(listener, hosts) => {}
             // A dropped handle leaves the endpoints up.
             () = async { if stopped.await.is_err() { std::future::pending::<()>().await } } => {}
         }
@@ -50,14 +52,14 @@ pub(super) fn run(listener: TcpListener, stopped: oneshot::Receiver<()>) {
     runtime.shutdown_background();
 }
 
-async fn accept(listener: tokio::net::TcpListener) {
+async fn accept(listener: tokio::net::TcpListener, hosts: Hosts) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let permit = Arc::clone(&connections).acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((socket, _)) => {
                 tokio::spawn(async move {
-                    connection(socket).await;
+                    connection(socket, hosts).await;
                     drop(permit);
                 });
             }
@@ -68,12 +70,12 @@ async fn accept(listener: tokio::net::TcpListener) {
 }
 
 /// One request and its answer, within the time it is given.
-async fn connection(socket: TcpStream) {
+async fn connection(socket: TcpStream, hosts: Hosts) {
     let began = Instant::now();
     let seconds = Arc::new(AtomicU64::new(0));
     let service = {
         let seconds = Arc::clone(&seconds);
-        hyper::service::service_fn(move |request| answer(request, Arc::clone(&seconds)))
+        hyper::service::service_fn(move |request| answer(request, hosts, Arc::clone(&seconds)))
     };
     let connection = hyper::server::conn::http1::Builder::new()
         .keep_alive(false)
@@ -97,7 +99,14 @@ async fn connection(socket: TcpStream) {
     }
 }
 
-async fn answer(request: Request<Incoming>, allowed: Arc<AtomicU64>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    hosts: Hosts,
+    allowed: Arc<AtomicU64>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    if !hosts.allow(request.uri().host(), request.headers().get(HOST)) {
+        return Ok(text(StatusCode::MISDIRECTED_REQUEST, "ask for it by its address, or as localhost\n"));
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD: nothing here can be changed\n");
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -111,11 +120,11 @@ async fn answer(request: Request<Incoming>, allowed: Arc<AtomicU64>) -> Result<R
             respond(StatusCode::OK, prometheus::CONTENT_TYPE, body)
         }
         "/debug/alloc" => {
-            let (snapshot, profile) = (Snapshot::of_process(), Profile::read());
+            let (snapshot, heap) = (Snapshot::of_process(), Live::read());
             if query.json(request.headers().get(ACCEPT)) {
-                respond(StatusCode::OK, "application/json", table::json(&snapshot, &profile))
+                respond(StatusCode::OK, "application/json", table::json(&snapshot, &heap))
             } else {
-                respond(StatusCode::OK, TEXT, table::text(&snapshot, &profile))
+                respond(StatusCode::OK, TEXT, table::text(&snapshot, &heap))
             }
         }
         "/debug/pprof/allocs" => pprof(profile::Kind::Allocs, query, &allowed).await,
@@ -139,8 +148,34 @@ async fn pprof(kind: profile::Kind, query: Query<'_>, allowed: &AtomicU64) -> Re
     };
     allowed.store(u64::from(seconds), Ordering::Relaxed);
     match profile::take(kind, seconds).await {
-        Some(profile) => respond(StatusCode::OK, "application/octet-stream", profile),
-        None => text(StatusCode::INTERNAL_SERVER_ERROR, "the profile could not be made\n"),
+        Ok(profile) => respond(StatusCode::OK, "application/octet-stream", profile),
+        Err(busy @ NoProfile::Busy) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{}\n", busy.message())),
+        Err(failed @ NoProfile::Failed) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{}\n", failed.message())),
+    }
+}
+
+/// By which names the endpoints may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hosts {
+    /// By any: other machines reach them by names of their own.
+    Any,
+    /// By an address or as `localhost`. A page from elsewhere whose name was made to resolve to loopback cannot read
+    /// what is served there: its browser asks by that name.
+    Local,
+}
+
+impl Hosts {
+    /// Whether what the request line or the `Host` header names may be asked; a client that names none is no browser.
+    fn allow(self, target: Option<&str>, header: Option<&HeaderValue>) -> bool {
+        if self == Hosts::Any {
+            return true;
+        }
+        let named = |host: &str| {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
+        };
+        let header = header.map(|value| value.to_str().ok().and_then(|host| host.parse::<Authority>().ok()));
+        target.is_none_or(named) && header.is_none_or(|host| host.is_some_and(|host| named(host.host())))
     }
 }
 
@@ -197,6 +232,20 @@ fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_local_names_are_answered_to_on_loopback() {
+        let header = |host: &str| HeaderValue::from_str(host).expect("a header value");
+        for host in ["localhost", "LOCALHOST:9464", "127.0.0.1:9464", "[::1]:9464", "127.0.0.1"] {
+            assert!(Hosts::Local.allow(None, Some(&header(host))), "{host}");
+        }
+        for host in ["evil.example:9464", "localhost.evil.example", "127.0.0.1.evil.example", "x", "", "a b"] {
+            assert!(!Hosts::Local.allow(None, Some(&header(host))), "{host}");
+            assert!(Hosts::Any.allow(None, Some(&header(host))), "{host}");
+        }
+        assert!(Hosts::Local.allow(None, None));
+        assert!(!Hosts::Local.allow(Some("evil.example"), Some(&header("localhost"))));
+    }
 
     #[test]
     fn queries_are_read_whole_or_refused() {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Semaphore;
+
 use super::pprof::{SourceLine, Writer};
 use crate::sampled::{self, Frame, Profile};
 use crate::{Side, Snapshot, Stage};
@@ -22,14 +24,37 @@ pub enum Kind {
 const VALUES: &[(&str, &str)] =
     &[("alloc_objects", "count"), ("alloc_space", "bytes"), ("inuse_objects", "count"), ("inuse_space", "bytes")];
 
-/// Everything so far, or what happens in the next `seconds`; `None` where the thread that writes it died.
-pub(super) async fn take(kind: Kind, seconds: u32) -> Option<Vec<u8>> {
+/// Profiles taken at once, over HTTP and gRPC together: each holds two copies of the sampled stacks.
+static AT_ONCE: Semaphore = Semaphore::const_new(2);
+
+/// Why there is no profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoProfile {
+    /// As many as may be are being taken.
+    Busy,
+    /// The thread that writes it died.
+    Failed,
+}
+
+impl NoProfile {
+    pub(super) const fn message(self) -> &'static str {
+        match self {
+            NoProfile::Busy => "two profiles are being taken already: try again when one is done",
+            NoProfile::Failed => "the profile could not be made",
+        }
+    }
+}
+
+/// Everything so far, or what happens in the next `seconds`.
+pub(super) async fn take(kind: Kind, seconds: u32) -> Result<Vec<u8>, NoProfile> {
+    let permit = AT_ONCE.try_acquire().map_err(|_| NoProfile::Busy)?;
     let before = if seconds == 0 { None } else { Some(Reading::now()) };
     if seconds > 0 {
         tokio::time::sleep(Duration::from_secs(u64::from(seconds))).await;
     }
-    // Naming stacks may take seconds the first time.
+    // Naming stacks may take seconds the first time, and goes on when whoever asked has gone away.
     let write = move || {
+        let _permit = permit;
         let _guard = Stage::Instrument.enter();
         let reading = match before {
             None => Reading::now(),
@@ -37,7 +62,7 @@ pub(super) async fn take(kind: Kind, seconds: u32) -> Option<Vec<u8>> {
         };
         reading.write(kind, Duration::from_secs(u64::from(seconds)))
     };
-    tokio::task::spawn_blocking(write).await.ok()?.ok()
+    tokio::task::spawn_blocking(write).await.ok().and_then(Result::ok).ok_or(NoProfile::Failed)
 }
 
 enum Reading {
@@ -108,7 +133,7 @@ fn stacks(writer: &mut Writer, profile: &Profile) {
         ));
     }
     if profile.overflowed > 0 {
-        writer.comment(&format!("{} samples share one row without frames: too many stacks", profile.overflowed));
+        writer.comment(&format!("{} samples are in rows without frames: too many stacks", profile.overflowed));
     }
     if profile.untracked > 0 {
         writer.comment(&format!("{} samples are missing from inuse: too many live samples", profile.untracked));

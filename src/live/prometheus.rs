@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::open::{self, Held, Open};
+use super::open::{self, Open};
 use crate::alloc::Row;
-use crate::sampled::Profile;
+use crate::sampled::Live;
 use crate::{Side, Snapshot, Tally};
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -13,31 +13,25 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 pub(super) struct Heap {
     live_bytes: u64,
     peak_bytes: u64,
-    held: Vec<Held>,
-    open: Vec<Open>,
+    sampled: Live,
 }
 
 impl Heap {
     pub(super) fn now() -> Heap {
-        let profile = Profile::read();
-        Heap {
-            live_bytes: Snapshot::live_bytes(),
-            peak_bytes: Snapshot::peak_bytes().0,
-            held: open::held(&profile),
-            open: open::methods(&profile),
-        }
+        Heap { live_bytes: Snapshot::live_bytes(), peak_bytes: Snapshot::peak_bytes().0, sampled: Live::read() }
     }
 }
 
-/// One family with a value a row.
-struct Family {
+/// One family with a value for each of what it is about.
+struct Family<T: 'static> {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
-    value: fn(&Tally) -> i64,
+    value: fn(&T) -> i64,
 }
 
-const FAMILIES: &[Family] = &[
+/// A value a row.
+const FAMILIES: &[Family<Tally>] = &[
     Family {
         name: "grpc_alloc_blocks_total",
         kind: "counter",
@@ -70,6 +64,22 @@ const FAMILIES: &[Family] = &[
     },
 ];
 
+/// A value a method, also where it is 0.
+const OPEN: &[Family<Open>] = &[
+    Family {
+        name: "grpc_alloc_open_calls",
+        kind: "gauge",
+        help: "Calls that are open: not yet answered to the end, nor dropped.",
+        value: |open| open.calls as i64,
+    },
+    Family {
+        name: "grpc_alloc_largest_received_bytes",
+        kind: "gauge",
+        help: "The largest message on one stream that is still read, rounded up to a power of two less one: its buffer keeps that size.",
+        value: |open| open.largest_received as i64,
+    },
+];
+
 pub(super) fn render(snapshot: &Snapshot, heap: &Heap) -> String {
     let rows: Vec<Row> = snapshot.rows().collect();
     let mut text = String::with_capacity(4096 + rows.len() * FAMILIES.len() * 128);
@@ -80,20 +90,29 @@ pub(super) fn render(snapshot: &Snapshot, heap: &Heap) -> String {
             labelled(&mut text, name, side, row.method.path, row.stage.name(), value(&row.tally));
         }
     }
-    if !heap.held.is_empty() {
+    let Live { rows, every_bytes, overflowed, untracked } = &heap.sampled;
+    if *every_bytes > 0 {
         let name = "grpc_alloc_sampled_live_bytes";
         head(&mut text, name, "gauge", "Live bytes by the row that allocated them, estimated from sampled stacks.");
-        for Held { method, stage, live } in &heap.held {
+        for (scope, live) in rows {
+            let method = scope.method().name();
             let side = method.side.map_or("", Side::name);
-            labelled(&mut text, name, side, method.path, stage.name(), live.bytes.round());
+            labelled(&mut text, name, side, method.path, scope.stage().name(), live.bytes.round());
+        }
+        for (name, help, value) in [
+            ("grpc_alloc_sampled_overflowed_total", "Samples without frames: too many different stacks.", overflowed),
+            ("grpc_alloc_sampled_untracked_total", "Samples missing from live bytes: too many are live.", untracked),
+        ] {
+            head(&mut text, name, "counter", help);
+            write(&mut text, format_args!("{name} {value}\n"));
         }
     }
-    if !heap.open.is_empty() {
-        let name = "grpc_alloc_open_calls";
-        head(&mut text, name, "gauge", "Calls that are open: not yet answered to the end, nor dropped.");
-        for Open { method, calls, .. } in &heap.open {
-            let (side, rpc) = (method.side.map_or("", Side::name), Escaped(method.path));
-            write(&mut text, format_args!("{name}{{side=\"{side}\",rpc=\"{rpc}\"}} {calls}\n"));
+    let open: Vec<Open> = open::methods(&heap.sampled).collect();
+    for Family { name, kind, help, value } in OPEN {
+        head(&mut text, name, kind, help);
+        for open in &open {
+            let (side, rpc) = (open.method.side.map_or("", Side::name), Escaped(open.method.path));
+            write(&mut text, format_args!("{name}{{side=\"{side}\",rpc=\"{rpc}\"}} {}\n", value(open)));
         }
     }
     for (name, help, value) in [

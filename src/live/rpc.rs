@@ -3,9 +3,9 @@
 use tonic::{Request, Response, Status};
 
 use super::open::{self, Open};
-use super::profile;
+use super::profile::{self, NoProfile};
 use crate::alloc::Row;
-use crate::sampled::Profile;
+use crate::sampled::Live;
 use crate::{Side, Snapshot, Stage, Tally};
 
 /// Generated from `proto/live.proto`.
@@ -40,7 +40,7 @@ impl pb::allocations_server::Allocations for Allocations {
             live_bytes: Snapshot::live_bytes(),
             peak_bytes,
             peak_slack_bytes,
-            methods: open::methods(&Profile::read()).into_iter().map(pb::Method::from).collect(),
+            methods: open::methods(&Live::read()).filter(Open::is_something).map(pb::Method::from).collect(),
         }))
     }
 
@@ -54,8 +54,9 @@ impl pb::allocations_server::Allocations for Allocations {
             return Err(Status::invalid_argument(format!("seconds must be at most {}", profile::SECONDS_MAX)));
         }
         match profile::take(kind, seconds).await {
-            Some(pprof) => Ok(Response::new(pb::ProfileReply { pprof })),
-            None => Err(Status::internal("the profile could not be made")),
+            Ok(pprof) => Ok(Response::new(pb::ProfileReply { pprof })),
+            Err(busy @ NoProfile::Busy) => Err(Status::resource_exhausted(busy.message())),
+            Err(failed @ NoProfile::Failed) => Err(Status::internal(failed.message())),
         }
     }
 }
@@ -79,6 +80,7 @@ impl From<Open> for pb::Method {
             open_calls: open.calls,
             sampled_live_bytes: open.live.map(|live| live.bytes),
             sampled_live_bytes_error: open.live.map(|live| live.bytes_error()),
+            largest_received_bytes: open.largest_received,
         }
     }
 }

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::open::{self, Open};
 use crate::method::MethodName;
-use crate::sampled::Profile;
+use crate::sampled::Live;
 use crate::{Side, Snapshot, Tally};
 
 /// Plain columns; method names are escaped so that none can drive a terminal.
-pub(super) fn text(snapshot: &Snapshot, profile: &Profile) -> String {
+pub(super) fn text(snapshot: &Snapshot, heap: &Live) -> String {
     let total = snapshot.total();
     if total.is_zero() {
         return "nothing was counted: the program's #[global_allocator] is no CountingAlloc\n".to_owned();
@@ -32,19 +32,29 @@ pub(super) fn text(snapshot: &Snapshot, profile: &Profile) -> String {
     let mut text = format!("live {} bytes, at most {peak} so far (give or take {slack})\n\n", Snapshot::live_bytes());
     columns(&mut text, &rows, 3);
 
-    let open = open::methods(profile);
+    let open: Vec<Open> = open::methods(heap).filter(Open::is_something).collect();
     if !open.is_empty() {
-        let mut rows = vec![["side", "rpc", "open calls", "live bytes", "±", "per open call"].map(str::to_owned)];
+        let head = ["side", "rpc", "open calls", "live bytes", "±", "mean per open call", "largest message"];
+        let mut rows = vec![head.map(str::to_owned)];
         rows.extend(open.iter().map(|open| {
             let [side, rpc] = names(open.method);
             let bytes = |bytes: Option<f64>| bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes:.0}"));
             let (live, error) = (open.live.map(|live| live.bytes), open.live.map(|live| live.bytes_error()));
-            [side, rpc, open.calls.to_string(), bytes(live), bytes(error), bytes(open.bytes_per_call())]
+            let largest = open.largest_received.to_string();
+            [side, rpc, open.calls.to_string(), bytes(live), bytes(error), bytes(open.bytes_per_call()), largest]
         }));
         text.push_str(
             "\nopen calls, and what their methods allocated that is live (estimated from sampled stacks)\n\n",
         );
         columns(&mut text, &rows, 2);
+    }
+    if heap.overflowed + heap.untracked > 0 {
+        let Live { overflowed, untracked, .. } = heap;
+        writeln!(
+            text,
+            "\n{overflowed} samples without frames (too many stacks), {untracked} missing from live bytes (too many live)"
+        )
+        .expect("writing to a string cannot fail");
     }
     text
 }
@@ -68,7 +78,7 @@ fn columns<const N: usize>(text: &mut String, rows: &[[String; N]], left: usize)
 }
 
 /// The same as JSON, with the field names of `run.json`'s counts.
-pub(super) fn json(snapshot: &Snapshot, profile: &Profile) -> String {
+pub(super) fn json(snapshot: &Snapshot, heap: &Live) -> String {
     let (peak, slack) = Snapshot::peak_bytes();
     let rows: Vec<Value> = snapshot
         .rows()
@@ -80,9 +90,9 @@ pub(super) fn json(snapshot: &Snapshot, profile: &Profile) -> String {
             object
         })
         .collect();
-    let methods: Vec<Value> = open::methods(profile)
-        .iter()
-        .map(|open: &Open| {
+    let methods: Vec<Value> = open::methods(heap)
+        .filter(Open::is_something)
+        .map(|open| {
             json!({
                 "side": open.method.side.map(Side::name),
                 "rpc": open.method.path,
@@ -90,6 +100,7 @@ pub(super) fn json(snapshot: &Snapshot, profile: &Profile) -> String {
                 "sampled_live_bytes": open.live.map(|live| live.bytes),
                 "sampled_live_bytes_error": open.live.map(|live| live.bytes_error()),
                 "sampled_live_bytes_per_open_call": open.bytes_per_call(),
+                "largest_received_bytes": open.largest_received,
             })
         })
         .collect();
@@ -100,6 +111,8 @@ pub(super) fn json(snapshot: &Snapshot, profile: &Profile) -> String {
         "live_bytes": Snapshot::live_bytes(),
         "peak_bytes": peak,
         "peak_slack_bytes": slack,
+        "sampled_overflowed": heap.overflowed,
+        "sampled_untracked": heap.untracked,
     });
     format!("{table:#}\n")
 }

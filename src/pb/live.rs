@@ -15,19 +15,19 @@ pub struct SnapshotReply {
     /// The most live bytes so far.
     #[prost(uint64, tag = "4")]
     pub peak_bytes: u64,
-    /// How many bytes peak_bytes may be short by: threads report in steps.
+    /// By how many bytes peak_bytes may be off, either way: threads report in steps.
     #[prost(uint64, tag = "5")]
     pub peak_slack_bytes: u64,
-    /// The methods that have calls open, or memory that is still live.
+    /// The methods that have calls open, or of whose allocations any was sampled.
     #[prost(message, repeated, tag = "6")]
     pub methods: ::prost::alloc::vec::Vec<Method>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Method {
-    /// "server" or "client"; empty for the methods that share a row.
+    /// "server" or "client"; empty for the methods that share a row and for calls that have none.
     #[prost(string, tag = "1")]
     pub side: ::prost::alloc::string::String,
-    /// The RPC method's path.
+    /// The RPC method's path; empty for calls that have no row yet.
     #[prost(string, tag = "2")]
     pub rpc: ::prost::alloc::string::String,
     /// Calls that are open: not yet answered to the end, nor dropped.
@@ -39,6 +39,9 @@ pub struct Method {
     /// The standard error of that.
     #[prost(double, optional, tag = "5")]
     pub sampled_live_bytes_error: ::core::option::Option<f64>,
+    /// At most how many bytes of one message arrived on a stream that is still read: what its receive buffer keeps.
+    #[prost(uint64, tag = "6")]
+    pub largest_received_bytes: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Row {
@@ -216,7 +219,7 @@ pub mod allocations_client {
                 .insert(GrpcMethod::new("alloc_ladder.v1.Allocations", "Snapshot"));
             self.inner.unary(req, path, codec).await
         }
-        /// A pprof profile.
+        /// A pprof profile. RESOURCE_EXHAUSTED where two are being taken already, over HTTP or here.
         pub async fn profile(
             &mut self,
             request: impl tonic::IntoRequest<super::ProfileRequest>,
@@ -258,7 +261,7 @@ pub mod allocations_server {
             &self,
             request: tonic::Request<super::SnapshotRequest>,
         ) -> std::result::Result<tonic::Response<super::SnapshotReply>, tonic::Status>;
-        /// A pprof profile.
+        /// A pprof profile. RESOURCE_EXHAUSTED where two are being taken already, over HTTP or here.
         async fn profile(
             &self,
             request: tonic::Request<super::ProfileRequest>,

@@ -7,12 +7,11 @@ use crate::stage::Scope;
 
 /// How many frames of a stack are kept, innermost first.
 pub const FRAMES: usize = 64;
-/// How many different stacks are told apart; samples of further ones share a row without frames.
+/// How many different stacks are told apart; samples of further ones share a row without frames for each stage and RPC
+/// method.
 pub const STACKS: usize = 4096;
 /// Slots looked at before a stack counts as one too many.
 const PROBES: usize = 64;
-/// The index of the row without frames.
-const OVERFLOW: usize = STACKS;
 
 /// What one sample stands for.
 #[derive(Clone, Copy, Debug)]
@@ -100,11 +99,35 @@ struct Slot {
     scope: AtomicUsize,
     depth: AtomicUsize,
     frames: [AtomicUsize; FRAMES],
+    sums: Sums,
+}
+
+/// What a row's samples stand for.
+struct Sums {
     allocated: SharedSum,
     freed: SharedSum,
 }
 
-static SLOTS: [Slot; STACKS + 1] = [const {
+impl Sums {
+    const fn new() -> Sums {
+        Sums { allocated: SharedSum::new(), freed: SharedSum::new() }
+    }
+
+    /// Allocated, then freed; `None` where nothing was sampled.
+    fn read(&self) -> Option<(Sum, Sum)> {
+        if self.allocated.samples.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        // What was freed is read first: a block freed in between must not look freed before it was allocated.
+        let freed = self.freed.read();
+        Some((self.allocated.read(), freed))
+    }
+}
+
+/// The rows without frames, by scope: row `n` of them has the index `STACKS + n`.
+static OVERFLOW: [Sums; Scope::COUNT] = [const { Sums::new() }; Scope::COUNT];
+
+static SLOTS: [Slot; STACKS] = [const {
     Slot {
         key: AtomicU64::new(0),
         ready: AtomicBool::new(false),
@@ -112,21 +135,27 @@ static SLOTS: [Slot; STACKS + 1] = [const {
         scope: AtomicUsize::new(0),
         depth: AtomicUsize::new(0),
         frames: [const { AtomicUsize::new(0) }; FRAMES],
-        allocated: SharedSum::new(),
-        freed: SharedSum::new(),
+        sums: Sums::new(),
     }
-}; STACKS + 1];
+}; STACKS];
+
+fn sums(index: usize) -> &'static Sums {
+    match SLOTS.get(index) {
+        Some(slot) => &slot.sums,
+        None => &OVERFLOW[index - STACKS],
+    }
+}
 
 /// Adds an allocation; returns the index to [`free`] it by.
 pub(super) fn allocate(scope: Scope, frames: &[usize], truncated: bool, weight: Weight) -> u32 {
     let index = find(scope, frames, truncated);
-    SLOTS[index].allocated.add(weight);
+    sums(index).allocated.add(weight);
     index as u32
 }
 
 /// Takes an allocation of the stack `index` from what is live.
 pub(super) fn free(index: u32, weight: Weight) {
-    SLOTS[index as usize].freed.add(weight);
+    sums(index as usize).freed.add(weight);
 }
 
 fn find(scope: Scope, frames: &[usize], truncated: bool) -> usize {
@@ -154,7 +183,7 @@ fn find(scope: Scope, frames: &[usize], truncated: bool) -> usize {
             return index;
         }
     }
-    OVERFLOW
+    STACKS + scope.index()
 }
 
 /// One row of the table as it is now.
@@ -167,49 +196,84 @@ pub(super) struct Row {
     pub(super) freed: Sum,
 }
 
-/// The rows in use; the one without frames is last, if anything went there.
+/// The rows in use; those without frames are last.
 pub(super) fn rows() -> Vec<Row> {
-    SLOTS
-        .iter()
-        .enumerate()
-        .filter(|(_, slot)| slot.allocated.samples.load(Ordering::Relaxed) > 0)
-        .filter(|(index, slot)| *index == OVERFLOW || slot.ready.load(Ordering::Acquire))
-        .map(|(index, slot)| {
-            let depth = slot.depth.load(Ordering::Relaxed);
-            // What was freed is read first: a block freed in between must not look freed before it was allocated.
-            let freed = slot.freed.read();
-            Row {
-                index: index as u32,
-                scope: Scope::from_index(slot.scope.load(Ordering::Relaxed) as u16),
-                frames: slot.frames[..depth].iter().map(|frame| frame.load(Ordering::Relaxed)).collect(),
-                truncated: slot.truncated.load(Ordering::Relaxed),
-                allocated: slot.allocated.read(),
-                freed,
-            }
-        })
-        .collect()
+    let stacks = filled().map(|(index, slot, (allocated, freed))| {
+        let depth = slot.depth.load(Ordering::Relaxed);
+        Row {
+            index: index as u32,
+            scope: slot.scope(),
+            frames: slot.frames[..depth].iter().map(|frame| frame.load(Ordering::Relaxed)).collect(),
+            truncated: slot.truncated.load(Ordering::Relaxed),
+            allocated,
+            freed,
+        }
+    });
+    let rest = overflow().map(|(scope, (allocated, freed))| Row {
+        index: (STACKS + scope.index()) as u32,
+        scope,
+        frames: Vec::new(),
+        truncated: false,
+        allocated,
+        freed,
+    });
+    stacks.chain(rest).collect()
+}
+
+/// Allocated and freed by scope, of every row in use: without a copy of any frame.
+pub(super) fn sums_by_row() -> impl Iterator<Item = (Scope, (Sum, Sum))> {
+    filled().map(|(_, slot, sums)| (slot.scope(), sums)).chain(overflow())
+}
+
+fn filled() -> impl Iterator<Item = (usize, &'static Slot, (Sum, Sum))> {
+    let ready = SLOTS.iter().enumerate().filter(|(_, slot)| slot.ready.load(Ordering::Acquire));
+    ready.filter_map(|(index, slot)| Some((index, slot, slot.sums.read()?)))
+}
+
+fn overflow() -> impl Iterator<Item = (Scope, (Sum, Sum))> {
+    let scopes = OVERFLOW.iter().enumerate();
+    scopes.filter_map(|(index, sums)| Some((Scope::from_index(index as u16), sums.read()?)))
 }
 
 /// Samples that found no row of their own.
 pub(super) fn overflowed() -> u64 {
-    SLOTS[OVERFLOW].allocated.samples.load(Ordering::Relaxed)
+    OVERFLOW.iter().map(|sums| sums.allocated.samples.load(Ordering::Relaxed)).sum()
+}
+
+impl Slot {
+    fn scope(&self) -> Scope {
+        Scope::from_index(self.scope.load(Ordering::Relaxed) as u16)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Method, Stage};
 
     #[test]
     fn the_table_is_bounded_and_what_does_not_fit_is_still_counted() {
         let weight = Weight::of(1000, 1);
         let before: f64 = rows().iter().map(|row| row.allocated.blocks).sum();
+        let scopes = [Stage::Handler, Stage::Marshal].map(|stage| Scope::new(Method::NONE, stage));
         for stack in 0..3 * STACKS {
-            allocate(Scope::NONE, &[1, 2, stack], false, weight);
+            allocate(scopes[stack % 2], &[1, 2, stack], false, weight);
         }
         let after: f64 = rows().iter().map(|row| row.allocated.blocks).sum();
         assert!((after - before - 3.0 * STACKS as f64).abs() < 1e-6);
         assert!(overflowed() as usize >= 2 * STACKS);
-        assert!(rows().len() <= STACKS + 1);
+        // What does not fit loses its frames, and neither its stage nor its method.
+        for scope in scopes {
+            let of_scope = rows().into_iter().filter(|row| row.scope == scope);
+            let (without, with): (Vec<Row>, Vec<Row>) = of_scope.partition(|row| row.frames.is_empty());
+            assert_eq!(without.len(), 1, "{scope:?}");
+            let blocks: f64 = with.iter().chain(&without).map(|row| row.allocated.blocks).sum();
+            assert!((blocks - 1.5 * STACKS as f64).abs() < 1e-6, "{scope:?}: {blocks}");
+            free(without[0].index, weight);
+            let freed = rows().into_iter().find(|row| row.index == without[0].index).expect("still there").freed;
+            assert_eq!(freed.samples, without[0].freed.samples + 1);
+        }
+        assert!(rows().len() <= STACKS + Scope::COUNT);
     }
 
     #[test]

@@ -3,10 +3,13 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::method::OpenCall;
+use super::codec::receiving;
+use super::layer::Call;
+use crate::method::Receiving;
 use crate::stage::{self, Scope};
 use crate::{Method, Stage};
 
@@ -21,23 +24,25 @@ pin_project! {
         #[pin]
         inner: B,
         scope: Scope,
-        call: Option<OpenCall>,
+        call: Option<Call>,
+        messages: Option<Messages>,
     }
 }
 
 impl<B> StagedBody<B> {
     /// A body whose frames are made here: polling it is [`Stage::Marshal`].
     pub fn outgoing(method: Method, inner: B) -> Self {
-        StagedBody { inner, scope: Scope::new(method, Stage::Marshal), call: None }
+        StagedBody { inner, scope: Scope::new(method, Stage::Marshal), call: None, messages: None }
     }
 
     /// A body whose frames come from the peer: polling it is [`Stage::Transport`].
     pub fn incoming(method: Method, inner: B) -> Self {
-        StagedBody { inner, scope: Scope::new(method, Stage::Transport), call: None }
+        let messages = Some(Messages::of(Receiving::new(method)));
+        StagedBody { inner, scope: Scope::new(method, Stage::Transport), call: None, messages }
     }
 
     /// The answer's body, with which its call ends.
-    pub(super) fn ending(self, call: OpenCall) -> Self {
+    pub(super) fn ending(self, call: Call) -> Self {
         StagedBody { call: Some(call), ..self }
     }
 }
@@ -55,14 +60,24 @@ impl<B: Body> Body for StagedBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
+        if stage::UNSTAGED {
+            return this.inner.poll_frame(cx);
+        }
         // Opened by `StagedDecoder::buffer_settings`, which tonic calls before every frame it asks for.
-        let receiving = stage::close_any_window() == Some(Stage::ReceiveBuffer);
+        let decoding = stage::close_any_window() == Some(Stage::ReceiveBuffer);
         let frame = {
             let _guard = this.scope.enter();
             this.inner.poll_frame(cx)
         };
-        if receiving && matches!(&frame, Poll::Ready(Some(Ok(frame))) if frame.is_data()) {
-            stage::open_window(Stage::ReceiveBuffer);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            if let Some(messages) = this.messages {
+                messages.pass(data);
+            }
+            if decoding {
+                receiving();
+            }
         }
         frame
     }
@@ -73,5 +88,81 @@ impl<B: Body> Body for StagedBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+/// How much of a message has arrived on a stream, read off gRPC's framing as it passes: five bytes before each message,
+/// of which four are its length.
+#[derive(Debug)]
+struct Messages {
+    receiving: Receiving,
+    /// Bytes of the prefix there are; the message's own follow when it is whole.
+    prefix: u8,
+    /// The message's length, as far as the prefix has told it.
+    length: u32,
+    /// Bytes of the message that are still to come.
+    left: u32,
+}
+
+impl Messages {
+    const PREFIX: u8 = 5;
+
+    fn of(receiving: Receiving) -> Messages {
+        Messages { receiving, prefix: 0, length: 0, left: 0 }
+    }
+
+    /// Looks at a DATA frame. What is not contiguous cannot be looked at without being consumed, and is passed over.
+    fn pass(&mut self, data: &impl Buf) {
+        let mut bytes = data.chunk();
+        if bytes.len() != data.remaining() {
+            return;
+        }
+        while !bytes.is_empty() {
+            if self.prefix < Messages::PREFIX {
+                // The first byte says whether the message is compressed; it is shifted out of the length.
+                self.length = self.length << 8 | u32::from(bytes[0]);
+                self.left = self.length;
+                self.prefix += 1;
+                bytes = &bytes[1..];
+            } else {
+                let part = bytes.len().min(self.left as usize);
+                self.left -= part as u32;
+                bytes = &bytes[part..];
+                self.receiving.arrived(self.length - self.left);
+            }
+            if self.prefix == Messages::PREFIX && self.left == 0 {
+                (self.prefix, self.length) = (0, 0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_message_is_known_while_its_stream_is_read_however_it_is_cut() {
+        let method = Method::register(crate::Side::Server, "/body.Test/Largest");
+        let mut wire = Vec::new();
+        for length in [0u32, 3, 1000, 0, 70_000, 9] {
+            wire.push(1);
+            wire.extend(length.to_be_bytes());
+            wire.extend(std::iter::repeat_n(0xff, length as usize));
+        }
+        for frame in [1, 2, 7, 16_384, wire.len()] {
+            let mut messages = Messages::of(Receiving::new(method));
+            assert_eq!(method.largest_received(), 0);
+            for frame in wire.chunks(frame) {
+                messages.pass(&frame);
+            }
+            assert_eq!((messages.prefix, messages.left), (0, 0), "frames of {frame}");
+            assert_eq!(method.largest_received(), (1 << 17) - 1, "frames of {frame}");
+        }
+        assert_eq!(method.largest_received(), 0, "no stream is read any more");
+        // A length that is only claimed is not what arrived.
+        let mut messages = Messages::of(Receiving::new(method));
+        messages.pass(&&[0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3][..]);
+        assert_eq!(method.largest_received(), 3);
     }
 }

@@ -12,7 +12,8 @@ use crate::stage;
 /// makes around it to [`Stage::Marshal`] and [`Stage::ReceiveBuffer`].
 ///
 /// Name it at code generation (`codec_path`) or wrap a codec by hand. Receive buffers are seen where a
-/// [`ServerLayer`](super::ServerLayer) or [`ClientLayer`](super::ClientLayer) stages the bodies too.
+/// [`ServerLayer`](super::ServerLayer) or [`ClientLayer`](super::ClientLayer) stages the bodies too. What is decoded has
+/// the RPC method that is current: on a client that of the task which awaits the answer, often none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StagedCodec<C>(pub C);
 
@@ -71,15 +72,24 @@ impl<D: Decoder<Error = Status>> Decoder for StagedDecoder<D> {
             // own code, until it asks for a message.
             let allocations = if size_of::<Self>() == 0 { 2 } else { 3 };
             stage::open_window_for_first(allocations, Stage::ReceiveBuffer);
-        } else if stage::guarded() {
-            // tonic reserves room for the message, and copies frames there, between this call and `decode` or the next
-            // `poll_frame`, which both close the window.
-            stage::open_window(Stage::ReceiveBuffer);
         } else {
-            // No guard would end a window that neither closes, and it would reach other tasks of this thread.
-            stage::open_window_for_next(Stage::ReceiveBuffer);
+            // tonic reserves room for the message between this call and `decode` or the next `poll_frame`, which both
+            // close the window.
+            receiving();
         }
         self.0.buffer_settings()
+    }
+}
+
+/// Opens the window in which tonic makes room for what it has received.
+///
+/// A message that tonic refuses (too long, say) is followed by neither of the hooks that close it. A guard then ends
+/// it; where none is entered it would reach other tasks of this thread, so it is for the one buffer alone.
+pub(super) fn receiving() {
+    if stage::guarded() {
+        stage::open_window(Stage::ReceiveBuffer);
+    } else {
+        stage::open_window_for_next(Stage::ReceiveBuffer);
     }
 }
 

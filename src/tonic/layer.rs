@@ -2,19 +2,21 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tonic::body::Body;
+use tonic::transport::{Channel, Endpoint, Error};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::body::StagedBody;
 use super::codec::making_streaming;
-use super::task;
+use super::task::{self, TransportExecutor};
 use crate::method::OpenCall;
-use crate::stage::{self, Scope, Staged};
+use crate::stage::{self, FutureExt, Scope, Staged};
 use crate::{Method, Side, Stage};
 
 /// For `tonic::transport::Server::layer`: every call charged to its stage and RPC method.
@@ -45,14 +47,20 @@ impl<S> Layer<S> for ServerLayer {
     type Service = ServerService<S>;
 
     fn layer(&self, inner: S) -> ServerService<S> {
-        ServerService { inner }
+        ServerService { inner, task: AtomicU64::new(0) }
     }
 }
 
 /// What [`ServerLayer`] makes of a service.
+///
+/// Whatever task clones it, asks whether it is ready or calls it, is taken for one of the server's: what that task
+/// allocates outside any guard is [`Stage::Transport`] from then on, until the task ends. Serve from tasks that do
+/// nothing else (tonic and hyper do), or enter a stage around other work.
 #[derive(Debug)]
 pub struct ServerService<S> {
     inner: S,
+    /// The task that clones it, and so lives as long as it does; 0 for none.
+    task: AtomicU64,
 }
 
 impl<S: Clone> Clone for ServerService<S> {
@@ -60,8 +68,18 @@ impl<S: Clone> Clone for ServerService<S> {
     /// connection's own task: nothing else of this layer runs there, so this is where that task is known as
     /// [`Stage::Transport`]. The request is then served in a task of its own.
     fn clone(&self) -> Self {
-        task::charge(Scope::new(Method::NONE, Stage::Transport));
-        ServerService { inner: self.inner.clone() }
+        let task = task::charge_long(Scope::new(Method::NONE, Stage::Transport));
+        self.task.store(task.unwrap_or(0), Ordering::Relaxed);
+        ServerService { inner: self.inner.clone(), task: AtomicU64::new(0) }
+    }
+}
+
+impl<S> Drop for ServerService<S> {
+    fn drop(&mut self) {
+        match *self.task.get_mut() {
+            0 => {}
+            task => task::end(task),
+        }
     }
 }
 
@@ -83,23 +101,39 @@ where
     fn call(&mut self, request: Request<Body>) -> ServerFuture<S::Future> {
         // For servers that do not ask whether the service is ready.
         task::charge(Scope::new(Method::NONE, Stage::Transport));
-        let (method, unknown) = match Method::find(Side::Server, request.uri().path()) {
-            Some(method) => (method, None),
-            None => (Method::NONE, Some(request.uri().clone())),
-        };
-        let request = request.map(|body| {
-            let _guard = Stage::Instrument.enter();
-            Body::new(StagedBody::incoming(method, body))
-        });
+        let (method, unknown) = known(Side::Server, &request);
+        let request = staged(request, |body| StagedBody::incoming(method, body));
         let scope = Scope::new(method, Stage::Handler);
         let _guard = scope.enter();
-        let call = Some(OpenCall::new(method));
+        let call = Some(Call::served(method));
         ServerFuture {
             future: Staged::new(scope, self.inner.call(request)),
             unknown,
             charged: false,
             making: true,
             call,
+        }
+    }
+}
+
+/// The request with its body staged, in a box that is the instrument's.
+fn staged(request: Request<Body>, stage: impl FnOnce(Body) -> StagedBody<Body>) -> Request<Body> {
+    if stage::UNSTAGED {
+        return request;
+    }
+    request.map(|body| {
+        let _guard = Stage::Instrument.enter();
+        Body::new(stage(body))
+    })
+}
+
+/// The request's method, or its path where that has no row.
+fn known<B>(side: Side, request: &Request<B>) -> (Method, Option<http::Uri>) {
+    match Method::find(side, request.uri().path()) {
+        Some(method) => (method, None),
+        None => {
+            let _guard = Stage::Instrument.enter();
+            (Method::NONE, Some(request.uri().clone()))
         }
     }
 }
@@ -118,7 +152,7 @@ pin_project! {
         // tonic has not made the request's `Streaming` yet.
         making: bool,
         // Until the answer's body has it.
-        call: Option<OpenCall>,
+        call: Option<Call>,
     }
 }
 
@@ -142,22 +176,64 @@ where
         if let Some(uri) = this.unknown.take()
             && succeeds(&response)
         {
-            method = Method::register(Side::Server, uri.path());
-            *this.call = Some(OpenCall::new(method));
+            method = Method::learn(Side::Server, uri.path());
+            *this.call = Some(Call::served(method));
+            // The task goes on: with the answer's body.
+            task::charge(Scope::new(method, Stage::Transport));
         }
         let call = this.call.take().expect("a future is not polled after it was ready");
         Poll::Ready(Ok(response.map(|body| StagedBody::outgoing(method, body).ending(call))))
     }
 }
 
-/// Whether some service answers to the path. A status in the headers may come from a layer or an interceptor that
-/// refuses every path alike (`UNAUTHENTICATED`, say), and so tells nothing of the path.
+/// An open call, and what is to be done when it ends.
+#[derive(Debug)]
+pub(super) struct Call {
+    _open: OpenCall,
+    served: bool,
+}
+
+impl Call {
+    fn served(method: Method) -> Call {
+        Call { _open: OpenCall::new(method), served: true }
+    }
+
+    fn made(method: Method) -> Call {
+        Call { _open: OpenCall::new(method), served: false }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.served {
+            // The task hyper spawned for it ends with the answer.
+            task::end_call();
+        } else {
+            // tonic may have refused the answer, and made no `Streaming` of it.
+            making_streaming(false);
+        }
+    }
+}
+
+/// Whether some gRPC service answers to the path. A status in the headers may come from a layer or an interceptor that
+/// refuses every path alike (`UNAUTHENTICATED`, say), and so tells nothing of the path; and so may a page that is no
+/// gRPC, from a router that stands beside tonic's services and answers to everything.
 fn succeeds<B>(response: &Response<B>) -> bool {
-    let code = response.headers().get("grpc-status").map(http::HeaderValue::as_bytes);
-    response.status().is_success() && code.is_none_or(|code| code == b"0")
+    let kind = response.headers().get(http::header::CONTENT_TYPE);
+    response.status().is_success()
+        && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+        && !refuses(response)
+}
+
+/// Whether the answer is nothing but a failure.
+fn refuses<B>(response: &Response<B>) -> bool {
+    response.headers().get("grpc-status").is_some_and(|code| code != "0")
 }
 
 /// For a client's channel: every call charged to its stage and RPC method.
+///
+/// As on a server, a path gets a row of its own from its first successful answer, for a gateway calls what others ask
+/// it to; [`methods`](ClientLayer::methods) registers paths beforehand and leaves nothing out.
 ///
 /// ```no_run
 /// # async fn connect() -> Result<(), tonic::transport::Error> {
@@ -168,8 +244,20 @@ fn succeeds<B>(response: &Response<B>) -> bool {
 /// let channel = tower::ServiceBuilder::new().layer(alloc_ladder::tonic::ClientLayer).service(channel);
 /// # let _ = channel; Ok(()) }
 /// ```
+///
+/// Where nothing stands between, [`connect`] does all of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClientLayer;
+
+impl ClientLayer {
+    /// Gives each path (`/package.Service/Method`) its row beforehand.
+    pub fn methods<'a>(self, paths: impl IntoIterator<Item = &'a str>) -> Self {
+        for path in paths {
+            Method::register(Side::Client, path);
+        }
+        self
+    }
+}
 
 impl<S> Layer<S> for ClientLayer {
     type Service = ClientService<S>;
@@ -177,6 +265,16 @@ impl<S> Layer<S> for ClientLayer {
     fn layer(&self, inner: S) -> ClientService<S> {
         ClientService { inner }
     }
+}
+
+/// Connects, with the connection's tasks in [`Stage::Transport`] and a [`ClientLayer`] around the channel: what a client
+/// has in place of `endpoint.connect()`.
+///
+/// # Errors
+/// As `Endpoint::connect`.
+pub async fn connect(endpoint: Endpoint) -> Result<ClientService<Channel>, Error> {
+    let channel = endpoint.executor(TransportExecutor).connect().staged(Stage::Transport).await?;
+    Ok(ClientLayer.layer(channel))
 }
 
 /// What [`ClientLayer`] makes of a channel.
@@ -201,16 +299,12 @@ where
 
     fn call(&mut self, request: Request<Body>) -> ClientFuture<S::Future> {
         stage::close_window();
-        // The path is the caller's own code, so it may have its row at once.
-        let method = Method::register(Side::Client, request.uri().path());
-        let request = request.map(|body| {
-            let _guard = Stage::Instrument.enter();
-            Body::new(StagedBody::outgoing(method, body))
-        });
+        let (method, unknown) = known(Side::Client, &request);
+        let request = staged(request, |body| StagedBody::outgoing(method, body));
         let scope = Scope::new(method, Stage::Transport);
         let _guard = scope.enter();
-        let call = Some(OpenCall::new(method));
-        ClientFuture { future: Staged::new(scope, self.inner.call(request)), call }
+        let call = Some(Call::made(method));
+        ClientFuture { future: Staged::new(scope, self.inner.call(request)), unknown, call }
     }
 }
 
@@ -221,8 +315,10 @@ pin_project! {
     pub struct ClientFuture<F> {
         #[pin]
         future: Staged<F>,
+        // The path of a method without a row.
+        unknown: Option<http::Uri>,
         // Until the answer's body has it.
-        call: Option<OpenCall>,
+        call: Option<Call>,
     }
 }
 
@@ -236,9 +332,15 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let response = ready!(this.future.as_mut().poll(cx))?;
-        let method = this.future.as_ref().scope().method();
-        // Of the response, by the caller, before anything else.
-        making_streaming(true);
+        let mut method = this.future.as_ref().scope().method();
+        if let Some(uri) = this.unknown.take()
+            && succeeds(&response)
+        {
+            method = Method::learn(Side::Client, uri.path());
+            *this.call = Some(Call::made(method));
+        }
+        // Of the response, by the caller, before anything else; of a refusal none.
+        making_streaming(!refuses(&response));
         let call = this.call.take().expect("a future is not polled after it was ready");
         Poll::Ready(Ok(response.map(|body| StagedBody::incoming(method, body).ending(call))))
     }
@@ -252,6 +354,7 @@ mod tests {
     fn a_refusal_in_the_headers_tells_nothing_of_the_path() {
         let answer = |code: Option<&str>| {
             let mut response = Response::new(());
+            response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/grpc+proto"));
             if let Some(code) = code {
                 response.headers_mut().insert("grpc-status", code.parse().expect("a header value"));
             }
@@ -264,5 +367,63 @@ mod tests {
         let mut lost = answer(None);
         *lost.status_mut() = http::StatusCode::NOT_FOUND;
         assert!(!succeeds(&lost));
+        // An axum fallback, say, that answers every path with a page.
+        let mut page = answer(None);
+        page.headers_mut().insert("content-type", http::HeaderValue::from_static("text/html"));
+        assert!(!succeeds(&page));
+        page.headers_mut().remove("content-type");
+        assert!(!succeeds(&page));
+    }
+
+    /// A channel whose every call is answered alike.
+    struct Answers(Option<&'static str>);
+
+    impl Service<Request<Body>> for Answers {
+        type Response = Response<Body>;
+        type Error = std::convert::Infallible;
+        type Future = std::future::Ready<Result<Response<Body>, std::convert::Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            let mut response = Response::new(Body::empty());
+            response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/grpc"));
+            if let Some(code) = self.0 {
+                response.headers_mut().insert("grpc-status", http::HeaderValue::from_static(code));
+            }
+            std::future::ready(Ok(response))
+        }
+    }
+
+    async fn call(code: Option<&'static str>, path: &'static str) -> Response<StagedBody<Body>> {
+        let request = Request::post(path).body(Body::empty()).expect("a request");
+        ClientLayer.layer(Answers(code)).call(request).await.expect("answers")
+    }
+
+    #[tokio::test]
+    async fn a_client_learns_a_path_from_its_first_answer() {
+        const PATH: &str = "/layer.Test/Answered";
+        drop(call(Some("12"), PATH).await);
+        assert_eq!(Method::find(Side::Client, PATH), None);
+        let answer = call(None, PATH).await;
+        let method = Method::find(Side::Client, PATH).unwrap_or(Method::OVERFLOW);
+        assert_ne!(method, Method::NONE);
+        assert!(method.open_calls() >= 1);
+        drop(answer);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_makes_no_stream_leaves_nothing_told() {
+        // A refusal, of which tonic makes nothing.
+        let refused = call(Some("16"), "/layer.Test/Refused").await;
+        assert!(!making_streaming(false));
+        drop(refused);
+        // An answer that tonic drops unread: it is compressed as nobody can read it, say.
+        let answered = call(None, "/layer.Test/Dropped").await;
+        assert!(making_streaming(true));
+        drop(answered);
+        assert!(!making_streaming(false));
     }
 }

@@ -10,34 +10,88 @@ use crate::Stage;
 use crate::method::Method;
 use crate::stage::{self, Scope, Staged};
 
-/// Slots of the task table: more connections and open calls than this lose their stage to the newest ones.
+/// Slots of the task table. What finds no empty one among its neighbours takes that of a task that has ended, then the
+/// oldest call's, then the oldest connection's: that task loses its stage until it is charged again.
 const SLOTS: usize = 4096;
 /// Neighbouring slots a task may stand in.
 const PROBES: usize = 8;
 const SCOPE_BITS: u32 = 16;
+/// The entry is a connection's, which lives on where calls come and go. No scope has this bit.
+const CONNECTION: u64 = 1 << 14;
+/// The task has ended or is about to. No scope has this bit.
+const ENDED: u64 = 1 << 15;
 
-/// `task id << 16 | scope`, or 0. Two tasks that race for a slot may lose one entry, which leaves that task without a
-/// stage, never with another task's.
+const _: () = assert!(Scope::COUNT as u64 <= CONNECTION);
+
+/// `task id << 16 | flags | scope`, or 0. Two tasks that race for a slot may lose one entry, which leaves that task
+/// without a stage, never with another task's.
 static TASKS: [AtomicU64; SLOTS] = [const { AtomicU64::new(0) }; SLOTS];
 
-/// Charges the running task's unguarded work to `scope` until the next call.
-///
-/// The entry outlives its task, whose id no other task ever has, until a newer task needs the slot.
+/// Charges the running task's unguarded work to `scope` until the next charge: a call's, or whose task it may be.
 pub(super) fn charge(scope: Scope) {
+    enter(scope, 0);
+}
+
+/// As [`charge`], for a connection's task and others that live for long; returns the task's id, to [`end`] it by.
+pub(super) fn charge_long(scope: Scope) -> Option<u64> {
+    enter(scope, CONNECTION)
+}
+
+fn enter(scope: Scope, kind: u64) -> Option<u64> {
+    if stage::UNSTAGED {
+        return None;
+    }
     stage::set_resolver(resolve);
-    let Some(id) = current_id() else { return };
-    let entry = id << SCOPE_BITS | scope.index() as u64;
-    let slot = slots(id)
-        .find(|slot| slot.load(Ordering::Relaxed) >> SCOPE_BITS == id)
-        // Task ids grow, and an empty slot reads as the smallest: the oldest, most likely of a task that is gone.
-        .or_else(|| slots(id).min_by_key(|slot| slot.load(Ordering::Relaxed)));
+    let id = current_id()?;
+    let own = slots(id).find(|slot| slot.load(Ordering::Relaxed) >> SCOPE_BITS == id);
+    // Once a connection, always one: its calls are made in it where a server spawns no tasks.
+    let kind = kind | own.map_or(0, |slot| slot.load(Ordering::Relaxed) & CONNECTION);
+    let slot = own.or_else(|| slots(id).min_by_key(|slot| worth(slot.load(Ordering::Relaxed))));
+    let entry = id << SCOPE_BITS | kind | scope.index() as u64;
     slot.expect("there is at least one probe").store(entry, Ordering::Relaxed);
+    Some(id)
+}
+
+/// What to keep rather than lose. Task ids grow, so of the same kind the oldest is most likely to be gone.
+fn worth(entry: u64) -> (u8, u64) {
+    let class = match entry {
+        0 => 0,
+        _ if entry & ENDED != 0 => 1,
+        _ if entry & CONNECTION == 0 => 2,
+        _ => 3,
+    };
+    (class, entry >> SCOPE_BITS)
+}
+
+/// Gives the slot of the task `id` to whoever needs one. What the task still does keeps its stage until then: the last
+/// of what it drops comes after the last that can be seen of it.
+pub(super) fn end(id: u64) {
+    let slot = slots(id).find(|slot| slot.load(Ordering::Relaxed) >> SCOPE_BITS == id);
+    if let Some(slot) = slot {
+        let entry = slot.load(Ordering::Relaxed);
+        // Another task may have taken the slot meanwhile.
+        if entry >> SCOPE_BITS == id {
+            let _ = slot.compare_exchange(entry, entry | ENDED, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+}
+
+/// As [`end`], for the running task, unless it is a connection's.
+pub(super) fn end_call() {
+    if stage::UNSTAGED {
+        return;
+    }
+    let Some(id) = current_id() else { return };
+    let own = slots(id).map(|slot| slot.load(Ordering::Relaxed)).find(|entry| entry >> SCOPE_BITS == id);
+    if own.is_some_and(|entry| entry & CONNECTION == 0) {
+        end(id);
+    }
 }
 
 /// Charges what the connection does next to `stage`: by the task table, or by a window where a guard is held.
 pub(super) fn mark(stage: Stage) {
     if !stage::guarded() {
-        charge(Scope::new(Method::NONE, stage));
+        charge_long(Scope::new(Method::NONE, stage));
     } else if stage == Stage::Transport {
         stage::close_window();
     } else {
@@ -49,7 +103,7 @@ pub(super) fn mark(stage: Stage) {
 /// [`ServerLayer`](super::ServerLayer), called once from its own task.
 #[cfg(feature = "grpc")]
 pub(crate) fn charge_connection() {
-    charge(Scope::new(Method::NONE, Stage::Transport));
+    charge_long(Scope::new(Method::NONE, Stage::Transport));
 }
 
 /// Asked by the allocator: must not allocate, lock or panic.
@@ -102,6 +156,24 @@ where
     tokio::spawn(Staged::new(stage::outside_window(), future))
 }
 
+/// `tokio::task::spawn_blocking` that carries the current stage and RPC method onto the blocking thread.
+///
+/// Threads and tasks started in any other way carry nothing: enter a [`Scope`] there.
+///
+/// # Panics
+/// Outside a tokio runtime, as `tokio::task::spawn_blocking` does.
+pub fn spawn_blocking<F, R>(work: F) -> JoinHandle<R>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    let scope = stage::outside_window();
+    tokio::task::spawn_blocking(move || {
+        let _guard = scope.enter();
+        work()
+    })
+}
+
 /// Spawns a client's connection tasks in [`Stage::Transport`]: for `tonic::transport::Endpoint::executor`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TransportExecutor;
@@ -150,15 +222,52 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_table_gives_no_task_another_tasks_stage() {
-        for _ in 0..2 * SLOTS {
-            tokio::spawn(async {
-                charge(Scope::new(Method::NONE, Stage::Transport));
+    async fn a_blocking_thread_works_for_the_call() {
+        let scope = Scope::new(Method::register(crate::Side::Server, "/task.Test/Spawn"), Stage::Handler);
+        let task = {
+            let _guard = scope.enter();
+            stage::open_window(Stage::ReceiveBuffer);
+            spawn_blocking(stage::current)
+        };
+        assert_eq!(task.await.expect("the thread ends"), scope);
+    }
+
+    /// Runs `work` in a task of its own, to its end.
+    async fn short(work: impl FnOnce() + Send + 'static) {
+        tokio::spawn(async move { work() }).await.expect("the task's assertions hold");
+    }
+
+    // One test: the table is the process's, and what fills it would push out the others' entries.
+    #[tokio::test]
+    async fn a_full_table_keeps_connections_and_gives_no_task_another_tasks_stage() {
+        let transport = Scope::new(Method::NONE, Stage::Transport);
+        let (ask, asked) = tokio::sync::oneshot::channel::<()>();
+        let connection = tokio::spawn(async move {
+            charge_long(transport);
+            // Whatever is called in its own task.
+            charge(transport);
+            end_call();
+            asked.await.expect("asked");
+            stage::current()
+        });
+        // Calls, whether or not their ends are seen.
+        for index in 0..4 * SLOTS {
+            short(move || {
+                charge(transport);
                 assert_eq!(stage::current().stage(), Stage::Transport);
+                if index % 2 == 0 {
+                    end_call();
+                    assert_eq!(stage::current().stage(), Stage::Transport, "what it drops last is still its own");
+                }
             })
-            .await
-            .expect("the task's assertion holds");
+            .await;
         }
-        tokio::spawn(async { assert_eq!(stage::current(), Scope::NONE) }).await.expect("a new task has no stage");
+        // Connections that come and go.
+        for _ in 0..4 * SLOTS {
+            short(move || end(charge_long(transport).expect("a task"))).await;
+        }
+        short(|| assert_eq!(stage::current(), Scope::NONE)).await;
+        ask.send(()).expect("the connection waits");
+        assert_eq!(connection.await.expect("the task ends").stage(), Stage::Transport);
     }
 }

@@ -3,7 +3,7 @@
 //
 //   REPORT_CHROMIUM=$(which chromium) node --test tests/browser/readers.test.mjs
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -12,6 +12,7 @@ import { launch } from "./browser.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const DATA = join(here, "..", "..", "xtask", "tests-data");
+const REFERENCE = join(here, "..", "..", "profiles", "reference");
 const SPEEDSCOPE = join(here, "node_modules", "speedscope", "dist", "release", "index.html");
 const DH_VIEW = ["/usr/libexec/valgrind/dh_view.html", "/usr/lib/valgrind/dh_view.html"].find((file) => existsSync(file));
 const NO_DH_VIEW = "no dh_view.html (Debian: apt-get install valgrind)";
@@ -58,20 +59,32 @@ async function open(viewer, use, { hash = "" } = {}) {
 const number = (text) => Number(text.replaceAll(",", ""));
 const sum = (numbers) => [...numbers].reduce((total, value) => total + value, 0);
 
+// The first and the last step of every reference run, both sides: as this project's own builds wrote them.
+function written() {
+  return readdirSync(REFERENCE, { withFileTypes: true }).filter((entry) => entry.isDirectory()).flatMap(({ name: run }) => {
+    const steps = readdirSync(join(REFERENCE, run)).filter((name) => /^\d+-/.test(name)).sort();
+    return [steps.at(0), steps.at(-1)].flatMap((step) => ["server", "client"].map((side) => `${run}/${step}/${side}/dhat.json`));
+  });
+}
+
 describe("dh_view.html", () => {
+  test("has files of this project's to show", () => assert.ok(written().length >= 12, `${written()}`));
+
   // The other fixtures had their addresses made up, some of them the same; dh_view refuses two points at one place.
-  for (const name of ["unary-client.json"]) {
+  const files = [[DATA, "unary-client.json"], ...written().map((name) => [REFERENCE, name])];
+  for (const [folder, name] of files) {
     test(`shows the bytes and blocks of ${name}`, { skip: !DH_VIEW && !process.env.CI && NO_DH_VIEW }, async () => {
       assert.ok(DH_VIEW, NO_DH_VIEW);
-      const { pps } = JSON.parse(readFileSync(join(DATA, name), "utf8"));
+      const { pps } = JSON.parse(readFileSync(join(folder, name), "utf8"));
       const expected = { bytes: sum(pps.map((point) => point.tb)), blocks: sum(pps.map((point) => point.tbk)) };
       assert.ok(expected.bytes > 0 && expected.blocks > 0, "the fixture holds something");
       await open(DH_VIEW, async (page) => {
-        await page.setInputFiles("input[type=file]", join(DATA, name));
+        await page.setInputFiles("input[type=file]", join(folder, name));
         await page.waitForSelector("pre .threshold, .error");
         assert.deepEqual(await page.locator(".error").allTextContents(), []);
-        const root = await page.locator("pre > .internal").first().textContent();
-        assert.match(root, /^▼ PP 1\/1 /);
+        // A file of one point has a root that is a leaf.
+        const root = await page.locator("pre > .internal, pre > .leaf").first().textContent();
+        assert.match(root, /^[▼─] PP 1\/1 /);
         const [, bytes, blocks] = root.match(/Total: +([\d,]+) bytes \(100%.*?\) in ([\d,]+) blocks \(100%/) ?? [];
         assert.ok(bytes, root);
         assert.deepEqual({ bytes: number(bytes), blocks: number(blocks) }, expected);

@@ -1,9 +1,10 @@
 // Opens the rendered report in headless Chromium and uses it as a person would, and profiles in the viewers it names.
 //
-//   npm ci --prefix tests/browser && node tests/browser/run.mjs
+//   node tests/browser/run.mjs --install
 //
-// Pages come from the fixture in xtask/src/report/fixture.rs. Without Chromium or its packages the tests are skipped
-// with a line that says so; where CI is set that is a failure. The same holds for Valgrind's viewer and its one test.
+// Pages come from the fixture in xtask/src/report/fixture.rs and from profiles/reference. `--install` gets the packages
+// first, if there is a Chromium to use them. Without Chromium or its packages the tests are skipped with a line that
+// says so; where CI is set that is a failure. The same holds for Valgrind's viewer and its tests.
 import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -34,8 +35,13 @@ function skip(why) {
 
 const executablePath = chromium();
 if (!executablePath) skip("no Chromium on PATH (Debian: apt-get install chromium)");
+if (process.argv.includes("--install")) {
+  // If that fails, the packages are missing below; without a network npm's own cache may hold them.
+  const flags = ["--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund"];
+  spawnSync("npm", ["ci", "--prefix", here, ...flags], { stdio: "inherit" });
+}
 if (!["axe-core", "playwright-core", "speedscope"].every((name) => existsSync(join(here, "node_modules", name)))) {
-  skip("run `npm ci --prefix tests/browser` first");
+  skip("no packages (npm ci --prefix tests/browser)");
 }
 
 const pages = mkdtempSync(join(tmpdir(), "alloc-ladder-pages-"));

@@ -1,8 +1,9 @@
 //! `cargo xtask attach -- COMMAND`: any program with alloc-ladder in it, measured as a run of one step.
 //!
 //! The program says `let _driver = alloc_ladder::driver::install();` at the start of its `main`; that writes what it
-//! counted to a file named by an environment variable, again and again, and here the last of them becomes a `run.json`.
-//! The figures are those of the whole process, from its start.
+//! counted to a file in a folder named by an environment variable, again and again, and here the last of them becomes a
+//! `run.json` and its report. The figures are those of the whole process, from its start; processes that it starts in
+//! turn are not in them.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -23,6 +24,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::build::Allocator;
 use crate::environment;
 use crate::failure::{Failure, Kind};
+use crate::report;
 use crate::run_dir::{self, RUN_JSON};
 use crate::table::{Cell, Table};
 use crate::terminal::{self, Style};
@@ -65,8 +67,12 @@ pub(crate) fn step_name(name: &str) -> Result<String, String> {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (created, stamp) = environment::now();
     let scratch = tempfile::tempdir().context("no temporary folder")?;
-    let file = scratch.path().join("measurement.json");
-    let (status, told) = follow(&args, &file)?;
+    let Followed { process, status, told } = follow(&args, scratch.path())?;
+    let file = counters(scratch.path(), process);
+    if file.is_file() && file != driver::file(scratch.path(), process) {
+        let others = format!("`{}` left no counters itself; these are of a process that it started", args.command[0]);
+        terminal::labelled(Style::Warning, "warning", &others);
+    }
     let measurement = Measurement {
         messages: args.messages,
         payload_bytes: args.payload_bytes,
@@ -96,9 +102,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         server_environment: None,
         limits: Vec::new(),
     };
-    let folder = write(&run)?;
-    terminal::progress("Recorded", &folder.display().to_string());
+    let page = write(&run)?;
     terminal::result(&table)?;
+    terminal::progress("Recorded", &page.display().to_string());
     if failed {
         return Err(Failure::new(Kind::Run, format!("`{}` failed: {status}", args.command[0]))
             .help(format!("what it counted until then is kept, marked partial, as `{id}`"))
@@ -107,14 +113,23 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the program to its end; says how it ended and whether it was told to.
-fn follow(args: &Args, file: &Path) -> anyhow::Result<(ExitStatus, bool)> {
+/// A program that has ended.
+struct Followed {
+    /// The process's id.
+    process: u32,
+    status: ExitStatus,
+    /// Whether it was told to end.
+    told: bool,
+}
+
+/// Runs the program to its end.
+fn follow(args: &Args, folder: &Path) -> anyhow::Result<Followed> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("cannot listen for Ctrl-C")?;
     }
     let mut command = Command::new(&args.command[0]);
-    command.args(&args.command[1..]).env(driver::OUT, file).env(driver::SIDE, args.side.name());
+    command.args(&args.command[1..]).env(driver::OUT, folder).env(driver::SIDE, args.side.name());
     // A group of its own: Ctrl-C reaches the program through here, after its counters were read.
     command.process_group(0);
     let mut child = command.spawn().map_err(|error| {
@@ -122,23 +137,25 @@ fn follow(args: &Args, file: &Path) -> anyhow::Result<(ExitStatus, bool)> {
             .help("name the program's file, as `-- target/release/my-server`")
     })?;
     terminal::progress("Attached", &format!("to {} (process {})", args.command[0], child.id()));
+    let process = child.id();
     let began = Instant::now();
     let over = || args.seconds.is_some_and(|seconds| began.elapsed() >= Duration::from_secs(seconds));
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok((status, false));
+            return Ok(Followed { process, status, told: false });
         }
         if interrupted.load(Ordering::Relaxed) || over() {
-            return Ok((end(&mut child, file)?, true));
+            return Ok(Followed { process, status: end(&mut child, folder)?, told: true });
         }
         std::thread::sleep(LOOK);
     }
 }
 
 /// Waits for counters newer than now, then tells the program to end; makes it if it will not.
-fn end(child: &mut Child, file: &Path) -> anyhow::Result<ExitStatus> {
+fn end(child: &mut Child, folder: &Path) -> anyhow::Result<ExitStatus> {
     let asked = SystemTime::now();
-    let fresh = || fs::metadata(file).and_then(|file| file.modified()).is_ok_and(|written| written > asked);
+    let process = child.id();
+    let fresh = || written(&counters(folder, process)).is_some_and(|written| written > asked);
     wait(4 * driver::INTERVAL, || fresh() || matches!(child.try_wait(), Ok(Some(_))));
     // A process that has ended but was not waited for still has its id.
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process id is a positive number")?;
@@ -165,6 +182,21 @@ fn wait(limit: Duration, mut until: impl FnMut() -> bool) {
     }
 }
 
+/// The counters of the process, or where it left none those written last: a script's, say, that starts the program.
+fn counters(folder: &Path, process: u32) -> PathBuf {
+    let own = driver::file(folder, process);
+    if own.is_file() {
+        return own;
+    }
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let whole = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    whole.max_by_key(|path| written(path)).unwrap_or(own)
+}
+
+fn written(file: &Path) -> Option<SystemTime> {
+    fs::metadata(file).and_then(|file| file.modified()).ok()
+}
+
 fn read(file: &Path, program: &str, status: ExitStatus) -> anyhow::Result<Measurement> {
     let text = fs::read_to_string(file).map_err(|_| {
         Failure::new(Kind::Run, format!("`{program}` left no counters ({status})")).help(
@@ -184,14 +216,14 @@ fn read(file: &Path, program: &str, status: ExitStatus) -> anyhow::Result<Measur
     Ok(measurement)
 }
 
-/// Writes a run's record into a new folder of `profiles/`.
+/// Writes a run's record and its report into a new folder of `profiles/`; returns the report's path.
 pub(crate) fn write(run: &Run) -> anyhow::Result<PathBuf> {
     let folder = run_dir::profiles().join(&run.id);
     fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     let path = folder.join(RUN_JSON);
     let json = serde_json::to_string_pretty(run)?;
     fs::write(&path, json + "\n").with_context(|| format!("cannot write `{}`", path.display()))?;
-    Ok(folder)
+    report::write(&folder, run)
 }
 
 /// What is known of a program somebody else built: the machine, and how it was started.
@@ -279,17 +311,32 @@ mod tests {
     #[test]
     fn a_program_is_followed_to_its_end_or_told_to_end() {
         let scratch = tempfile::tempdir().expect("creates");
-        let file = scratch.path().join("measurement.json");
         // Stands in for an instrumented program: it writes what it is asked to where it is asked to.
         let json = serde_json::to_string(&measurement()).expect("serialises");
-        let script = format!("test \"$ALLOC_LADDER_SIDE\" = client && echo '{json}' > \"$ALLOC_LADDER_OUT\"");
-        let (status, told) = follow(&args(&["sh", "-c", &script], None), &file).expect("runs");
+        let writes = format!("echo '{json}' > \"$ALLOC_LADDER_OUT/$$.json\"");
+        let script = format!("test \"$ALLOC_LADDER_SIDE\" = client && {writes}");
+        let run = |script: &str, folder: &Path| follow(&args(&["sh", "-c", script], None), folder).expect("runs");
+        let Followed { process, status, told } = run(&script, scratch.path());
         assert!(status.success() && !told);
-        assert_eq!(read(&file, "sh", status).expect("reads"), measurement());
+        let own = counters(scratch.path(), process);
+        assert_eq!(read(&own, "sh", status).expect("reads"), measurement());
+
+        // A process that it starts writes later, and is not taken for it.
+        let Followed { process, status, .. } =
+            run(&format!("{script}; sh -c 'echo > $ALLOC_LADDER_OUT/$$.json'"), scratch.path());
+        assert_eq!(read(&counters(scratch.path(), process), "sh", status).expect("reads"), measurement());
+        // Unless it writes nothing itself.
+        let scratch = tempfile::tempdir().expect("creates");
+        fs::write(scratch.path().join("program.sh"), &writes).expect("writes");
+        let Followed { process, status, .. } = run("sh \"$ALLOC_LADDER_OUT/program.sh\"; true", scratch.path());
+        let others = counters(scratch.path(), process);
+        assert_ne!(others, driver::file(scratch.path(), process));
+        assert_eq!(read(&others, "sh", status).expect("reads"), measurement());
+
         let began = Instant::now();
-        let (status, told) = follow(&args(&["sleep", "60"], Some(0)), &file).expect("runs");
+        let Followed { status, told, .. } = follow(&args(&["sleep", "60"], Some(0)), scratch.path()).expect("runs");
         assert!(!status.success() && told && began.elapsed() < Duration::from_secs(5));
-        assert!(follow(&args(&["/no/such/program"], None), &file).is_err());
+        assert!(follow(&args(&["/no/such/program"], None), scratch.path()).is_err());
     }
 
     #[test]

@@ -70,14 +70,26 @@ const fn feature(instrument: Instrument) -> Option<&'static str> {
 /// # Errors
 /// [`Kind::Environment`] when cargo fails, [`Kind::Usage`] for an instrument that cannot take the allocator.
 pub(crate) fn build(instrument: Instrument, allocator: Allocator, profile: &str) -> anyhow::Result<Binaries> {
-    let began = Instant::now();
     if instrument == Instrument::Stacks && allocator != Allocator::System {
         let message = format!("dhat counts on the system's allocator only, not on {}", allocator.name());
         return Err(Failure::new(Kind::Usage, message).help("leave `stacks` out: --instruments count,time").into());
     }
     let features: Vec<&str> =
         feature(instrument).into_iter().chain((allocator != Allocator::System).then_some(allocator.name())).collect();
-    let variant = match features.as_slice() {
+    build_with(&features, profile)
+}
+
+/// Builds for `time` without seams: what a service costs that nobody instrumented.
+///
+/// # Errors
+/// As [`build`].
+pub(crate) fn build_bare(profile: &str) -> anyhow::Result<Binaries> {
+    build_with(&["unstaged"], profile)
+}
+
+fn build_with(features: &[&str], profile: &str) -> anyhow::Result<Binaries> {
+    let began = Instant::now();
+    let variant = match features {
         [] => "time".to_owned(),
         features => features.join("-"),
     };

@@ -42,6 +42,12 @@ const CHECKS: &[Check] = &[
         env: &[("RUSTDOCFLAGS", "--deny warnings")],
     },
     check("test", &["test", "--workspace", "--features", ALL]),
+    // Each needs an allocator that the other tests do not have.
+    check("test: retained", &["test", "--features", "retained", "--lib", "--test", "retained"]),
+    check(
+        "test: inner allocators",
+        &["test", "--features", "mimalloc,jemalloc", "--test", "inner_mimalloc", "--test", "inner_jemalloc"],
+    ),
     check(
         "foreign services",
         &["test", "--manifest-path", "examples/foreign/Cargo.toml", "--target-dir", "target/foreign"],
@@ -54,12 +60,16 @@ const FEATURES: &[(&str, &[&str])] = &[
     ("features: tonic", &["--no-default-features", "--features", "tonic"]),
     ("features: record", &["--no-default-features", "--features", "record"]),
     ("features: live", &["--no-default-features", "--features", "live"]),
+    ("features: driver", &["--no-default-features", "--features", "driver"]),
+    ("features: otel", &["--no-default-features", "--features", "otel"]),
+    ("features: sampled", &["--no-default-features", "--features", "sampled"]),
     ("features: default", &["--bins"]),
     ("features: count", &["--bins", "--features", "count"]),
     ("features: stacks", &["--bins", "--features", "stacks"]),
     ("features: retained", &["--bins", "--features", "retained"]),
     ("features: cpu", &["--bins", "--features", "cpu"]),
-    ("features: sampled", &["--bins", "--features", "sampled"]),
+    ("features: sampled, bins", &["--bins", "--features", "sampled"]),
+    ("features: unstaged", &["--bins", "--features", "unstaged"]),
     ("features: mimalloc", &["--bins", "--features", "count,mimalloc"]),
     ("features: jemalloc", &["--bins", "--features", "count,jemalloc"]),
 ];
@@ -90,12 +100,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         run(name, &mut || command("cargo", &args, &[]));
     }
     run("budgets", &mut || check::run(check::Args::default()));
-    // Skips itself where Chromium or its driver is missing, except on a CI machine.
+    // Looks for Chromium, then gets its packages, and skips itself where either is missing, except on a CI machine.
     run("browser", &mut || {
-        tool("node", "apt-get install nodejs npm", || {
-            command("npm", &["ci", "--prefix", "tests/browser", "--ignore-scripts", "--no-audit", "--no-fund"], &[])?;
-            command("node", &["tests/browser/run.mjs"], &[])
-        })
+        tool("node", "apt-get install nodejs npm", || command("node", &["tests/browser/run.mjs", "--install"], &[]))
     });
     // Advisories need the network; licences, duplicates and sources do not.
     run("deny", &mut || {

@@ -1,4 +1,4 @@
-//! `cargo xtask join A B C`: runs of one step each, as the rungs of one ladder.
+//! `cargo xtask join A B C`: runs of one step each, as the rungs of one ladder, with a report of its own.
 
 use alloc_ladder::ladder::StepSet;
 use alloc_ladder::record::Run;
@@ -19,10 +19,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let runs = args.runs.iter().map(|name| Ok(run_dir::load(name)?.1)).collect::<anyhow::Result<Vec<Run>>>()?;
     let joined = join(runs, environment::now())?;
-    let folder = attach::write(&joined)?;
+    let page = attach::write(&joined)?;
     let rungs: Vec<&str> = joined.steps.iter().map(|step| step.name.as_str()).collect();
     terminal::progress("Joined", &rungs.join(", "));
-    terminal::result(&format!("{}\n", folder.display()))
+    terminal::result(&format!("{}\n", page.display()))
 }
 
 fn join(runs: Vec<Run>, (created, stamp): (String, String)) -> anyhow::Result<Run> {

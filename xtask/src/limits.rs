@@ -75,7 +75,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         (Some(rate), Mode::Paced) => Link::Paced(rate),
         (Some(rate), Mode::Veth) => Link::Veth(rate, Veth::shaped(rate)?),
     };
-    let mut peers = Peers::prepare(args.direction, workload, link)?;
+    let mut peers = Peers::prepare(args.direction, workload, link, Allocator::System, "release")?;
     let seed = args.seed.unwrap_or_else(clock_seed);
     terminal::progress("Measuring", &format!("{} rounds, seed {seed}", args.rounds));
     peers.rounds(args.rounds, seed)?;
@@ -140,13 +140,20 @@ enum Runs {
 }
 
 impl Peers {
-    /// Builds the peers, counts their allocations once, and starts the file servers there are.
+    /// Builds the peers as what they stand beside is built, counts their allocations once, and starts the file servers
+    /// there are.
     ///
     /// # Errors
     /// [`crate::failure::Kind::Environment`] when the peers do not build, [`crate::failure::Kind::Run`] when one does not run.
-    pub(crate) fn prepare(direction: Direction, workload: Workload, link: Link) -> anyhow::Result<Peers> {
-        let time = build::build(Instrument::Time, Allocator::System, "release")?.peer;
-        let count = build::build(Instrument::Count, Allocator::System, "release")?.peer;
+    pub(crate) fn prepare(
+        direction: Direction,
+        workload: Workload,
+        link: Link,
+        allocator: Allocator,
+        profile: &str,
+    ) -> anyhow::Result<Peers> {
+        let time = build::build(Instrument::Time, allocator, profile)?.peer;
+        let count = build::build(Instrument::Count, allocator, profile)?.peer;
         let mut peers = Peers { direction, workload, link, contenders: Vec::new() };
         for kind in Kind::ALL {
             let pair = |binary| Runs::Pair {
@@ -261,14 +268,13 @@ impl Peers {
     }
 
     /// The peers as a run's record has them.
-    pub(crate) fn into_limits(self) -> Vec<Limit> {
-        self.contenders.into_iter().map(|contender| contender.limit()).collect()
+    pub(crate) fn limits(&self) -> Vec<Limit> {
+        self.contenders.iter().map(Contender::limit).collect()
     }
 
     fn run_once(&self, runs: &Runs) -> anyhow::Result<Pair> {
-        let payload_bits = self.workload.chunk as u64 * self.workload.messages_per_stream() * 8;
         let rate = self.link.rate().map(|(rate, _)| rate);
-        let timeout = PATIENCE + Duration::from_secs(rate.map_or(0, |rate| 2 * payload_bits / rate.0));
+        let timeout = PATIENCE + rate.map_or(Duration::ZERO, |rate| 2 * rate.takes(self.workload.payload_bytes()));
         let client = |client: &Program, address: &str| {
             let client = client.clone().arg("--address").arg(address);
             match &self.link {

@@ -1,6 +1,8 @@
 //! One measurement: a server and a client process, started, listened to, and gone afterwards whatever happens.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -14,9 +16,13 @@ use anyhow::Context;
 
 use crate::failure::{Failure, Kind};
 use crate::program::Program;
+use crate::terminal::{self, Style};
 
 /// How often a wait looks whether Ctrl-C came.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a process that is not needed any more has to go by itself.
+const GRACE: Duration = Duration::from_millis(300);
 
 /// What the two processes measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,8 +50,9 @@ pub(crate) trait Serving {
     fn address(&mut self, until: Instant) -> anyhow::Result<String>;
     /// What it measured, once its client is done.
     fn record(&mut self, until: Instant) -> anyhow::Result<Measurement>;
-    /// Why it failed, if it did so already or is about to.
-    fn failed_first(&mut self) -> Option<anyhow::Error>;
+    /// What is to be said of `error`, which its client failed with: the server's own failure, if it failed first, or
+    /// else both, because a client that waits in vain waits for its server.
+    fn last_words(&mut self, error: anyhow::Error) -> anyhow::Error;
     /// Tells it to go and waits for it.
     fn let_go(self, until: Instant) -> anyhow::Result<()>;
 }
@@ -60,7 +67,7 @@ pub(crate) fn run_pair(
     let address = server.address(until)?;
     let mut client = Process::start(Side::Client.name(), &client(&address))?;
     // A server that fails first is why the client then fails: its own words are the better ones.
-    let measured = client.line(until).map_err(|error| server.failed_first().unwrap_or(error))?;
+    let measured = client.line(until).map_err(|error| server.last_words(error))?;
     client.ended(until)?;
     let pair = Pair { server: server.record(until)?, client: measured };
     server.let_go(until)?;
@@ -96,6 +103,8 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // A group of its own: a terminal's Ctrl-C is this process's to pass on, after it wrote down what it has.
+            .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start the {what}: {program}"))?;
         let (sender, lines) = channel();
@@ -125,6 +134,7 @@ impl Process {
                 Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
                 Err(RecvTimeoutError::Timeout) => return Err(self.failure("took too long")),
                 Err(RecvTimeoutError::Disconnected) => {
+                    interrupted()?;
                     let how = match self.child.wait() {
                         Ok(status) => format!("ended without a record ({status})"),
                         Err(error) => format!("ended without a record ({error})"),
@@ -140,7 +150,11 @@ impl Process {
         loop {
             interrupted()?;
             match self.child.try_wait()? {
-                Some(status) if status.success() => return Ok(()),
+                Some(status) if status.success() => {
+                    self.pass_on();
+                    return Ok(());
+                }
+                Some(_) if interrupted().is_err() => return interrupted(),
                 Some(status) => return Err(self.failure(&format!("failed ({status})"))),
                 None if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
                 None => return Err(self.failure("did not end")),
@@ -160,13 +174,27 @@ impl Process {
     /// Kills it and tells what it said.
     pub(crate) fn failure(&mut self, how: &str) -> anyhow::Error {
         self.kill();
-        let said = self.stderr.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
         let mut message = format!("the {} {how}: {}", self.what, self.shown);
-        if !said.trim().is_empty() {
+        if let Some(said) = self.said() {
             message.push_str("\nit said:\n");
-            message.push_str(said.trim_end());
+            message.push_str(&said);
         }
         Failure::new(Kind::Run, message).into()
+    }
+
+    /// Shows what it said although it succeeded: why a file of its is missing, say. dhat's own summary is no news.
+    fn pass_on(&mut self) {
+        let said = self.said().unwrap_or_default();
+        let news = |line: &&str| !line.starts_with("dhat: ") || line.starts_with("dhat: error");
+        for line in said.lines().filter(news) {
+            terminal::labelled(Style::Warning, self.what, line);
+        }
+    }
+
+    /// What it wrote to stderr, once it has ended; `None` for nothing.
+    fn said(&mut self) -> Option<String> {
+        let said = self.stderr.take()?.join().ok()?;
+        Some(said.trim_end().to_owned()).filter(|said| !said.is_empty())
     }
 
     fn kill(&mut self) {
@@ -186,11 +214,20 @@ impl Serving for Process {
         self.line(until)
     }
 
-    fn failed_first(&mut self) -> Option<anyhow::Error> {
+    fn last_words(&mut self, error: anyhow::Error) -> anyhow::Error {
+        if interrupted().is_err() {
+            return error;
+        }
         std::thread::sleep(LOOK);
-        match self.child.try_wait() {
-            Ok(Some(status)) if !status.success() => Some(self.failure(&format!("failed ({status})"))),
-            _ => None,
+        if let Ok(Some(status)) = self.child.try_wait()
+            && !status.success()
+        {
+            return self.failure(&format!("failed ({status})"));
+        }
+        self.kill();
+        match self.said() {
+            Some(said) => Failure::new(Kind::Run, format!("{error}\nmeanwhile the {} said:\n{said}", self.what)).into(),
+            None => error,
         }
     }
 
@@ -201,8 +238,24 @@ impl Serving for Process {
 }
 
 impl Drop for Process {
+    /// Closes its stdin first, so that it can take its socket's file away.
     fn drop(&mut self) {
+        self.close(GRACE);
         self.kill();
+    }
+}
+
+/// Whether a server could listen on `address`; port 0 always is free. Asked before anything is built, and without
+/// sharing the port, because servers of several runtimes share theirs and would take half of another run's connections.
+///
+/// # Errors
+/// [`Kind::Environment`] when it is in use or not of this machine.
+pub(crate) fn port_is_free(address: SocketAddr) -> anyhow::Result<()> {
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::new(Kind::Environment, format!("cannot listen on {address}: {error}"))
+            .help("leave --bind out, or give it port 0, to take a free port")
+            .into()),
     }
 }
 
@@ -264,6 +317,10 @@ mod tests {
         let began = Instant::now();
         let hung = failure(&format!("{ADDRESS} exec sleep 60"), "exec sleep 60", Duration::from_millis(200));
         assert!(hung.starts_with("the client took too long"), "{hung}");
+        // A client that waits in vain waits for its server: what that says may be why.
+        let server =
+            failure(&format!("{ADDRESS} echo stuck >&2; exec sleep 60"), "exec sleep 60", Duration::from_secs(1));
+        assert!(server.ends_with("meanwhile the server said:\nstuck"), "{server}");
         assert!(began.elapsed() < Duration::from_secs(30));
     }
 }

@@ -1,8 +1,9 @@
 //! Exports profiles as pprof's `profile.proto`, gzipped: what `go tool pprof`, speedscope and others read.
 //!
-//! Three values a sample (blocks, bytes, bytes at the peak) and three labels (side, rpc, stage), so that one file
-//! holds both sides of a step and `go tool pprof -tagroot=stage` gives every stage a root of its own. The messages are
-//! written out here by hand: they are few, they never change, and generating them would need a vendored `.proto`.
+//! Three values a sample (blocks, bytes, bytes at the peak) and three labels (side, rpc, stage): `go tool pprof
+//! -tagroot=stage` gives every stage a root of its own. A run has a file a side and step; the label keeps the sides of
+//! files apart that a reader merges. The messages are written out here by hand: they are few, they never change, and
+//! generating them would need a vendored `.proto`.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -1,10 +1,13 @@
 //! `cargo xtask profile <put|get|unary>`: measures every step of a ladder and renders the run.
 //!
 //! Counts first (exact, one short run each), then stacks (dhat, fewer messages), CPU samples (more messages) and
-//! instructions (callgrind, few messages) where asked for, then the timed rounds, interleaved over the steps. `run.json` is written after every finished part, so Ctrl-C or a failure loses nothing measured.
+//! instructions (callgrind, few messages) where asked for, then the timed rounds, interleaved over the steps.
+//! `run.json` is written after every finished part, so Ctrl-C or a failure loses nothing measured.
 
 pub(crate) mod case;
 mod cpu;
+mod repeat;
+mod retained;
 mod stacks;
 mod summary;
 
@@ -35,11 +38,11 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',')]
     pub(crate) steps: Vec<String>,
     /// Messages (unary: calls) of a measured part [default: 2000 (unary: 5000)]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
     pub(crate) messages: Option<u64>,
-    /// Payload bytes of a message
-    #[arg(long, default_value_t = Workload::default().chunk, value_parser = chunk)]
-    pub(crate) chunk: usize,
+    /// Payload bytes of a message [default: 65536; unary has none]
+    #[arg(long, value_parser = chunk)]
+    pub(crate) chunk: Option<usize>,
     /// Timed rounds of every step
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) runs: u32,
@@ -52,7 +55,7 @@ pub(crate) struct Args {
     /// Connections the streams are spread over
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) connections: u32,
-    /// Messages the server keeps before it lets the oldest go
+    /// Messages the server of put keeps before it lets the oldest go
     #[arg(long, default_value_t = 0)]
     pub(crate) retain: u32,
     /// The server's runtime, whatever the steps say
@@ -64,7 +67,7 @@ pub(crate) struct Args {
     /// Cargo profile to build with; times mean something in `release` only
     #[arg(long, default_value = "release")]
     pub(crate) profile: String,
-    /// Hold the stream to a rate, as in 5gbit, and show how many cores that takes
+    /// Hold the streams together to a rate, as in 5gbit, and show how many cores that takes
     #[arg(long, value_name = "RATE")]
     pub(crate) link: Option<Rate>,
     /// Measure peers without gRPC in the same rounds
@@ -85,6 +88,9 @@ pub(crate) struct Args {
     /// The run's folder [default: one in profiles/, named by scenario and time]
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
+    /// Measure anew a run that the folder holds already
+    #[arg(long, requires = "out")]
+    pub(crate) replace: bool,
     /// Open the report in a browser
     #[arg(long)]
     pub(crate) open: bool,
@@ -95,6 +101,8 @@ pub(crate) struct Args {
 
 /// What a run measures unless told otherwise.
 const DEFAULT_INSTRUMENTS: [Instrument; 3] = [Instrument::Count, Instrument::Time, Instrument::Stacks];
+/// More would take hours, and the clients' latencies gigabytes.
+const MESSAGES_MAX: u64 = 100_000_000;
 /// Messages that dhat sees of a case: it takes a backtrace of every block.
 const STACKS_MESSAGES: u64 = 400;
 /// A `cpu` case is this many times as long as a timed one, so that the sampler, which may get no more than a hundred
@@ -158,11 +166,17 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let began = Instant::now();
     pair::catch_interrupts()?;
     let sets = step_sets(args.scenario, &args.steps)?;
+    args.fit_together()?;
     let (created, stamp) = environment::now();
     let id = format!("{}-{stamp}", args.scenario);
     let folder = args.out.clone().unwrap_or_else(|| run_dir::profiles().join(&id));
+    if !args.replace && folder.join(run_dir::RUN_JSON).exists() {
+        return Err(Failure::new(Kind::Usage, format!("{} holds a run already", folder.display()))
+            .help("name another folder, or measure that run anew with --replace")
+            .into());
+    }
     let mut profile = Profile::prepare(&args, sets, folder, id, created)?;
-    let measured = profile.measure();
+    let measured = profile.build().and_then(|()| profile.measure());
     if let Err(error) = measured {
         return Err(profile.give_up(error));
     }
@@ -197,9 +211,29 @@ pub(crate) fn measure_alone(
     let (created, _) = environment::now();
     let id = format!("{scenario}-check");
     let mut profile = Profile::prepare(&args, sets, folder.to_path_buf(), id, created)?;
+    profile.build()?;
     profile.measure()?;
     profile.run.partial = false;
     Ok(profile.run)
+}
+
+impl Args {
+    /// Whether the flags mean something together: none is ignored without a word.
+    fn fit_together(&self) -> anyhow::Result<()> {
+        let unary = self.scenario == Scenario::Unary;
+        let refused = if unary && self.chunk.is_some() {
+            "--chunk is for the streams; a unary call carries one user"
+        } else if unary && (self.link.is_some() || self.limits) {
+            "--link and --limits are for the streams; a unary call is not held to a rate and has no peers"
+        } else if self.retain > 0 && self.scenario != Scenario::Put {
+            "--retain is for put, whose server may keep what it received"
+        } else if self.limits && (self.streams, self.connections) != (1, 1) {
+            "--limits is for one stream: the peers have no more"
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(Kind::Usage, refused).help("leave the flag out").into())
+    }
 }
 
 /// Gives [`Args`] their defaults.
@@ -249,7 +283,7 @@ struct Profile<'a> {
 }
 
 impl<'a> Profile<'a> {
-    /// Makes the folder and builds what the instruments need.
+    /// Makes the folder.
     fn prepare(
         args: &'a Args,
         sets: Vec<(String, StepSet)>,
@@ -258,7 +292,7 @@ impl<'a> Profile<'a> {
         created: String,
     ) -> anyhow::Result<Profile<'a>> {
         let workload = Workload {
-            chunk: args.chunk,
+            chunk: args.chunk.unwrap_or(Workload::default().chunk),
             messages: args.messages.unwrap_or(match args.scenario {
                 Scenario::Unary => UNARY_CALLS,
                 Scenario::Put | Scenario::Get => Workload::default().messages,
@@ -266,7 +300,7 @@ impl<'a> Profile<'a> {
             streams: args.streams,
             connections: args.connections,
             retain: args.retain,
-            rate_bits: args.link.map(|rate| rate.0),
+            rate_bits: args.link.map(|rate| rate.shared_by(args.streams).0),
             ..Workload::default()
         };
         let stacks = Workload { messages: workload.messages.min(STACKS_MESSAGES), rate_bits: None, ..workload };
@@ -296,30 +330,37 @@ impl<'a> Profile<'a> {
                 limits: vec![],
             },
         };
-        let valgrind = program::find("valgrind").is_some();
-        if !valgrind && args.instruments.iter().all(|shown| shown.0 == Instrument::Instructions) {
+        if program::find("valgrind").is_none()
+            && args.instruments.iter().all(|shown| shown.0 == Instrument::Instructions)
+        {
             return Err(Failure::new(Kind::Environment, instructions::MISSING).into());
         }
+        // Before anything is built: a folder that cannot be written and a port that is taken must not cost minutes.
+        pair::port_is_free(args.bind)?;
         if let Some(address) = &args.server {
             profile.connect(address)?;
         }
-        // Before anything is measured: a folder that cannot be written must not cost minutes.
-        std::fs::create_dir_all(&profile.folder)
-            .with_context(|| format!("cannot make the folder {}", profile.folder.display()))?;
-        profile.save()?;
-        let what = profile.describe();
-        terminal::progress("Profiling", &what);
-        for Shown(instrument) in &args.instruments {
-            if *instrument == Instrument::Instructions && !valgrind {
+        run_dir::create(&profile.folder)?;
+        Ok(profile)
+    }
+
+    /// Builds what the instruments need.
+    fn build(&mut self) -> anyhow::Result<()> {
+        terminal::progress("Profiling", &self.describe());
+        for Shown(instrument) in &self.args.instruments {
+            if *instrument == Instrument::Instructions && program::find("valgrind").is_none() {
                 terminal::labelled(Style::Warning, "skipped", instructions::MISSING);
                 continue;
             }
-            if let Some(remote) = &profile.remote {
-                remote.borrow_mut().build(*instrument, args.allocator, &args.profile)?;
+            if let Some(remote) = &self.remote {
+                remote.borrow_mut().build(*instrument, self.args.allocator, &self.args.profile)?;
             }
-            profile.binaries.insert(*instrument, build(*instrument, args.allocator, &args.profile)?);
+            self.binaries.insert(*instrument, build(*instrument, self.args.allocator, &self.args.profile)?);
         }
-        Ok(profile)
+        if self.args.replace {
+            run_dir::clear(&self.folder)?;
+        }
+        Ok(())
     }
 
     /// Hands the servers to the agent at `address`, and leaves out what two hosts cannot do.
@@ -404,6 +445,9 @@ impl<'a> Profile<'a> {
             terminal::progress("Measured", &summary::step_line(&self.run, index));
             self.save()?;
         }
+        if count {
+            terminal::progress("Counted", &repeat::line(&self.run));
+        }
         if time {
             self.measure_rounds()?;
         }
@@ -418,6 +462,8 @@ impl<'a> Profile<'a> {
                 direction,
                 self.run.workload,
                 self.args.link.map_or(crate::limits::Link::None, crate::limits::Link::Paced),
+                self.args.allocator,
+                &self.args.profile,
             )?),
             _ => None,
         };
@@ -437,12 +483,12 @@ impl<'a> Profile<'a> {
                 }
                 bar.inc(1);
             }
+            if let Some(peers) = &peers {
+                self.run.limits = peers.limits();
+            }
             self.save()?;
         }
         bar.finish_and_clear();
-        if let Some(peers) = peers {
-            self.run.limits = peers.into_limits();
-        }
         terminal::progress("Timed", &format!("{steps} steps × {rounds} rounds, seed {}", self.run.seed));
         Ok(())
     }
@@ -462,8 +508,10 @@ impl<'a> Profile<'a> {
             _ => self.run.workload,
         };
         // Only times are taken at a rate; nothing else depends on one.
-        let rate_bits = workload.rate_bits.filter(|_| instrument == Instrument::Time);
-        let workload = Workload { rate_bits, ..workload };
+        let rate = self.args.link.filter(|_| instrument == Instrument::Time);
+        let workload = Workload { rate_bits: workload.rate_bits.filter(|_| rate.is_some()), ..workload };
+        // What the rate alone takes, and as much again.
+        let held = rate.map_or(Duration::ZERO, |rate| 2 * rate.takes(workload.payload_bytes()));
         Case {
             binaries: &self.binaries[&instrument],
             scenario: self.args.scenario,
@@ -474,7 +522,7 @@ impl<'a> Profile<'a> {
             runtime: self.args.runtime,
             bind: self.args.bind,
             remote: self.remote.as_ref(),
-            timeout: Duration::from_secs(self.args.timeout),
+            timeout: Duration::from_secs(self.args.timeout) + held,
         }
     }
 
@@ -556,10 +604,9 @@ impl<'a> Profile<'a> {
 
     /// Keeps what was finished and says where it lies.
     fn give_up(&mut self, error: anyhow::Error) -> anyhow::Error {
-        self.run.steps.retain(|step| !step.measurements.is_empty());
+        self.run.steps.retain(|step| !(step.measurements.is_empty() && step.stacks.is_empty() && step.cpu.is_empty()));
         if self.run.steps.is_empty() {
-            // Nothing was measured: leave no empty run behind, nor a folder that was not ours.
-            let _ = std::fs::remove_file(self.folder.join(run_dir::RUN_JSON));
+            // Nothing was measured and nothing was written: leave no empty folder behind.
             let _ = std::fs::remove_dir(&self.folder);
             return error;
         }

@@ -4,6 +4,7 @@
 
 mod charts;
 pub(crate) mod figures;
+pub(crate) mod files;
 mod graphs;
 mod limits;
 mod nine_stages;
@@ -14,6 +15,7 @@ mod raw;
 mod sites;
 mod step;
 mod summary;
+mod trade_off;
 pub(crate) mod units;
 
 #[cfg(test)]
@@ -21,7 +23,7 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +36,7 @@ use crate::fold::Profile;
 use crate::{run_dir, terminal};
 
 pub(crate) use page::{render, shell};
+pub(crate) use raw::encoded;
 
 /// The page's name in a run's folder.
 pub(crate) const FILE: &str = "report.html";
@@ -46,11 +49,21 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (dir, run) = run_dir::load(&args.run)?;
-    let path = write(&dir, &run)?;
+    let path = write_all(&dir, &run)?;
     terminal::result(&format!("{}\n", path.display()))
 }
 
-/// Renders a run into its folder and returns the page's path. The page appears whole or not at all.
+/// Renders a run into its folder with every file that the page links, and returns the page's path.
+///
+/// # Errors
+/// As [`write()`].
+pub(crate) fn write_all(dir: &Path, run: &Run) -> anyhow::Result<PathBuf> {
+    files::make(dir, run, &Profiles::load(dir, run)?)?;
+    write(dir, run)
+}
+
+/// Renders a run's page into its folder and returns its path. The page appears whole or not at all, and links what is
+/// there.
 ///
 /// # Errors
 /// A dhat file the record names cannot be read, or the folder cannot be written.
@@ -72,9 +85,13 @@ pub(crate) fn write(dir: &Path, run: &Run) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The folded dhat files of a run, by step (counted from 0) and side. What is not here was not measured.
+/// What lies beside a record: its dhat files, folded, by step (counted from 0) and side, and the names of all files.
+/// What is not here was not measured.
 #[derive(Debug, Default)]
-pub(crate) struct Profiles(BTreeMap<(usize, Side), Profile>);
+pub(crate) struct Profiles {
+    folded: BTreeMap<(usize, Side), Profile>,
+    files: BTreeSet<String>,
+}
 
 impl Profiles {
     /// Reads the dhat files a run's record names.
@@ -82,10 +99,10 @@ impl Profiles {
     /// # Errors
     /// One of them cannot be read.
     pub(crate) fn load(dir: &Path, run: &Run) -> anyhow::Result<Profiles> {
-        let mut profiles = Profiles::default();
+        let mut profiles = Profiles { files: files::existing(dir, run).collect(), ..Profiles::default() };
         for (index, step) in run.steps.iter().enumerate() {
             for stacks in &step.stacks {
-                let dhat = Dhat::read(&dir.join(&stacks.dhat))?;
+                let dhat = Dhat::read(&files::inside(dir, &stacks.dhat)?)?;
                 profiles.insert(index, stacks.side, Profile::from_dhat(&dhat));
             }
         }
@@ -93,10 +110,15 @@ impl Profiles {
     }
 
     pub(crate) fn insert(&mut self, step: usize, side: Side, profile: Profile) {
-        self.0.insert((step, side), profile);
+        self.folded.insert((step, side), profile);
     }
 
     fn get(&self, step: usize, side: Side) -> Option<&Profile> {
-        self.0.get(&(step, side))
+        self.folded.get(&(step, side))
+    }
+
+    /// Whether a file, named relative to the run's folder, is there to be linked.
+    fn has(&self, file: &str) -> bool {
+        self.files.contains(file)
     }
 }

@@ -25,16 +25,16 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if let Some(address) = args.serve {
         let run = args.run.as_deref().map(run_dir::load).transpose()?;
+        if let Some((dir, run)) = &run {
+            rendered(dir, run)?;
+        }
         return serve::serve(address, &run_dir::profiles(), run.as_ref().map(|(dir, _)| dir.as_path()));
     }
     let (dir, run) = match &args.run {
         Some(name) => run_dir::load(name)?,
         None => run_dir::newest(None)?,
     };
-    let page = dir.join(report::FILE);
-    if !page.is_file() {
-        report::write(&dir, &run)?;
-    }
+    let page = rendered(&dir, &run)?;
     terminal::result(&format!("{}\n", page.display()))?;
     if !args.no_open && !open(&page) {
         terminal::labelled(
@@ -44,6 +44,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// The page of a run, rendered now where it was not yet: git keeps none.
+fn rendered(dir: &Path, run: &Run) -> anyhow::Result<PathBuf> {
+    let page = dir.join(report::FILE);
+    if page.is_file() { Ok(page) } else { report::write_all(dir, run) }
 }
 
 /// One folder with a run in it.
@@ -91,6 +97,17 @@ pub(crate) fn open(page: &Path) -> bool {
 mod tests {
     use super::*;
     use crate::report::fixture;
+
+    #[test]
+    fn a_run_without_a_page_gets_one_and_one_with_a_page_keeps_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let run = fixture::bare();
+        let page = rendered(dir.path(), &run).expect("renders");
+        assert!(std::fs::read_to_string(&page).expect("reads").starts_with("<!DOCTYPE html>"));
+        std::fs::write(&page, "seen").expect("writes");
+        assert_eq!(rendered(dir.path(), &run).expect("finds"), page);
+        assert_eq!(std::fs::read_to_string(&page).expect("reads"), "seen");
+    }
 
     fn stored(profiles: &Path, name: &str, created: &str) {
         let dir = profiles.join(name);

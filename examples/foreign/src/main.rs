@@ -11,7 +11,6 @@ mod wrapped;
 use std::io::Write;
 use std::net::SocketAddr;
 
-use alloc_ladder::stage::FutureExt;
 use alloc_ladder::tonic::{ClientLayer, ClientService, ServerLayer, TransportExecutor};
 use alloc_ladder::{CountingAlloc, Side, Snapshot, Stage};
 use anyhow::{Context, bail};
@@ -65,7 +64,8 @@ impl Service {
     }
 
     async fn drive(self, channel: Channel) -> anyhow::Result<()> {
-        let layered = tower::ServiceBuilder::new().layer(ClientLayer).service(channel.clone()); // drop-in
+        let layer = ClientLayer.methods(self.methods());
+        let layered = tower::ServiceBuilder::new().layer(layer).service(channel.clone()); // drop-in
         match self {
             Service::Health => health::drive(layered).await,
             Service::Flight => flight::drive(layered).await,
@@ -124,8 +124,8 @@ async fn call(service: Service, addr: SocketAddr) -> anyhow::Result<()> {
         Service::Health | Service::Flight | Service::Otlp => Endpoint::from_shared(format!("http://{addr}"))?,
     };
     let endpoint = endpoint.executor(TransportExecutor); // drop-in
-    let channel = endpoint.connect().staged(Stage::Transport).await?;
-    service.drive(channel).staged(Stage::Handler).await?;
+    let channel = endpoint.connect().await?;
+    service.drive(channel).await?;
     print("client", &(Snapshot::of_process() - before))
 }
 

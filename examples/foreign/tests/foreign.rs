@@ -1,5 +1,5 @@
-//! Dropped into services nobody here wrote, the rows sum to the total, almost every byte carries a stage, and each
-//! method has rows of its own.
+//! Dropped into services nobody here wrote, the rows sum to the total, almost every byte of the server carries a stage,
+//! and each method has rows of its own. A client's own work around its calls carries none: no layer sees it.
 
 use std::process::Command;
 
@@ -59,8 +59,8 @@ fn run(service: &str) -> (Table, Table) {
     for table in &tables {
         assert_eq!(table.rows.iter().map(|row| row.blocks).sum::<u64>(), table.blocks, "{text}");
         assert_eq!(table.rows.iter().map(|row| row.bytes).sum::<u64>(), table.bytes, "{text}");
-        assert!(table.staged_percent >= 95.0, "{text}");
     }
+    assert!(tables[0].staged_percent >= 95.0, "{text}");
     tables.into()
 }
 

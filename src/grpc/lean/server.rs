@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -16,10 +15,12 @@ use tokio_util::sync::ReusableBoxFuture;
 use tonic::Status;
 
 use super::super::codec::{AnyDecoder, AnyEncoder};
+use super::super::deadline;
 use super::super::http2::Settings;
 use super::super::pool::Ring;
 use super::super::rope::encoding;
-use super::{GRPC_CONTENT, GRPC_STATUS, GRPC_TIMEOUT, marshal, one_message};
+use super::super::serve::accept_failed;
+use super::{GRPC_CONTENT, GRPC_STATUS, marshal, one_message};
 use crate::stage::{Scope, Staged};
 use crate::{Method, Side, Stage};
 
@@ -59,8 +60,10 @@ pub async fn serve<IO, E, D, H>(
 {
     let scope = Scope::new(Method::register(Side::Server, method.path), Stage::Transport);
     while let Some(io) = incoming.next().await {
-        // One failed accept must not end the server.
-        let Ok(io) = io else { continue };
+        let Ok(io) = io else {
+            accept_failed().await;
+            continue;
+        };
         let server = Arc::new(Connection { method: method.clone(), scope, ring: Mutex::default() });
         // A connection's error is its peer's to notice.
         tokio::spawn(async move { server.run(io, settings).await.ok() });
@@ -143,12 +146,7 @@ where
         let (mut encoder, mut decoder) = (self.method.encoder.clone(), self.method.decoder.clone());
         let receive = one_message(&mut body, &mut decoder);
         // The handler does not wait, so the request's body is all that can.
-        let message = match timeout(&head.headers) {
-            None => receive.await?,
-            Some(timeout) => tokio::time::timeout(timeout, receive)
-                .await
-                .map_err(|_| Status::deadline_exceeded("the request took longer than the call may"))??,
-        };
+        let message = deadline::within(deadline::timeout(&head.headers), receive).await??;
         let mut message = message.ok_or_else(|| Status::internal("the request message is missing"))?;
         {
             let _handler = Stage::Handler.enter();
@@ -163,23 +161,4 @@ fn one_header(name: impl http::header::IntoHeaderName, value: HeaderValue) -> He
     let mut headers = HeaderMap::with_capacity(1);
     headers.insert(name, value);
     headers
-}
-
-/// How long the client waits; `None` where it does not say or says it wrong, as in tonic.
-fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
-    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
-    if digits.len() > 8 {
-        return None;
-    }
-    let count: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(count * 60 * 60),
-        "M" => Duration::from_secs(count * 60),
-        "S" => Duration::from_secs(count),
-        "m" => Duration::from_millis(count),
-        "u" => Duration::from_micros(count),
-        "n" => Duration::from_nanos(count),
-        _ => return None,
-    })
 }

@@ -214,10 +214,11 @@ impl Serving for Server<'_> {
         }
     }
 
-    fn failed_first(&mut self) -> Option<anyhow::Error> {
+    fn last_words(&mut self, error: anyhow::Error) -> anyhow::Error {
+        // The agent says what a server said when that fails, or when its own time for the case is up.
         match self.remote.reply(Instant::now() + LAST_WORDS) {
-            Err(error) if !error.to_string().ends_with("took too long") => Some(error),
-            _ => None,
+            Err(own) if !own.to_string().ends_with("took too long") => own,
+            _ => error,
         }
     }
 

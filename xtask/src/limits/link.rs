@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -36,6 +37,16 @@ impl FromStr for Rate {
 impl Rate {
     pub(crate) fn gbit(self) -> f64 {
         self.0 as f64 / 1e9
+    }
+
+    /// How long so many bytes take.
+    pub(crate) fn takes(self, bytes: u64) -> Duration {
+        Duration::from_secs_f64(bytes as f64 * 8.0 / self.0 as f64)
+    }
+
+    /// The part of each of so many streams.
+    pub(crate) fn shared_by(self, streams: u32) -> Rate {
+        Rate((self.0 / u64::from(streams)).max(1))
     }
 }
 

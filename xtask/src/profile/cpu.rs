@@ -3,45 +3,25 @@
 use std::path::Path;
 
 use alloc_ladder::record::{CpuProfile, Measurement, Run};
-use anyhow::Context;
 
 use super::stacks::folder;
-use crate::cpu::{Samples, Spent, margin};
-use crate::flame;
+use crate::cpu::Spent;
+use crate::report::files;
 
-/// The file a `cpu` build writes in a side's folder: whole names, every frame.
-pub(super) const RAW_FILE: &str = "cpu.raw.folded";
-/// The same as people look at it.
-const FOLDED_FILE: &str = "cpu.folded";
-/// The flame graph of it.
-const GRAPH_FILE: &str = "cpu.svg";
+/// The file a `cpu` build writes in a side's folder.
+pub(super) const RAW_FILE: &str = files::CPU_RAW;
 
 /// Reads the samples of one side of a step and writes what is rendered from them beside.
 pub(super) fn render(root: &Path, run: &Run, index: usize, measurement: &Measurement) -> anyhow::Result<CpuProfile> {
     let side = measurement.side;
     let folder = folder(run, index).join(side.name());
-    let raw = root.join(&folder).join(RAW_FILE);
-    let text =
-        std::fs::read_to_string(&raw).with_context(|| format!("the {side} left no samples: {}", raw.display()))?;
-    let samples = Samples::parse(&text).with_context(|| format!("{} is no folded file", raw.display()))?;
-    let title = format!("CPU time of the {side}, {}", run.steps[index].name);
-    let subtitle = format!(
-        "{} messages, {} samples, shares ± {:.0} % at worst",
-        measurement.messages,
-        samples.total(),
-        margin(samples.total()) * 100.0
-    );
-    for (file, content) in [(FOLDED_FILE, samples.folded()), (GRAPH_FILE, flame::cpu_svg(&samples, &title, &subtitle)?)]
-    {
-        let path = root.join(&folder).join(file);
-        std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    let samples = files::make_cpu(&root.join(&folder), &run.steps[index], side, measurement.messages)?;
     Ok(CpuProfile {
         side,
         samples: samples.total(),
         allocator_share: samples.share(Spent::Allocator),
         copy_share: samples.share(Spent::Copy),
         kernel_share: samples.share(Spent::Kernel),
-        folded: folder.join(FOLDED_FILE).to_string_lossy().into_owned(),
+        folded: folder.join(files::CPU_FOLDED).to_string_lossy().into_owned(),
     })
 }

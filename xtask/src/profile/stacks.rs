@@ -1,19 +1,20 @@
-//! From a dhat file to what lies in a step's folder: folded stacks, flame graphs, pprof.
+//! From what dhat wrote for a side of a step to its record, and to what is made from it beside.
 
 use std::path::{Path, PathBuf};
 
+use alloc_ladder::Side;
 use alloc_ladder::record::{Measurement, Run, Stacks};
-use alloc_ladder::{Side, scenario::Scenario};
 use anyhow::Context;
 
 use super::case::DHAT_FILE;
 use crate::dhat::Dhat;
-use crate::fold::{self, Profile, Unit};
-use crate::{flame, pprof};
+use crate::fold::Profile;
+use crate::report::files::Made;
+use crate::run_dir;
 
 /// A step's folder, relative to the run's: `03-bytes-field`.
 pub(super) fn folder(run: &Run, index: usize) -> PathBuf {
-    PathBuf::from(format!("{:02}-{}", index + 1, run.steps[index].name))
+    PathBuf::from(run_dir::step_folder(index, &run.steps[index].name))
 }
 
 /// Reads what dhat wrote for one side of a step and writes everything rendered from it beside.
@@ -25,30 +26,12 @@ pub(super) fn render(root: &Path, run: &Run, index: usize, measurement: &Measure
     let seen = Dhat::read(&root.join(&dhat))?;
     let profile = Profile::from_dhat(&seen);
     let before = index.checked_sub(1).map(|before| load(root, run, before, side)).transpose()?.flatten();
-    let name = &run.steps[index].name;
-    let rpc = run.scenario.map_or("", Scenario::path);
-    let subtitle = format!("{} messages", measurement.messages);
-    let write = |file: &str, content: &[u8]| {
-        let path = root.join(&folder).join(file);
-        std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
-    };
-    let raw = Profile::raw(&seen);
-    for unit in Unit::ALL {
-        write(&format!("{}.raw.folded", unit.name()), raw.folded(unit).as_bytes())?;
-        let title = format!("{} allocated by the {side}, {name}", unit.name());
-        write(&format!("{}.folded", unit.name()), profile.folded(unit).as_bytes())?;
-        write(&format!("{}.svg", unit.name()), flame::svg(&profile, unit, &title, &subtitle)?.as_bytes())?;
-        if let Some(before) = &before {
-            let title = format!("{title}: change from {}", run.steps[index - 1].name);
-            let svg = flame::differential_svg(before, &profile, unit, &title, &subtitle)?;
-            write(&format!("diff-{}.svg", unit.name()), svg.as_bytes())?;
-            write(&format!("diff-{}.folded", unit.name()), fold::union(before, &profile, unit).as_bytes())?;
-        }
-    }
-    write("profile.pb.gz", &pprof::encode(&[(side, rpc, &profile)]))?;
+    let messages = measurement.messages;
+    let made = Made { run, step: index, side, messages, dhat: &seen, profile: &profile, before: before.as_ref() };
+    made.write(&root.join(&folder))?;
     Ok(Stacks {
         side,
-        messages: measurement.messages,
+        messages,
         payload_bytes: measurement.payload_bytes,
         stages: profile.stages(),
         total_blocks: profile.total_blocks(),
@@ -62,7 +45,7 @@ pub(super) fn render(root: &Path, run: &Run, index: usize, measurement: &Measure
 fn without_folders(dhat: &Path) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(dhat).with_context(|| format!("cannot read {}", dhat.display()))?;
     let registry = regex::Regex::new(r#"[^\s"(]*/registry/src/[^/"]+/"#).expect("the pattern is valid");
-    let workspace = format!("{}/", crate::run_dir::root().display());
+    let workspace = format!("{}/", run_dir::root().display());
     let shared = registry.replace_all(&text, "").replace(&workspace, "");
     std::fs::write(dhat, shared).with_context(|| format!("cannot write {}", dhat.display()))
 }

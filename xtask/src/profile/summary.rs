@@ -7,6 +7,7 @@ use alloc_ladder::record::{CpuProfile, Instrument, Measurement, Run, StepRecord}
 use alloc_ladder::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
 
+use super::retained;
 use crate::cpu::margin;
 use crate::judge::{self, Pair, Verdict};
 use crate::limits::Rate;
@@ -95,6 +96,11 @@ pub(super) fn text(run: &Run, page: &Path, link: Option<Rate>) -> String {
     }
     if let Some(stages) = nine_stages(run) {
         let _ = writeln!(text, "{}\n{stages}", paint(Style::Bold, "a call, stage by stage, allocations and bytes"));
+    }
+    let retained = retained::table(run);
+    if !retained.is_empty() {
+        let title = "what stays live when the measured part ends";
+        let _ = writeln!(text, "{}\n{retained}", paint(Style::Bold, title));
     }
     let cpu = cpu(run);
     if !cpu.is_empty() {

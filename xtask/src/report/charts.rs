@@ -7,7 +7,7 @@ use alloc_ladder::record::{Counts, HeapSample};
 use maud::{Markup, PreEscaped, html};
 
 use super::figures::Sample;
-use super::units;
+use super::{parts, units};
 
 /// The width of a bar's own coordinates; the style sheet stretches it.
 const BAR: f64 = 1000.0;
@@ -71,7 +71,7 @@ pub(crate) fn plain_bar(class: &str, value: f64, max: f64) -> Markup {
     }
 }
 
-/// Every timed run as a dot, the median as a tick, its 95 % interval as a band; the axis begins at zero.
+/// Every timed run as a dot, the median as a tick, its interval as a band; the axis begins at zero.
 pub(crate) fn dots(label: &str, sample: &Sample, max: f64) -> Markup {
     const WIDTH: f64 = 150.0;
     const MIDDLE: f64 = 12.0;
@@ -80,8 +80,9 @@ pub(crate) fn dots(label: &str, sample: &Sample, max: f64) -> Markup {
     let n = sample.values.len();
     let words = match sample.interval() {
         Some((low, high)) => format!(
-            "{label}: median of {n} runs {}, 95 % interval {} to {}",
+            "{label}: median of {n} runs {}, {} {} to {}",
             units::number(median),
+            parts::interval_words(n),
             units::number(low),
             units::number(high)
         ),
@@ -204,28 +205,26 @@ fn short(value: f64) -> String {
 /// Points beyond this many are thinned out, keeping the highest of each group: the peak is what the chart is for.
 const HEAP_POINTS: usize = 120;
 
-/// Live bytes as messages go by, the previous step dashed.
+/// Live bytes as messages go by, the previous step dashed. The peak is a line of its own: the heap is looked at between
+/// messages, and was at its largest within one.
 pub(crate) fn heap(label: &str, counts: &Counts, previous: Option<&Counts>) -> Markup {
     let samples = thinned(&counts.heap);
     let before = previous.map(|counts| thinned(&counts.heap)).unwrap_or_default();
     let all = || samples.iter().chain(&before);
-    let most = all().map(|sample| sample.live_bytes).max().unwrap_or(0).max(1) as f64;
+    let largest = all().map(|sample| sample.live_bytes).max().unwrap_or(0);
     let end = all().map(|sample| sample.messages).max().unwrap_or(0).max(1) as f64;
-    let ceiling = nice_ceiling(most);
+    let ceiling = nice_ceiling(largest.max(counts.peak_bytes).max(1) as f64);
     let x = |sample: &HeapSample| LEFT + sample.messages as f64 / end * (RIGHT - LEFT);
     let y = |bytes: f64| BOTTOM - bytes / ceiling * (BOTTOM - TOP);
     let line = |samples: &[HeapSample]| -> String {
         let points = samples.iter().map(|sample| format!("{},{}", at(x(sample)), at(y(sample.live_bytes as f64))));
         points.collect::<Vec<_>>().join(" ")
     };
-    let Some(peak) = samples.iter().max_by_key(|sample| sample.live_bytes) else {
-        return html! { p.empty { "Not measured: the heap was not sampled." } };
-    };
     let (Some(first), Some(last)) = (samples.first(), samples.last()) else {
         return html! { p.empty { "Not measured: the heap was not sampled." } };
     };
+    let peak = y(counts.peak_bytes as f64);
     let peak_words = units::bytes(counts.peak_bytes as f64);
-    let near_right = x(peak) > (LEFT + RIGHT) / 2.0;
     plot(
         &format!("{label}: peak {peak_words}, {} at the end", units::bytes(last.live_bytes as f64)),
         html! {
@@ -239,10 +238,8 @@ pub(crate) fn heap(label: &str, counts: &Counts, previous: Option<&Counts>) -> M
             polygon.area points={ (at(x(first))) "," (BOTTOM) " " (line(&samples)) " " (at(x(last))) "," (BOTTOM) } {}
             @if !before.is_empty() { polyline.outline points=(line(&before)) {} }
             polyline.line points=(line(&samples)) {}
-            circle.peak cx=(at(x(peak))) cy=(at(y(peak.live_bytes as f64))) r="3.5" {}
-            text class={ "tick strong " (if near_right { "end" } else { "start" }) }
-                x=(at(x(peak) + if near_right { -8.0 } else { 8.0 }))
-                y=(at((y(peak.live_bytes as f64) - 7.0).max(11.0))) { "peak " (peak_words) }
+            line.peak x1=(LEFT) x2=(RIGHT) y1=(at(peak)) y2=(at(peak)) {}
+            text.tick.strong.end x=(RIGHT) y=(at((peak - 5.0).max(10.0))) { "peak " (peak_words) }
             @for part in [0.0, 0.5, 1.0] {
                 text class={ "tick " (if part == 1.0 { "end" } else { "middle" }) }
                     x=(at(LEFT + part * (RIGHT - LEFT))) y="196" { (units::grouped(end * part)) }
@@ -286,5 +283,35 @@ pub(crate) fn swatch(stage: Stage) -> Markup {
 pub(crate) fn legend(stages: impl Iterator<Item = Stage>) -> Markup {
     html! {
         ul.legend aria-label="Stages" { @for stage in stages { li { (swatch(stage)) " " (words(stage)) } } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_is_drawn_where_it_was_and_not_where_it_was_seen() {
+        let heap_of = |peak_bytes, live: &[u64]| {
+            let heap =
+                live.iter().zip(0..).map(|(live_bytes, messages)| HeapSample { messages, live_bytes: *live_bytes });
+            Counts { peak_bytes, heap: heap.collect(), ..Counts::default() }
+        };
+        let (this, previous) = (heap_of(3000, &[1000, 2000, 1500]), heap_of(900, &[500, 500, 500]));
+        let html = heap("Heap", &this, Some(&previous)).into_string();
+        // The ceiling is 4096, the plot 164 high.
+        let y = at(BOTTOM - 3000.0 / 4096.0 * (BOTTOM - TOP));
+        assert!(html.contains(&format!(r#"class="peak" x1="66" x2="452" y1="{y}" y2="{y}""#)), "{html}");
+        assert!(html.contains("peak 2.93"), "{html}");
+        // A peak no sample comes near still lies inside the plot.
+        let html = heap("Heap", &heap_of(1 << 20, &[1, 1]), None).into_string();
+        let y: f64 = html
+            .split(r#"class="peak""#)
+            .nth(1)
+            .and_then(|rest| rest.split(r#"y1=""#).nth(1))
+            .and_then(|rest| rest.split('"').next())
+            .and_then(|y| y.parse().ok())
+            .expect("a line");
+        assert!((TOP..=BOTTOM).contains(&y), "{y}");
     }
 }

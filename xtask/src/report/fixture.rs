@@ -12,13 +12,16 @@ use alloc_ladder::record::{
 use alloc_ladder::scenario::{Scenario, Workload};
 use alloc_ladder::{Side, Stage, Tally};
 
-use super::Profiles;
+use super::{Profiles, files};
 use crate::fold::{Profile, Site};
+use crate::run_dir;
 
 const MESSAGES: u64 = 2000;
 const CHUNK: u64 = 64 * 1024;
 const STACKS_MESSAGES: u64 = 400;
 const ROUNDS: u32 = 10;
+/// The first steps of the ladder; it may have more.
+const STEPS: usize = 10;
 
 /// Numbers that look random and never change.
 struct Noise(u64);
@@ -79,15 +82,15 @@ fn rows(side: Side, step: usize) -> [PerMessage; 7] {
     }
 }
 
-const CPU_SERVER: [f64; 10] = [0.612, 0.618, 0.566, 0.401, 0.352, 0.301, 0.303, 0.302, 0.300, 0.299];
-const CPU_CLIENT: [f64; 10] = [0.741, 0.738, 0.602, 0.455, 0.452, 0.449, 0.447, 0.421, 0.381, 0.362];
-const GB_PER_S: [f64; 10] = [1.30, 1.31, 1.52, 2.05, 2.21, 2.42, 2.43, 2.55, 2.83, 3.08];
-const PEAK_SERVER: [u64; 10] = [1340, 1405, 1310, 4_120, 4_180, 3_720, 3_900, 3_890, 3_910, 3_905];
-const PEAK_CLIENT: [u64; 10] = [1240, 1240, 1180, 3_310, 3_300, 3_310, 3_312, 3_290, 3_650, 3_480];
+const CPU_SERVER: [f64; STEPS] = [0.612, 0.618, 0.566, 0.401, 0.352, 0.301, 0.303, 0.302, 0.300, 0.299];
+const CPU_CLIENT: [f64; STEPS] = [0.741, 0.738, 0.602, 0.455, 0.452, 0.449, 0.447, 0.421, 0.381, 0.362];
+const GB_PER_S: [f64; STEPS] = [1.30, 1.31, 1.52, 2.05, 2.21, 2.42, 2.43, 2.55, 2.83, 3.08];
+const PEAK_SERVER: [u64; STEPS] = [1340, 1405, 1310, 4_120, 4_180, 3_720, 3_900, 3_890, 3_910, 3_905];
+const PEAK_CLIENT: [u64; STEPS] = [1240, 1240, 1180, 3_310, 3_300, 3_310, 3_312, 3_290, 3_650, 3_480];
 
 /// A complete `put` run.
 pub(crate) fn run() -> Run {
-    let steps = (0..ladder(Scenario::Put).len()).map(step).collect();
+    let steps = (0..STEPS).map(step).collect();
     Run {
         schema: SCHEMA,
         id: "put-20260820-140211".to_owned(),
@@ -198,7 +201,7 @@ fn timed(side: Side, step: usize, round: u32, noise: &mut Noise) -> Measurement 
             user_us: (cpu_us * 0.35) as u64,
             system_us: (cpu_us * 0.65) as u64,
             rss_bytes_max: 9 * 1024 * 1024 + (PEAK_SERVER[step] * 1024),
-            voluntary_switches: 1000,
+            voluntary_switches: 1000 + 100 * step as u64,
             involuntary_switches: 20,
         },
         ..measurement(side, Instrument::Time, round)
@@ -287,10 +290,10 @@ fn stacks(side: Side, step: usize) -> Stacks {
     }
 }
 
-/// The profiles of [`run`].
+/// The profiles of [`run`], with every file that is made from them.
 pub(crate) fn profiles() -> Profiles {
-    let mut profiles = Profiles::default();
-    for step in 0..ladder(Scenario::Put).len() {
+    let mut profiles = Profiles { files: files::named(&run()).into_iter().collect(), ..Profiles::default() };
+    for step in 0..STEPS {
         Side::ALL.into_iter().for_each(|side| profiles.insert(step, side, profile(side, step)));
     }
     profiles
@@ -430,7 +433,9 @@ pub(crate) fn hostile_names() -> Vec<String> {
         "<!--<script>".to_owned(),
         "a&amp;b && c".to_owned(),
         r#"quotes " and ' and ` in one"#.to_owned(),
-        "semi;colon".replace(';', "\u{37e}"),
+        "semi;colon".to_owned(),
+        // What a semicolon is replaced by where it would part frames.
+        "semi\u{37e}colon".to_owned(),
         "\u{202e}evil\u{202c} \u{5e9}\u{5dc}\u{5d5}\u{5dd} \u{645}\u{631}\u{62d}\u{628}\u{627}".to_owned(),
         "line\u{2028}separator".to_owned(),
         format!("long::{}", "x".repeat(10_000)),
@@ -459,6 +464,26 @@ pub(crate) fn write_pages(dir: &Path) {
     let (hostile_run, hostile_profiles) = hostile();
     write("hostile.html", &hostile_run, &hostile_profiles);
     write("bare.html", &bare(), &Profiles::default());
+
+    // As it was measured: calls instead of messages, latency, the nine stages.
+    let (dir, unary) = run_dir::load(&run_dir::reference(Scenario::Unary).to_string_lossy()).expect("a reference run");
+    write("unary.html", &unary, &Profiles::load(&dir, &unary).expect("loads"));
+
+    write("grown.html", &grown().0, &grown().1);
+}
+
+/// A second step that allocates half as much again as the first.
+fn grown() -> (Run, Profiles) {
+    let mut run = run();
+    run.steps.truncate(2);
+    let mut profiles = Profiles::default();
+    for side in Side::ALL {
+        let mut more = profile(side, 0);
+        more.sites.iter_mut().for_each(|site| site.bytes += site.bytes / 2);
+        profiles.insert(0, side, profile(side, 0));
+        profiles.insert(1, side, more);
+    }
+    (run, profiles)
 }
 
 /// Everything a name can come from holds names that try to break out.
@@ -472,7 +497,7 @@ pub(crate) fn hostile() -> (Run, Profiles) {
     run.limits[0].name.clone_from(&names[0]);
     run.limits[0].words.clone_from(&names[1]);
     run.steps[1].name.clone_from(&names[1]);
-    run.steps[2].name.clone_from(&names[8]);
+    run.steps[2].name.clone_from(&names[9]);
     run.steps[0].stacks[0].dhat = "javascript:alert(1)/x/dhat.json".to_owned();
     let sites = names.iter().enumerate().map(|(index, name)| Site {
         stage: Stage::ALL[index % 6],
@@ -484,7 +509,7 @@ pub(crate) fn hostile() -> (Run, Profiles) {
     });
     let mut profile = Profile { sites: sites.collect() };
     profile.sites.sort_by_key(|site| Stage::ALL.iter().position(|stage| *stage == site.stage));
-    let mut profiles = Profiles::default();
+    let mut profiles = Profiles { files: files::named(&run).into_iter().collect(), ..Profiles::default() };
     for step in 0..3 {
         profiles.insert(step, Side::Server, profile.clone());
     }

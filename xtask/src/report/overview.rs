@@ -47,7 +47,10 @@ fn traffic(run: &Run) -> String {
         1 => text.push_str("; one timed run per step"),
         rounds => text.push_str(&format!("; {rounds} timed runs per step, order shuffled")),
     }
-    text.push_str(". Client and server are separate processes on one machine");
+    text.push_str(match run.server_environment {
+        None => ". Client and server are separate processes on one machine",
+        Some(_) => ". Client and server are processes on a machine each",
+    });
     if run.workload.retain > 0 {
         text.push_str(&format!("; the handler keeps the last {} {noun}s", run.workload.retain));
     }
@@ -182,11 +185,15 @@ fn environment(run: &Run) -> Markup {
             }
             p {
                 "Four builds, never mixed in one figure. " b { "Counts" } " are exact, from a build whose allocator "
-                "counts by stage; " b { "times" } " are from a build with the plain allocator: a median with its 95 % "
-                "interval between two of the runs themselves, and the p of a two-sided Mann–Whitney test, significant "
+                "counts by stage; " b { "times" } " are from a build with the plain allocator: a median "
+                @if let Some(interval) = parts::interval_words_of(run) {
+                    "with its " (interval) " between two of the runs themselves, "
+                }
+                "and the p of a two-sided Mann–Whitney test, significant "
                 "below " (figures::ALPHA) "; " b { "call sites" } " are dhat's; " b { "retained bytes" }
                 " are tracking-allocator's. A realloc counts as a new block of the new size. What the instrument "
-                "itself allocates is left out of every figure but its own row."
+                "itself allocates has a row of its own and is left out of allocations and bytes; flame graphs, sizes of "
+                "blocks, heap and peak are the whole process's."
             }
         }
     }
@@ -243,14 +250,14 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                             td role="cell" data-label={ (cpu.label(noun)) ", client + server" } {
                                 (timed(cpu, view, cpu_max, noun))
                             }
-                            td role="cell" data-label=(rate.label(noun)) { (timed(rate, view, rate_max, noun)) }
+                            td role="cell" data-label=(capitalised(&rate.label(noun))) { (timed(rate, view, rate_max, noun)) }
                         }
                     }
                 }
             }
             p.note {
-                "Bars are bytes per " (noun) " on one scale per column, so they shrink from step to step. Every timed run is a dot, the tick "
-                "is the median, the band its 95 % interval; plots begin at zero. Changes are against the step above: "
+                "Bars are bytes per " (noun) " on one scale per column, so they shrink from step to step. "
+                (parts::plot_words(run)) "; plots begin at zero. Changes are against the step above: "
                 span.better { "blue" } " is better, " span.worse { "orange" } " worse, ~ within noise (p ≥ "
                 (figures::ALPHA) ")."
             }

@@ -14,7 +14,8 @@
     mode: ["this", "diff"],
     scale: ["auto", "true", "fill"],
   };
-  const state = { step: 0, side: "server", unit: "bytes", mode: "this", scale: "auto", query: "", zoom: [] };
+  const DEFAULTS = { step: 0, side: "server", unit: "bytes", mode: "this", scale: "auto", query: "", zoom: [] };
+  const state = { ...DEFAULTS };
 
   // ---- Figures, as units.rs writes them
 
@@ -42,9 +43,12 @@
   }
   function less(before, after) {
     const percent = (1 - after / before) * 100;
+    // What is left is not nothing, however many nines it takes.
+    if (after > 0 && percent > 99.999) return `>99.999${THIN}%`;
     const left = 100 - percent;
     return percent.toFixed(left === 0 || percent < 10 ? 1 : left < 0.05 ? 3 : left < 1 ? 2 : 0).replace(/\.0$/, "") + THIN + "%";
   }
+  const more = (before, after) => `${number((after / before - 1) * 100)}${THIN}%`;
   const amount = (value, messages) =>
     state.unit === "bytes"
       ? `${bytes(value / messages)} per ${data.noun}`
@@ -148,6 +152,8 @@
   let shown = null;
   let top = null;
   let focused = null;
+  // The path of the frame that keys went to last; a step that lacks it shows what is left of it.
+  let cursor = [];
   let drawn = new Map();
 
   function element(name, attributes, text) {
@@ -193,11 +199,12 @@
     widget.querySelector('[data-value="diff"]').disabled = !diff;
     if (!shown) {
       press("scale", "true");
+      describeSearch(mode);
       return empty("Not measured: no call sites of this side of this step.", false);
     }
     if (shown.frames.length === 0) {
       press("scale", "true");
-      byId("found").textContent = "";
+      describeSearch(mode);
       return empty("Nothing is allocated here any more.", true);
     }
 
@@ -209,23 +216,27 @@
       byId("lost").textContent = `${data.names[state.zoom[state.zoom.length - lost]]} allocates nothing in this step: shown is what called it.`;
     }
 
-    // True scale: as wide as the same frame of the baseline was.
+    // True scale: as wide as the same frame of the baseline was. What is drawn is the step's own value, or of a
+    // difference the larger of before and after; what is said is always the step's own.
     const baseline = graph(0, state.side, state.unit, "this");
     const same = baseline && baseline.frames.length ? find(baseline, pathOf(top)) : null;
     const comparable = same && pathOf(same).length === pathOf(top).length;
     const reference = comparable ? same.v / baseline.messages : 0;
-    const now = top.w / shown.messages;
-    const factor = reference > 0 ? Math.min(1, now / reference) : 1;
+    const now = top.v / shown.messages;
+    const wide = top.w / shown.messages;
+    const factor = reference > 0 ? Math.min(1, wide / reference) : 1;
     const small = factor < 0.25;
-    const fill = state.scale === "fill" || (state.scale === "auto" && small && mode === "this");
+    const fill = state.scale === "fill" || (state.scale === "auto" && small);
     press("scale", fill ? "fill" : "true");
 
     const whole = canvas.clientWidth || 1000;
     const width = fill ? whole : Math.max(2, whole * factor);
     if (fill && small) drawStrip(whole, factor, reference, now);
+    if (reference > 0 && now > reference * 1.03) drawGrown(reference, now, wide);
     drawFrames(width, mode);
     if (!fill && factor < 0.97) drawSaved(whole - width, reference, now);
     describeSearch(mode);
+    if (document.activeElement === canvas) focusFrame(atCursor());
   }
 
   function drawFrames(width, mode) {
@@ -268,28 +279,48 @@
     canvas.replaceChildren(svg);
   }
 
+  // `99.4 % less than Baseline: 311 KiB per message`
+  function against(reference, now) {
+    const [figure, words] = now <= reference ? [less(reference, now), "less"] : [more(reference, now), "more"];
+    return [html("b", "", figure), ` ${words} than ${data.steps[0].title}: ${amount(reference, 1)}`];
+  }
+
   function drawSaved(width, reference, now) {
     const box = html("div", "saved hatch");
     box.style.width = `${width - 2}px`;
     if (width > 150) {
       const words = html("p");
-      words.append(html("b", "", less(reference, now)), `less than ${data.steps[0].title}: ${amount(reference, 1)}`);
+      words.append(...against(reference, now));
       box.append(words);
     }
     canvas.append(box);
   }
 
+  // One bar on true scale: parts of it from the left, and words in the middle.
+  function drawScale(className, parts, words) {
+    const scale = html("div", className);
+    for (const [part, share] of parts) {
+      const bar = html("i", part);
+      bar.style.width = `${share * 100}%`;
+      scale.append(bar);
+    }
+    const label = html("span");
+    label.append(...words);
+    scale.append(label);
+    strip.append(scale);
+    strip.hidden = false;
+  }
+
   function drawStrip(whole, factor, reference, now) {
-    const scale = html("div", "scale hatch");
-    const bar = html("i");
-    bar.style.width = `${factor * 100}%`;
-    const words = html("span");
-    words.append(html("b", "", less(reference, now)), ` less than ${data.steps[0].title}: ${amount(reference, 1)}`);
-    scale.append(bar, words);
+    drawScale("scale hatch", [["drawn", factor], ["now", Math.min(1, now / reference)]], against(reference, now));
     const wedge = element("svg", { width: whole, height: 14, "aria-hidden": "true" });
     wedge.append(element("polygon", { class: "wedge", points: `0,0 ${Math.max(2, whole * factor)},0 ${whole},14 0,14` }));
-    strip.replaceChildren(scale, wedge);
-    strip.hidden = false;
+    strip.append(wedge);
+  }
+
+  // Wider than the baseline there is no room: the graph fills the width, and a bar shows how much of it the baseline was.
+  function drawGrown(reference, now, wide) {
+    drawScale("scale hatch grown", [["now", now / wide], ["was", reference / wide]], against(reference, now));
   }
 
   // Figures first: a long name may be cut at the end of the line.
@@ -309,6 +340,12 @@
     detail.replaceChildren(`${figures}${stage} · `, html("b", "", frame.name));
   }
 
+  // The frame that keys are on: where they were before, if that is drawn.
+  function atCursor() {
+    const frame = shown && find(shown, cursor);
+    return frame && drawn.has(frame.index) ? frame : top;
+  }
+
   function focusFrame(frame) {
     if (!frame || !drawn.has(frame.index)) return;
     if (focused && drawn.has(focused.index)) drawn.get(focused.index).classList.remove("focused");
@@ -320,15 +357,23 @@
 
   function zoom(frame) {
     state.zoom = frame ? pathOf(frame) : [];
+    // Zooming out leaves the keys on the frame that was zoomed into.
+    if (frame) cursor = state.zoom;
     draw();
-    if (top) describe(top);
+    if (top && document.activeElement !== canvas) describe(top);
     remember(false);
   }
 
   function describeSearch(mode) {
     const out = byId("found");
+    // What stands in the box is what the words beside it are about.
+    if (!valid(search.value)) {
+      search.setAttribute("aria-invalid", "true");
+      out.textContent = "not a regular expression yet";
+      return;
+    }
     search.removeAttribute("aria-invalid");
-    if (!state.query || !shown) {
+    if (!state.query || !shown || shown.frames.length === 0) {
       out.textContent = "";
       return;
     }
@@ -360,21 +405,25 @@
     if (state.mode !== "this") hash.set("mode", state.mode);
     if (state.scale !== "auto") hash.set("scale", state.scale);
     if (state.query) hash.set("search", state.query);
+    if (state.zoom.length) hash.set("zoom", state.zoom.join("."));
     history[push ? "pushState" : "replaceState"](null, "", `#${hash}`);
   }
 
+  // What the address does not name is as it was in the beginning: an older entry may say less than the one left.
   function fromAddress() {
     const text = location.hash.slice(1);
     const anchor = /^step-(\d+)$/.exec(text);
     const hash = new URLSearchParams(anchor ? "" : text);
+    Object.assign(state, DEFAULTS);
     let step = anchor ? Number(anchor[1]) - 1 : data.steps.findIndex((other) => other.name === hash.get("step"));
     if (step < 0 && /^\d+$/.test(hash.get("step") ?? "")) step = Number(hash.get("step")) - 1;
     if (step >= 0 && step < count) state.step = step;
     for (const name in CHOICES) if (CHOICES[name].includes(hash.get(name))) state[name] = hash.get(name);
-    if (hash.has("search") && valid(hash.get("search"))) {
-      state.query = hash.get("search");
-      search.value = state.query;
-    }
+    if (hash.has("search") && valid(hash.get("search"))) state.query = hash.get("search");
+    search.value = state.query;
+    // Places in the page's table of names.
+    const zoom = (hash.get("zoom") ?? "").split(".").map(Number);
+    if (hash.get("zoom") && zoom.every((name) => data.names[name] !== undefined)) cursor = state.zoom = zoom;
     return anchor !== null || hash.has("step");
   }
 
@@ -477,7 +526,7 @@
     if (frame) zoom(frame);
   });
   canvas.addEventListener("focus", () => {
-    if (!focused && top) focusFrame(top);
+    if (!focused && top) focusFrame(atCursor());
   });
   canvas.addEventListener("keydown", (event) => {
     if (!focused || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -493,11 +542,13 @@
       moves.ArrowRight = () => siblings[here + 1];
     }
     if (event.key === "Enter") {
-      const path = focused;
-      zoom(path);
-      focusFrame(shown && shown.frames[path.index]);
+      zoom(focused);
     } else if (moves[event.key]) {
-      focusFrame(moves[event.key]());
+      const frame = moves[event.key]();
+      if (visible(frame)) {
+        cursor = pathOf(frame);
+        focusFrame(frame);
+      }
     } else {
       return;
     }
@@ -506,12 +557,8 @@
   });
 
   search.addEventListener("input", () => {
-    if (!valid(search.value)) {
-      search.setAttribute("aria-invalid", "true");
-      byId("found").textContent = "not a regular expression yet";
-      return;
-    }
-    state.query = search.value;
+    // Half an expression marks nothing new: the graph keeps what the last whole one found.
+    if (valid(search.value)) state.query = search.value;
     draw();
     remember(false);
   });
@@ -605,6 +652,13 @@
     draw();
   });
   addEventListener("afterprint", () => document.querySelectorAll(".printed").forEach((copy) => copy.remove()));
+
+  byId("skip").addEventListener("click", (event) => {
+    // Not through the address, which says which step is shown.
+    event.preventDefault();
+    byId("steps").scrollIntoView();
+    byId("steps").focus({ preventScroll: true });
+  });
 
   const linked = fromAddress();
   show();

@@ -1,7 +1,7 @@
 //! The page around the sections: one file, no network, its own style and script and nobody else's.
 
-use alloc_ladder::Side;
 use alloc_ladder::record::Run;
+use alloc_ladder::{Side, Stage};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -72,7 +72,7 @@ fn policy() -> String {
 
 fn body(run: &Run, steps: &[StepView<'_>], profiles: &Profiles) -> Markup {
     html! {
-        a.skip href="#steps" { "Skip to the steps" }
+        a.skip id="skip" href="#steps" { "Skip to the steps" }
         div.tools {
             button type="button" id="help-button" aria-keyshortcuts="?" { "Keys " kbd { "?" } }
             button type="button" id="theme-button" { "Theme: auto" }
@@ -83,7 +83,7 @@ fn body(run: &Run, steps: &[StepView<'_>], profiles: &Profiles) -> Markup {
                 (overview::ladder_section(run, steps))
                 (nine_stages::section(run, steps))
                 (stepper(steps))
-                div id="steps" {
+                div id="steps" tabindex="-1" {
                     @for view in steps { (step_section(run, view, steps.len(), profiles)) }
                 }
                 (limits::section(run, steps))
@@ -126,7 +126,7 @@ fn step_section(run: &Run, view: &StepView<'_>, count: usize, profiles: &Profile
             div.panel {
                 (step::stages(run, view))
                 (step::attribution(view))
-                (step::cpu(view))
+                (step::cpu(view, profiles))
             }
             div.panel {
                 h3 { "Flame graph" }
@@ -156,7 +156,7 @@ fn step_section(run: &Run, view: &StepView<'_>, count: usize, profiles: &Profile
             @for side in Side::ALL {
                 div class={ "panel of-" (side.name()) } { (step::retained(run, view, side)) }
             }
-            (raw::section(run, view))
+            (raw::section(view, profiles))
         }
     }
 }
@@ -192,7 +192,7 @@ fn help() -> Markup {
         p.spoken id="announce" role="status" {}
         template id="graph" {
             div.graph {
-                div.graph-head { (charts::legend(figures::subject_stages())) }
+                div.graph-head { (charts::legend(Stage::ALL.into_iter())) }
                 div.controls {
                     (choice("side", "Side", &[("server", "server"), ("client", "client")]))
                     (choice("unit", "Unit", &[("bytes", "bytes"), ("blocks", "allocations")]))

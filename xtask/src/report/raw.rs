@@ -1,80 +1,83 @@
 //! The files behind a step, with commands to paste that open them elsewhere.
 
-use std::path::Path;
-
 use alloc_ladder::Side;
-use alloc_ladder::record::{Run, StepRecord};
 use maud::{Markup, html};
 
 use super::figures::StepView;
+use super::{Profiles, files};
 
-/// What lies beside a `dhat.json`, and what it is.
-const FILES: [(&str, &str); 8] = [
-    ("dhat.json", "dhat's own profile"),
-    ("bytes.folded", "folded stacks, bytes"),
-    ("blocks.folded", "folded stacks, blocks"),
-    ("profile.pb.gz", "pprof"),
-    ("bytes.svg", "flame graph, bytes"),
-    ("blocks.svg", "flame graph, blocks"),
-    ("diff-bytes.svg", "difference to the previous step, bytes"),
-    ("diff-blocks.svg", "difference to the previous step, blocks"),
-];
-
-/// The folder of one side's files, relative to the run's, with forward slashes as links want them.
-pub(crate) fn folder(step: &StepRecord, side: Side) -> Option<String> {
-    let dhat = &step.stacks(side)?.dhat;
-    Some(Path::new(dhat).parent()?.to_str()?.replace('\\', "/"))
-}
-
-pub(crate) fn section(run: &Run, view: &StepView<'_>) -> Markup {
+pub(crate) fn section(view: &StepView<'_>, profiles: &Profiles) -> Markup {
     let folders: Vec<(Side, String)> =
-        Side::ALL.into_iter().filter_map(|side| Some((side, folder(view.record, side)?))).collect();
+        Side::ALL.into_iter().filter_map(|side| Some((side, files::folder(view.record.stacks(side)?)?))).collect();
     html! {
         details.panel.raw {
             summary { "Raw files of this step, and how to open them elsewhere" }
-            p { "Paths are relative to this page. " a href="run.json" { "run.json" } " holds every figure of every step." }
+            p {
+                "Paths are relative to this page: run the commands in the folder it lies in. "
+                a href="run.json" { "run.json" } " holds every figure of every step."
+            }
             @if folders.is_empty() {
                 p.empty { "No call-site files: the `stacks` instrument was not measured for this step." }
             }
             @for (side, folder) in &folders {
                 h3 { (side.name()) }
                 ul.files {
-                    @for (file, words) in FILES.iter().filter(|(file, _)| view.previous.is_some() || !file.starts_with("diff")) {
-                        li { a href={ (encoded(folder)) "/" (file) } { (file) } " " small { (words) } }
+                    @if let Some(stacks) = view.record.stacks(*side) {
+                        li { (link(profiles, &stacks.dhat, "dhat.json")) " " small { "dhat's own profile" } }
+                    }
+                    @for (file, words) in files::MADE {
+                        @let path = format!("{folder}/{file}");
+                        @if profiles.has(&path) { li { (link(profiles, &path, file)) " " small { (words) } } }
                     }
                 }
-                (commands(run, view, *side, folder))
+                (commands(view, *side, folder, profiles))
             }
         }
     }
 }
 
-fn commands(run: &Run, view: &StepView<'_>, side: Side, folder: &str) -> Markup {
-    let previous = view.previous.and_then(|previous| super::raw::folder(previous, side));
-    let run_folder = format!("profiles/{}", run.id);
-    let path = |file: &str| shell_word(&format!("{run_folder}/{folder}/{file}"));
+/// A link to a file of the run, or its name alone where it is not there.
+pub(crate) fn link(profiles: &Profiles, path: &str, words: &str) -> Markup {
     html! {
+        @if profiles.has(path) { a href=(encoded(path)) { (words) } }
+        @else { (words) " " span.absent { "(not kept)" } }
+    }
+}
+
+/// What to paste for each reader, for the files that are there.
+fn commands(view: &StepView<'_>, side: Side, folder: &str, profiles: &Profiles) -> Markup {
+    let there = |path: String| profiles.has(&path).then(|| shell_word(&path));
+    let pprof = there(format!("{folder}/profile.pb.gz"));
+    let previous = view
+        .previous
+        .and_then(|previous| files::folder(previous.stacks(side)?))
+        .and_then(|folder| there(format!("{folder}/profile.pb.gz")));
+    let folded = there(format!("{folder}/bytes.folded"));
+    html! {
+        @if pprof.is_none() || folded.is_none() {
+            p.note { "What is missing here is made from dhat's file by " code { "cargo xtask report" } "." }
+        }
         dl.commands {
-            dt { "pprof, a root per stage" }
-            dd { (command(&format!("go tool pprof -http=: -tagroot=stage {}", path("profile.pb.gz")))) }
-            dt { "pprof, largest sites on the terminal" }
-            dd { (command(&format!("go tool pprof -top -sample_index=alloc_space {}", path("profile.pb.gz")))) }
-            @if let Some(previous) = previous {
-                dt { "pprof, against the previous step" }
-                dd {
-                    (command(&format!(
-                        "go tool pprof -http=: -diff_base {} {}",
-                        shell_word(&format!("{run_folder}/{previous}/profile.pb.gz")),
-                        path("profile.pb.gz")
-                    )))
+            @if let Some(pprof) = pprof {
+                dt { "pprof, a root per stage" }
+                dd { (command(&format!("go tool pprof -http=: -tagroot=stage {pprof}"))) }
+                dt { "pprof, largest sites on the terminal" }
+                dd { (command(&format!("go tool pprof -top -sample_index=alloc_space {pprof}"))) }
+                @if let Some(previous) = previous {
+                    dt { "pprof, against the previous step" }
+                    dd { (command(&format!("go tool pprof -http=: -diff_base {previous} {pprof}"))) }
                 }
             }
-            dt { "speedscope" }
-            dd { (command(&format!("npx speedscope {}", path("bytes.folded")))) }
-            dt { "dh_view.html (Valgrind's, Debian: /usr/libexec/valgrind/)" }
-            dd {
-                (command("xdg-open /usr/libexec/valgrind/dh_view.html"))
-                " then load " code { (format!("{run_folder}/{folder}/dhat.json")) }
+            @if let Some(folded) = folded {
+                dt { "speedscope" }
+                dd { (command(&format!("npx speedscope {folded}"))) }
+            }
+            @if let Some(stacks) = view.record.stacks(side) {
+                dt { "dh_view.html (Valgrind's, Debian: /usr/libexec/valgrind/)" }
+                dd {
+                    (command("xdg-open /usr/libexec/valgrind/dh_view.html"))
+                    " then load " code { (stacks.dhat) }
+                }
             }
         }
     }

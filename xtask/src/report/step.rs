@@ -4,8 +4,8 @@ use alloc_ladder::record::{Counts, Instrument, Retained, Run, StepRecord};
 use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
-use super::figures::{self, Change, Figure, StepView, Verdict};
-use super::{charts, parts, raw, units};
+use super::figures::{self, Change, Figure, StepView};
+use super::{Profiles, charts, files, overview, parts, raw, trade_off, units};
 use crate::cpu::margin;
 
 /// What changed, why, the switch, and the trade-off with its measured number.
@@ -18,10 +18,7 @@ pub(crate) fn story(run: &Run, view: &StepView<'_>, count: usize) -> Markup {
                 p.lead { (parts::prose(step.hypothesis)) }
                 @if view.previous.is_some() { p.measured { (outcome(run, view)) } }
                 p.switch { code { (step.switch) } " " span.file { (step.file) } }
-                div.trade-off {
-                    h3 { "The trade-off" }
-                    p { (parts::prose(step.cost)) @if view.previous.is_some() { " " (heap_price(view)) } }
-                }
+                (trade_off::section(run, view, step))
             }
             None => {
                 p.lead {
@@ -74,32 +71,6 @@ fn most_moved(record: &StepRecord, previous: &StepRecord) -> Option<(Side, Stage
         .map(|(_, target)| target)
 }
 
-/// What the step does to the peak heap, the price most of them pay.
-fn heap_price(view: &StepView<'_>) -> Markup {
-    let sample = |step: &StepRecord, side| Figure::PeakHeap.sample(step, side);
-    let prices: Vec<(Side, Change)> = Side::ALL
-        .into_iter()
-        .filter_map(|side| {
-            let before = sample(view.previous?, side);
-            let after = sample(view.record, side);
-            Some((side, Change::between(Figure::PeakHeap, before.as_ref(), after.as_ref())?))
-        })
-        .collect();
-    html! {
-        @if prices.is_empty() {
-            "Its effect on the peak heap was not measured."
-        } @else {
-            "Measured, peak heap:"
-            @for (index, (side, change)) in prices.iter().enumerate() {
-                @if index > 0 { "," }
-                " " (side.name()) " " b { (units::bytes(change.before)) " → " (units::bytes(change.after)) }
-                @if !matches!(change.verdict, Verdict::Same) { " (" (parts::change(Some(change))) ")" }
-            }
-            "."
-        }
-    }
-}
-
 /// This step, against the previous one, against the baseline: a table a side and one for the pair.
 pub(crate) fn metrics(run: &Run, view: &StepView<'_>) -> Markup {
     let noun = figures::noun(run);
@@ -138,7 +109,7 @@ fn metric_table(
                         Change::between(*figure, other.as_ref(), this.as_ref())
                     };
                     tr {
-                        th scope="row" { (figure.label(noun)) }
+                        th scope="row" { (overview::capitalised(&figure.label(noun))) }
                         td.number { (parts::figure(*figure, this.as_ref())) }
                         td.number { (parts::change(against(view.previous).as_ref())) }
                         td.number { (parts::change(against(view.previous.map(|_| view.baseline)).as_ref())) }
@@ -157,7 +128,7 @@ pub(crate) fn stages(run: &Run, view: &StepView<'_>) -> Markup {
         div.sides { @for side in Side::ALL { (stage_table(run, view, side, noun)) } }
         p.note {
             "Bars share one scale over all steps; the dashed outline is the previous step. "
-            "The instrument's own row is outside the total and outside every other figure."
+            "The instrument's own row is outside the total, and outside every figure of allocations and bytes."
         }
     }
 }
@@ -219,7 +190,7 @@ fn stage_table(run: &Run, view: &StepView<'_>, side: Side, noun: &str) -> Markup
 }
 
 /// Where CPU time goes, a row a side; nothing where no sampler ran on this step.
-pub(crate) fn cpu(view: &StepView<'_>) -> Markup {
+pub(crate) fn cpu(view: &StepView<'_>, profiles: &Profiles) -> Markup {
     let record = view.record;
     html! {
         @if !record.cpu.is_empty() {
@@ -257,8 +228,8 @@ pub(crate) fn cpu(view: &StepView<'_>) -> Markup {
                                     }
                                 }
                                 td {
-                                    @let folded = raw::encoded(&profile.folded);
-                                    a href=(graph(&folded)) { "flame graph" } ", " a href=(folded) { "folded" }
+                                    (raw::link(profiles, &files::cpu_graph(&profile.folded), "flame graph")) ", "
+                                    (raw::link(profiles, &profile.folded, "folded"))
                                 }
                             }
                         }
@@ -272,11 +243,6 @@ pub(crate) fn cpu(view: &StepView<'_>) -> Markup {
             }
         }
     }
-}
-
-/// The flame graph beside a folded file.
-fn graph(folded: &str) -> String {
-    format!("{}.svg", folded.strip_suffix(".folded").unwrap_or(folded))
 }
 
 /// Shares may differ by this much and still count as agreeing.

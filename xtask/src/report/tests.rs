@@ -46,9 +46,9 @@ fn one_step() {
         ("metrics", step::metrics(&run, view)),
         ("stages", step::stages(&run, view)),
         ("attribution", step::attribution(view)),
-        ("cpu", step::cpu(view)),
+        ("cpu", step::cpu(view, &profiles)),
         ("retained", step::retained(&run, view, Side::Server)),
-        ("raw", raw::section(&run, view)),
+        ("raw", raw::section(view, &profiles)),
     ];
     for (name, markup) in golden {
         expect_file![format!("golden/{name}.html")].assert_eq(&lines(&markup.into_string()));
@@ -91,16 +91,67 @@ fn a_call_has_its_nine_stages_and_a_stream_has_not() {
     expect_file!["golden/nine-stages.html"].assert_eq(&lines(&section));
 }
 
+/// The digits of every element whose markup begins with `open`, up to the next tag.
+fn after<'a>(html: &'a str, open: &str) -> Vec<&'a str> {
+    html.split(open).skip(1).filter_map(|rest| rest.split('<').next()).collect()
+}
+
+/// A record's total is a counter's own and no sum of its rows, so a row that went missing between the two would show.
 #[test]
 fn the_rows_of_a_side_sum_to_its_total() {
+    for scenario in Scenario::ALL {
+        let (_, run) = run_dir::load(&run_dir::reference(scenario).to_string_lossy()).expect("a reference run");
+        for step in &run.steps {
+            for side in Side::ALL {
+                let counted = step.counts(side).expect("counted");
+                let total = counted.counts.as_ref().expect("counts").total;
+                let rows = figures::subject_stages().chain([Stage::Instrument]);
+                let sum = rows
+                    .map(|stage| figures::stage_per_message(step, side, stage).expect("counted"))
+                    .fold((0.0, 0.0), |(blocks, bytes), row| (blocks + row.blocks, bytes + row.bytes));
+                let messages = counted.messages as f64;
+                for (sum, total) in [(sum.0, total.blocks), (sum.1, total.bytes)] {
+                    let total = total as f64 / messages;
+                    assert!((sum - total).abs() < 1e-6, "{scenario} {} {side}: {sum} is not {total}", step.name);
+                }
+            }
+        }
+    }
+}
+
+/// What a reader of the page sees adds up too, up to what the digits shown leave out.
+#[test]
+fn the_rows_that_a_table_shows_sum_to_the_total_it_shows() {
     let run = fixture::run();
-    for step in &run.steps {
-        for side in Side::ALL {
-            let rows: f64 = figures::subject_stages()
-                .map(|stage| figures::stage_per_message(step, side, stage).expect("counted").bytes)
-                .sum();
-            let total = figures::subject_per_message(step, side).expect("counted").bytes;
-            assert!((rows - total).abs() < 1e-6, "{} {side}: {rows} is not {total}", step.name);
+    let html = step::stages(&run, &figures::steps(&run)[0]).into_string();
+    for table in html.split("<table").skip(1) {
+        let body = table.split("</tbody>").next().expect("a body");
+        let foot = table.split("<tfoot>").nth(1).expect("a foot");
+        // Allocations are the plain number cells; bytes are bold, with prefixes of their own.
+        let number = |cell: &&str| cell.parse::<f64>().ok();
+        let rows = after(body, r#"<td class="number">"#);
+        let sum: f64 = rows.iter().filter_map(number).sum();
+        let total = after(foot, r#"<td class="number"><b>"#).iter().filter_map(number).next().expect("a total");
+        assert_eq!(rows.iter().filter_map(number).count(), figures::subject_stages().count(), "{rows:?}");
+        assert!((sum - total).abs() < total * 0.01, "{sum} is not {total}");
+    }
+}
+
+#[test]
+fn a_page_holds_the_totals_of_its_record() {
+    for scenario in Scenario::ALL {
+        let (dir, mut run) = run_dir::load(&run_dir::reference(scenario).to_string_lossy()).expect("a reference run");
+        run.steps.truncate(2);
+        let profiles = Profiles::load(&dir, &run).expect("loads");
+        let data: serde_json::Value =
+            serde_json::from_str(&graphs::json(&run, &figures::steps(&run), &profiles, "message", usize::MAX))
+                .expect("JSON");
+        for (index, step) in run.steps.iter().enumerate() {
+            for stacks in &step.stacks {
+                let graph = |unit: &str| &data["sides"][stacks.side.name()]["steps"][index][unit]["this"]["total"];
+                assert_eq!(graph("bytes").as_u64(), Some(stacks.total_bytes), "{scenario} {}", step.name);
+                assert_eq!(graph("blocks").as_u64(), Some(stacks.total_blocks), "{scenario} {}", step.name);
+            }
         }
     }
 }
@@ -148,7 +199,10 @@ fn names_cannot_break_out_of_where_they_are_written() {
     assert_eq!(page.matches("</script>").count(), 2);
     assert_eq!(page.matches("<!--").count(), 0);
     assert_eq!(page.matches("<img").count(), 0);
-    assert!(!page.contains('\u{2028}') || page.contains("line\u{2028}separator"));
+    // It ends a line of JavaScript; in text it is a character like any other.
+    let scripts = page.split("<script").skip(1).filter_map(|rest| rest.split("</script>").next());
+    assert!(scripts.clone().count() == 2 && scripts.clone().all(|script| !script.contains('\u{2028}')));
+    assert!(page.contains("line\u{2028}separator"), "the name is in the page's text");
     assert!(!page.contains(&"x".repeat(1000)), "a name of 10,000 characters is cut");
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
     let data = page.split(r#"id="data">"#).nth(1).and_then(|rest| rest.split("</script>").next()).expect("data");
@@ -184,6 +238,32 @@ fn absent_data_is_said_to_be_absent() {
     run.steps.clear();
     let page = render(&run, &Profiles::default());
     assert!(page.contains("nothing to show") && !page.contains("<script"));
+}
+
+#[test]
+fn a_server_on_another_host_is_said_to_be_there() {
+    let mut run = fixture::run();
+    let said = |run: &Run| overview::head(run, &figures::steps(run)).into_string();
+    assert!(said(&run).contains("separate processes on one machine"));
+    run.server_environment = Some(run.environment.clone());
+    assert!(said(&run).contains("processes on a machine each") && !said(&run).contains("one machine"));
+}
+
+/// A reference run fresh from git has dhat's files and no other.
+#[test]
+fn only_files_that_are_there_are_linked() {
+    let (run, mut profiles) = short();
+    profiles.files.retain(|file| file.ends_with("dhat.json"));
+    let html = raw::section(&figures::steps(&run)[1], &profiles).into_string()
+        + &step::cpu(&figures::steps(&run)[1], &profiles).into_string();
+    assert_eq!(after(&html, "<a href=\"").len(), 3, "run.json and a dhat file a side: {html}");
+    assert!(!html.contains("pprof") && html.contains("cargo xtask report"), "{html}");
+    // The previous step without call sites: nothing to differ from.
+    let (mut run, _) = short();
+    run.steps[0].stacks.clear();
+    let profiles = Profiles { files: files::named(&run).into_iter().collect(), ..Profiles::default() };
+    let html = raw::section(&figures::steps(&run)[1], &profiles).into_string();
+    assert!(html.contains("profile.pb.gz") && !html.contains("diff"), "{html}");
 }
 
 #[test]

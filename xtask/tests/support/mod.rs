@@ -1,7 +1,10 @@
-//! What the end-to-end tests share: starting the real binary, and what it must say.
+//! Runs xtask as a user would, and looks at what it left.
+
+#![allow(dead_code, reason = "each test program uses its part")]
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use alloc_ladder::record::Run;
 use alloc_ladder::scenario::Scenario;
@@ -24,9 +27,13 @@ pub(crate) fn path(path: &Path) -> &str {
     path.to_str().expect("a temporary folder's path is text")
 }
 
-/// Runs `profile` with builds that CI has anyway.
+/// The arguments of a `profile` with builds that CI has anyway.
+pub(crate) fn profile_args<'a>(scenario: Scenario, folder: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    [&["profile", scenario.name(), "--profile", "dev", "--out", path(folder)], more].concat()
+}
+
 pub(crate) fn profile(scenario: Scenario, folder: &Path, more: &[&str]) -> Output {
-    output(&[&["profile", scenario.name(), "--profile", "dev", "--out", path(folder)], more].concat())
+    output(&profile_args(scenario, folder, more))
 }
 
 pub(crate) fn read(folder: &Path) -> Run {
@@ -41,5 +48,32 @@ pub(crate) fn refused(done: &Output, code: i32, words: &[&str]) {
     assert_eq!(done.status.code(), Some(code), "{said}");
     for word in words {
         assert!(said.contains(word), "`{word}` is not in: {said}");
+    }
+}
+
+/// A variable in the environment of one xtask, which all that it starts inherit.
+pub(crate) const TAG: &str = "ALLOC_LADDER_TEST_TAG";
+
+/// Processes with this tag, a moment after they should be gone.
+pub(crate) fn left_over(tag: &str) -> Vec<String> {
+    let wanted = format!("{TAG}={tag}");
+    let tagged = |folder: &Path| {
+        let environment = std::fs::read(folder.join("environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+    };
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        let found: Vec<String> = std::fs::read_dir("/proc")
+            .expect("Linux has /proc")
+            .flatten()
+            .filter(|entry| tagged(&entry.path()))
+            .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+            .map(|line| text(&line).replace('\0', " "))
+            .filter(|line| !line.is_empty())
+            .collect();
+        if found.is_empty() || Instant::now() > until {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
