@@ -45,9 +45,11 @@
 //! # Call sites
 //! With the features `stacks` and `record`, in a test binary that installs dhat's allocator instead
 //! (`static ALLOC: dhat::Alloc = dhat::Alloc`), the same scopes count with dhat, and a failed assertion shows the call
-//! sites of what was allocated, the largest first. dhat has one profile for the whole process: measured blocks then
-//! wait for one another, [`Reach::Process`] is the only reach there is, stages are not known and asserting one panics,
-//! and frees and reallocs are not counted.
+//! sites of what was allocated, the largest first. dhat has one profile for the whole process: measured blocks of several
+//! threads then wait for one another, and within one thread a block measured inside another, or two measured futures
+//! that are joined, panic and say so. A thread that waits is blocked, so measure one future at a time on a runtime of
+//! several threads. [`Reach::Process`] is the only reach there is, stages are not known and asserting one panics, and
+//! frees and reallocs are not counted.
 //!
 //! # What it costs
 //! Two readings of a thread's counters a block, and two a poll: some microseconds each, and no allocation. Nothing
@@ -189,12 +191,15 @@ impl Counting {
 
     #[track_caller]
     fn resume(&mut self, reach: Reach) {
-        if let Counting::Stages { before, .. } = self {
-            if reach == Reach::Thread && !Snapshot::thread_is_counted() {
-                // Each poll may be on another thread.
-                panic!("{}", NotCounted::SharedCounters);
+        match self {
+            Counting::Stages { before, .. } => {
+                if reach == Reach::Thread && !Snapshot::thread_is_counted() {
+                    // Each poll may be on another thread.
+                    panic!("{}", NotCounted::SharedCounters);
+                }
+                reach.read(before);
             }
-            reach.read(before);
+            Counting::Stacks(recorder) => recorder.go_on(),
         }
     }
 
@@ -276,7 +281,7 @@ impl<F: Future> Future for MeasuredFuture<F> {
         let mut counting = match this.counting.take() {
             None => Counting::begin(reach),
             Some(mut counting) => {
-                if reach == Reach::Thread {
+                if reach == Reach::Thread || matches!(counting, Counting::Stacks(_)) {
                     counting.resume(reach);
                 }
                 counting

@@ -100,6 +100,9 @@ pub struct Workload {
     pub connections: u32,
     /// Messages a handler keeps before it lets the oldest go: a handler that holds on to what it receives.
     pub retain: u32,
+    /// Bits a second that each stream is held to where it is timed; `None` where it goes as fast as it can.
+    #[serde(default)]
+    pub rate_bits: Option<u64>,
 }
 
 impl Workload {
@@ -116,7 +119,15 @@ impl Workload {
 
 impl Default for Workload {
     fn default() -> Self {
-        Workload { chunk: 64 * 1024, messages: 2000, warmup: 256, streams: 1, connections: 1, retain: 0 }
+        Workload {
+            chunk: 64 * 1024,
+            messages: 2000,
+            warmup: 256,
+            streams: 1,
+            connections: 1,
+            retain: 0,
+            rate_bits: None,
+        }
     }
 }
 
@@ -131,6 +142,12 @@ mod tests {
             assert_eq!(value.get_name(), scenario.name());
             assert_eq!(serde_json::to_value(scenario).expect("serialises"), scenario.name());
         }
+    }
+
+    #[test]
+    fn a_workload_recorded_before_rates_were_is_of_none() {
+        let old = r#"{"chunk": 65536, "messages": 2000, "warmup": 256, "streams": 1, "connections": 1, "retain": 0}"#;
+        assert_eq!(serde_json::from_str::<Workload>(old).expect("reads"), Workload::default());
     }
 
     #[test]

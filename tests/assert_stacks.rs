@@ -43,6 +43,40 @@ fn a_failure_names_the_call_site() {
     let failing = || assert_allocs!(measured.clone(), blocks in Handler == 0);
     let message = self::message(catch_unwind(AssertUnwindSafe(failing)));
     assert_eq!(message, "dhat counts here, and knows nothing of the stage `handler`");
+    one_thread_does_not_wait_for_itself();
+    a_profiler_of_the_programs_own_is_named_and_leaves_the_next_its_turn();
+}
+
+/// Whether dhat's one profile can be had: it would be waited for, or refused, where it was not given back.
+fn measures() {
+    assert_allocs!(measure(|| drop(an_unwanted_copy(&[0; 7]))), blocks == 1, bytes == 7);
+}
+
+fn one_thread_does_not_wait_for_itself() {
+    const NESTED: &str = "this thread is being measured already";
+    let nested = catch_unwind(|| measure(|| measure(|| ())));
+    let said = message(nested.map(|measured| measured.value.value));
+    assert!(said.starts_with(NESTED), "{said}");
+    measures();
+
+    // The first waits, as a future does, while the second is polled.
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut first = Box::pin(measure_future(std::future::pending::<()>()));
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    let second = catch_unwind(AssertUnwindSafe(|| pin!(measure_future(async {})).poll(&mut cx).is_ready()));
+    let said = message(second);
+    assert!(said.starts_with(NESTED), "{said}");
+    // Another thread waits its turn, and gets it.
+    let other = std::thread::spawn(measures);
+    drop(first);
+    other.join().expect("it was given its turn");
+}
+
+fn a_profiler_of_the_programs_own_is_named_and_leaves_the_next_its_turn() {
+    let own = dhat::Profiler::builder().testing().build();
+    assert!(catch_unwind(|| measure(|| ())).is_err(), "dhat has one profile, and it is taken");
+    drop(own);
+    measures();
 }
 
 fn message<T>(result: std::thread::Result<T>) -> String {

@@ -29,7 +29,7 @@ fn case(tuning: Tuning, calls: u64) -> Snapshot {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = std::thread::spawn(move || serve::run(tuning, None, ladder, listener, stopped));
     let meter = Arc::new(Meter::new(Side::Client, &workload, 0, Options::default()).0);
-    let client = Client { tuning, workload, meter, rate_bits: None };
+    let client = Client { tuning, workload, meter };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(client.run(Scenario::Unary, &address)).expect("no call fails");
     drop(stop);

@@ -56,7 +56,7 @@ impl Rung {
     pub(crate) fn calls(&self, calls: u64) -> Measurement {
         let workload = Workload { messages: calls, warmup: WARMUP, ..Workload::default() };
         let (meter, measured) = Meter::new(Side::Client, &workload, 0, Options::default());
-        let client = Client { tuning: self.tuning, workload, meter: Arc::new(meter), rate_bits: None };
+        let client = Client { tuning: self.tuning, workload, meter: Arc::new(meter) };
         let latency = self.runtime.block_on(client.run(Scenario::Unary, &self.address)).expect("every call succeeds");
         assert!(latency.is_some_and(|latency| latency.p50_ns > 0), "no call was timed");
         let measurement = measured.blocking_recv().expect("as many calls as were to be measured");

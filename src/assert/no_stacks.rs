@@ -12,6 +12,10 @@ impl Recorder {
         None
     }
 
+    pub(super) fn go_on(&self) {
+        match *self {}
+    }
+
     pub(super) fn finish(self) -> (Tally, Vec<CallSite>) {
         match self {}
     }

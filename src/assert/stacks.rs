@@ -1,12 +1,16 @@
 //! Measuring with dhat where that is the installed allocator: totals, and the call sites behind them.
 //!
-//! dhat keeps one profile for the whole process, so measured blocks wait for one another and see every thread. It
-//! writes a file, which is read back and removed. What it costs is far too much to take times around.
+//! dhat keeps one profile for the whole process, so measured blocks of several threads wait for one another, and see
+//! every thread. Within one thread there is nothing to wait for: a second one inside the first, or beside it in one
+//! task, panics and says so. dhat writes a file, which is read back and removed. What it costs is far too much to take
+//! times around.
 
 use std::hint::black_box;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::{env, fs, process, thread};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
+use std::{env, fs, process};
 
 use super::CallSite;
 use crate::Tally;
@@ -17,9 +21,51 @@ const FRAMES: usize = 64;
 /// Crates whose frames at the leaf say how memory was asked for and not by whom.
 const PLUMBING: [&str; 6] = ["alloc", "core", "std", "dhat", "backtrace", "hashbrown"];
 
-/// dhat's one profile is taken.
-static BUSY: AtomicBool = AtomicBool::new(false);
+/// Who has dhat's one profile: the thread that took it, or that polled last what did.
+static HOLDER: Mutex<Option<ThreadId>> = Mutex::new(None);
+static RELEASED: Condvar = Condvar::new();
 static FILES: AtomicU32 = AtomicU32::new(0);
+
+/// dhat's one profile, until dropped: by the end of a measured block as by a panic in it.
+#[derive(Debug)]
+struct Turn;
+
+impl Turn {
+    /// Waits until no other thread has it.
+    ///
+    /// # Panics
+    /// Where the current thread has it already and would wait for itself.
+    #[track_caller]
+    fn take() -> Turn {
+        let own = thread::current().id();
+        let mut holder = HOLDER.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(other) = *holder {
+            if other == own {
+                // Not while it is locked: whoever unwinds gives its own turn back.
+                drop(holder);
+                panic!("{NESTED}");
+            }
+            holder = RELEASED.wait(holder).unwrap_or_else(PoisonError::into_inner);
+        }
+        *holder = Some(own);
+        Turn
+    }
+
+    /// Says that the current thread goes on with it.
+    fn go_on(&self) {
+        *HOLDER.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current().id());
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *HOLDER.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        RELEASED.notify_one();
+    }
+}
+
+const NESTED: &str = "this thread is being measured already, and dhat has one profile for the whole process: measure one \
+                      block or future after the other, not one within the other or two joined";
 
 /// A profile being recorded.
 #[derive(Debug)]
@@ -28,6 +74,8 @@ pub(super) struct Recorder {
     profiler: Option<Profiler>,
     before: Tally,
     file: PathBuf,
+    // Given back last.
+    turn: Turn,
 }
 
 /// Held for its drop.
@@ -41,15 +89,18 @@ impl std::fmt::Debug for Profiler {
 
 impl Recorder {
     /// Waits for its turn and starts recording; `None` where dhat is not the installed allocator.
+    ///
+    /// # Panics
+    /// Where the current thread records already, and where the program has a `dhat::Profiler` of its own.
+    #[track_caller]
     pub(super) fn begin() -> Option<Recorder> {
-        while BUSY.swap(true, Ordering::Acquire) {
-            thread::yield_now();
-        }
-        let recorder = if Recorder::installed() { Some(Recorder::record()) } else { None };
-        if recorder.is_none() {
-            BUSY.store(false, Ordering::Release);
-        }
-        recorder
+        let turn = Turn::take();
+        Recorder::installed().then(|| Recorder::record(turn))
+    }
+
+    /// Says that the current thread goes on with what was begun.
+    pub(super) fn go_on(&self) {
+        self.turn.go_on();
     }
 
     fn installed() -> bool {
@@ -59,12 +110,12 @@ impl Recorder {
         dhat::HeapStats::get().total_blocks > 0
     }
 
-    fn record() -> Recorder {
+    fn record(turn: Turn) -> Recorder {
         let number = FILES.fetch_add(1, Ordering::Relaxed);
         let file = env::temp_dir().join(format!("alloc-ladder-{}-{number}.json", process::id()));
         let builder = dhat::Profiler::builder().trim_backtraces(Some(FRAMES)).file_name(&file);
         let profiler = Some(Profiler(builder.build()));
-        Recorder { profiler, before: totals(), file }
+        Recorder { profiler, before: totals(), file, turn }
     }
 
     /// What was allocated since, and where, the largest first. Frees are not in dhat's totals: blocks and bytes alone
@@ -82,7 +133,6 @@ impl Drop for Recorder {
         drop(self.profiler.take());
         // A file that is gone already needs no removing.
         let _ = fs::remove_file(&self.file);
-        BUSY.store(false, Ordering::Release);
     }
 }
 

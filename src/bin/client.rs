@@ -32,7 +32,7 @@ fn main() -> anyhow::Result<()> {
     let (meter, measured) = Meter::new(Side::Client, &workload, args.case.round, args.case.options());
     exit_with_parent();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let client = Client { tuning, workload, meter: Arc::new(meter), rate_bits: args.case.rate_bits };
+    let client = Client { tuning, workload, meter: Arc::new(meter) };
     let latency = runtime.block_on(client.run(args.case.scenario, &args.connect))?;
     let mut measurement = measured.blocking_recv().context("fewer messages went by than were to be measured")?;
     measurement.latency = latency.filter(|_| instrument::INSTRUMENT == Instrument::Time);

@@ -59,6 +59,7 @@ impl CaseArgs {
             streams: self.streams,
             connections: self.connections,
             retain: self.retain,
+            rate_bits: self.rate_bits,
         }
     }
 

@@ -47,8 +47,6 @@ pub struct Client {
     pub workload: Workload,
     /// Measures the part between warm-up and tail.
     pub meter: Arc<Meter>,
-    /// Hold each stream, sent or read, to this many bits a second.
-    pub rate_bits: Option<u64>,
 }
 
 /// What calls are made over.
@@ -162,7 +160,7 @@ impl Client {
             meter.message(payload.len());
             Some(message)
         }));
-        StagedStream::new(Paced::new(source, self.workload.chunk, self.rate_bits))
+        StagedStream::new(Paced::new(source, self.workload.chunk, self.workload.rate_bits))
     }
 
     async fn get(self, channel: StagedChannel) -> anyhow::Result<()> {
@@ -193,7 +191,7 @@ impl Client {
         let messages = self.workload.messages_per_stream();
         let request = pb_owned::GetRequest { messages, chunk_size: self.workload.chunk as u64 };
         // Flow control holds the server to what the client reads.
-        let mut pace = self.rate_bits.map(Pace::new);
+        let mut pace = self.workload.rate_bits.map(Pace::new);
         let received = match self.tuning.deframe {
             Deframe::Contiguous => {
                 let codec = Pair(ProstEncoder::stock(stock_buffers()), decoder);

@@ -82,7 +82,7 @@ fn case(scenario: Scenario, tuning: Tuning, messages: usize) -> Snapshot {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = std::thread::spawn(move || serve::run(tuning, settings, ladder, listener, stopped));
     let meter = Arc::new(Meter::new(Side::Client, &workload, 0, Options::default()).0);
-    let client = Client { tuning, workload, meter, rate_bits: None };
+    let client = Client { tuning, workload, meter };
     super::block_on(client.run(scenario, &address)).expect("nothing fails");
     drop(stop);
     server.join().expect("no panic").expect("serves to the end").expect_err("the sender was dropped");

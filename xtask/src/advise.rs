@@ -1,8 +1,10 @@
 //! `cargo xtask advise`: the largest stage that is left of a run, and the rungs that were measured to take it away.
 //!
 //! Nothing is claimed without its number. What a rung does is read from two measured steps that differ in that rung
-//! alone: of the run itself, or else of the scenario's reference run, and the line says which. A rung that is meant for
-//! a stage and was measured in neither is named with the command that measures it, and with no figure.
+//! alone: of the run itself, or else of the scenario's reference run, and the line says which, and in what that machine
+//! differs from the run's. A rung helps where the stage has less by more than rounds differ by, of bytes or of blocks,
+//! and not more of the other. One that is meant for a stage and was measured in neither run is named with the command
+//! that measures it, and with no figure.
 
 use std::fmt::Write;
 
@@ -12,17 +14,15 @@ use alloc_ladder::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
 use serde::Serialize;
 
-use crate::compare::{Verdict, judge};
+use crate::compare::environments;
 use crate::failure::{Failure, Kind};
+use crate::judge::{self, ALPHA, Verdict};
 use crate::metric::{self, ALLOCS_PER_MESSAGE, BYTES_PER_MESSAGE};
 use crate::run_dir;
 use crate::sites::Amount;
 use crate::stats::{self, change};
 use crate::table::{Cell, Table};
 use crate::terminal::{self, Style, paint};
-
-/// The p-value below which a rung's other effects are worth a line.
-const ALPHA: f64 = 0.05;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -95,8 +95,13 @@ struct Evidence {
     /// Of the stage, per message.
     before: Amount,
     after: Amount,
+    /// Whether that is less, by what rounds differ by anyhow.
+    bytes: Verdict,
+    blocks: Verdict,
     /// What else became better or worse, in words with figures.
     besides: Vec<String>,
+    /// In what the machine, or the build, is another one than the run's that is advised on; empty where it is the same.
+    elsewhere: Vec<String>,
 }
 
 impl Advice {
@@ -185,10 +190,9 @@ fn rungs(run: &Run, from: &StepRecord, references: &[Run], side: Side, stage: St
         for (index, step) in ladder(scenario).iter().enumerate().filter(|(index, step)| *index > 0 && !on(*index, step))
         {
             let runs = std::iter::once(run).chain(references).filter(|run| run.scenario == Some(scenario));
-            let evidence = runs.filter_map(|run| evidence(run, scenario, index, side, stage)).next();
-            let reduces = evidence.as_ref().map(|evidence| {
-                evidence.after.bytes < evidence.before.bytes || evidence.after.blocks < evidence.before.blocks
-            });
+            let found = runs.filter_map(|of| Some((of, evidence(of, scenario, index, side, stage)?))).next();
+            let evidence = found.map(|(of, evidence)| Evidence { elsewhere: environments(run, of), ..evidence });
+            let reduces = evidence.as_ref().map(Evidence::reduces);
             let meant = step.reduces == Some((side, stage));
             let rung =
                 Rung { scenario, name: step.name, cost: step.cost, switch: step.switch, file: step.file, evidence };
@@ -236,26 +240,28 @@ fn evidence(run: &Run, scenario: Scenario, index: usize, side: Side, stage: Stag
     let mut besides = Vec::new();
     for metric in metric::compared(Some(scenario)) {
         for side in metric.sides(Some(scenario)) {
-            let (old, new) = (metric.samples(below, *side, None), metric.samples(above, *side, None));
-            if old.is_empty() || new.is_empty() || metric.has_stages() {
+            let Some(pair) = judge::steps(&[run], metric, *side, None, [below, above], ALPHA) else { continue };
+            if metric.has_stages() || !pair.judged.verdict.moved() {
                 continue;
             }
-            let slack = metric.slack(below, *side).max(metric.slack(above, *side));
-            let judged = judge(metric, &old, &new, slack, ALPHA);
-            if let Verdict::Better | Verdict::Worse = judged.verdict {
-                let (old, new) = (stats::median(&old), stats::median(&new));
-                let mut words = format!("{side} {} {} → {}", metric.label, metric.show(old), metric.show(new));
-                let _ = match judged.p {
-                    Some(p) if p < 0.001 => write!(words, " ({}, p<0.001)", judged.change),
-                    Some(p) => write!(words, " ({}, p={p:.3})", judged.change),
-                    None => write!(words, " ({})", judged.change),
-                };
-                besides.push(words);
-            }
+            let [old, new] = [pair.old, pair.new].map(|samples| metric.show(stats::median(&samples)));
+            let p = pair.judged.p.map_or_else(String::new, |p| format!(", {}", stats::p_words(p)));
+            besides.push(format!("{side} {} {old} → {new} ({}{p})", metric.label, pair.judged.change));
         }
     }
-    let (before_step, after_step) = (below.name.clone(), above.name.clone());
-    Some(Evidence { run: run.id.clone(), before_step, after_step, before, after, besides })
+    let verdict =
+        |metric| judge::steps(&[run], metric, side, Some(stage), [below, above], ALPHA).map(|pair| pair.judged.verdict);
+    Some(Evidence {
+        run: run.id.clone(),
+        before_step: below.name.clone(),
+        after_step: above.name.clone(),
+        before,
+        after,
+        bytes: verdict(&BYTES_PER_MESSAGE)?,
+        blocks: verdict(&ALLOCS_PER_MESSAGE)?,
+        besides,
+        elsewhere: Vec::new(),
+    })
 }
 
 /// `up-to=baseline`, which is the baseline under another name.
@@ -281,7 +287,11 @@ impl Left {
         }
         for rung in &self.in_vain {
             if let Some(evidence) = &rung.evidence {
-                let _ = writeln!(text, "  {} is meant for it and did not reduce it ({})", rung.name, evidence.words());
+                let did = match evidence.verdicts().contains(&Verdict::Better) {
+                    true => "reduced one and raised the other",
+                    false => "did not reduce it",
+                };
+                let _ = writeln!(text, "  {} is meant for it and {did} ({})", rung.name, evidence.words());
             }
         }
         text
@@ -308,10 +318,23 @@ impl Rung {
 }
 
 impl Evidence {
+    fn verdicts(&self) -> [Verdict; 2] {
+        [self.bytes, self.blocks]
+    }
+
+    /// Whether the stage has fewer bytes or blocks, and no more of the other.
+    fn reduces(&self) -> bool {
+        self.verdicts().contains(&Verdict::Better) && !self.verdicts().contains(&Verdict::Worse)
+    }
+
     fn words(&self) -> String {
         let Evidence { before, after, .. } = self;
+        let elsewhere = match self.elsewhere.as_slice() {
+            [] => String::new(),
+            differ => format!(", measured elsewhere: {}", differ.join(", ")),
+        };
         format!(
-            "{} → {} and {} → {} blocks per message ({}), {} → {} in {}",
+            "{} → {} and {} → {} blocks per message ({}), {} → {} in {}{elsewhere}",
             BYTES_PER_MESSAGE.show(before.bytes),
             BYTES_PER_MESSAGE.show(after.bytes),
             ALLOCS_PER_MESSAGE.show(before.blocks),
@@ -387,6 +410,38 @@ mod tests {
             client handler: 80.0 B and 5.00 blocks per message, 0 % of all bytes and 62 % of all blocks
               no rung that is not on yet was measured to reduce it, or is meant to
         "#]].assert_eq(&text(&mine, None, &[]));
+    }
+
+    #[test]
+    fn what_varies_by_as_much_is_no_help_and_another_machine_is_named() {
+        let rounds = |name: &str, rounds: [(u64, u64); 2]| {
+            let of = |side, round| fixture::count(side, round, &[]);
+            let server = (0..).zip(rounds).map(|(round, (blocks, bytes))| {
+                fixture::count(Side::Server, round, &[(Stage::ReceiveBuffer, blocks, bytes)])
+            });
+            fixture::step(name, server.chain([of(Side::Client, 0), of(Side::Client, 1)]).collect())
+        };
+        let mut reference = Run {
+            steps: vec![
+                rounds("bytes-field", [(12_000, 90_000_000), (12_400, 93_000_000)]),
+                // A byte less and a block more than the lowest round before.
+                rounds("tuned-h2", [(12_001, 89_999_999), (12_300, 92_000_000)]),
+                // Fewer bytes in more blocks.
+                rounds("rope", [(15_000, 60_000_000), (15_000, 60_000_000)]),
+                rounds("aligned-reads", [(2, 5000), (2, 5000)]),
+            ],
+            ..fixture::run("put-reference", Scenario::Put)
+        };
+        reference.environment.cpu = "B".to_owned();
+        let mut mine = run("mine", &[("bytes-field", (12_000, 90_000_000), 2800)]);
+        mine.environment.cpu = "A".to_owned();
+        let advice = Advice::new(&mine, None, &[reference]).expect("has counts");
+        let names = |rungs: &[Rung]| rungs.iter().map(|rung| rung.name).collect::<Vec<_>>();
+        assert_eq!(names(&advice.left[0].rungs), ["aligned-reads"]);
+        assert_eq!(names(&advice.left[0].in_vain), ["tuned-h2"]);
+        let text = anstream::adapter::strip_str(&advice.text()).to_string();
+        assert!(text.contains("rope → aligned-reads in put-reference, measured elsewhere: cpu A and B\n"), "{text}");
+        assert!(text.contains("  tuned-h2 is meant for it and did not reduce it ("), "{text}");
     }
 
     #[test]

@@ -35,7 +35,6 @@ use self::pb::request::What;
 use crate::build::{Allocator, Binaries, build};
 use crate::environment;
 use crate::failure::{Failure, Kind};
-use crate::limits::Rate;
 use crate::pair::{catch_interrupts, interrupted};
 use crate::profile::case::Case;
 use crate::terminal::{self, Style};
@@ -259,7 +258,6 @@ struct Parsed {
     instrument: Instrument,
     workload: Workload,
     runtime: Option<Runtime>,
-    rate: Option<Rate>,
     round: u32,
     timeout: Duration,
 }
@@ -285,9 +283,9 @@ impl Parsed {
                 streams: case.streams,
                 connections: case.connections,
                 retain: case.retain,
+                rate_bits: case.rate_bits,
             },
             runtime: case.runtime.as_deref().map(|runtime| named("runtime", runtime)).transpose()?,
-            rate: case.rate_bits.map(Rate),
             round: case.round,
             timeout: Duration::from_secs(case.timeout_seconds),
         })
@@ -302,7 +300,6 @@ impl Parsed {
             instrument: self.instrument,
             round: self.round,
             runtime: self.runtime,
-            rate: self.rate,
             bind,
             remote: None,
             timeout: self.timeout,

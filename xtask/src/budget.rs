@@ -12,7 +12,8 @@
 //! ```
 //!
 //! A figure is the most that is allowed, or the least of a metric where more is better; a tolerance is the share it
-//! may be overstepped by. Nothing here measures or judges.
+//! may be overstepped by. Without a tolerance the figure is a limit, with one it is what is usual. Nothing here measures
+//! or judges.
 
 use std::fmt;
 use std::ops::Range;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 use alloc_ladder::ladder::ladder;
 use alloc_ladder::record::{Environment, Instrument, Run, StepRecord};
@@ -13,10 +14,11 @@ use alloc_ladder::{Side, Stage};
 use serde::Serialize;
 
 use crate::failure::{Failure, Kind};
-use crate::metric::{self, Better, Metric};
+use crate::judge::{self, Judged, Pair, Verdict};
+use crate::metric::{self, Metric};
 use crate::run_dir;
 use crate::sites::{self, Endpoint};
-use crate::stats::{self, Change, change};
+use crate::stats;
 use crate::table::{Cell, Table};
 use crate::terminal::{self, Style, paint};
 
@@ -34,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with_all = ["new", "step"])]
     steps: Option<Vec<String>>,
     /// The p-value below which times count as different
-    #[arg(long, default_value_t = 0.05, value_parser = probability)]
+    #[arg(long, default_value_t = judge::ALPHA, value_parser = probability)]
     alpha: f64,
     /// Exit with 1 when a metric is worse
     #[arg(long)]
@@ -42,6 +44,9 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Write the differential flame graphs here [default: the newer run's folder; with --json nowhere]
+    #[arg(long, value_name = "FOLDER")]
+    flames: Option<PathBuf>,
 }
 
 fn probability(text: &str) -> Result<f64, String> {
@@ -58,13 +63,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         None => (old_folder.clone(), old.clone()),
     };
     comparable(&old, &new)?;
-    for warning in differences(&old.environment, &new.environment) {
+    for warning in environments(&old, &new) {
         terminal::labelled(Style::Warning, "warning", &format!("not measured alike: {warning}"));
     }
     let pairs = match args.steps.as_deref() {
         Some([before, after]) => vec![(step(&old, before)?, step(&new, after)?)],
         _ => common_steps(&old, &new, args.step.as_deref())?,
     };
+    let flames = flames(&args, &new_folder);
     let mut report = Report { old: old.id.clone(), new: new.id.clone(), alpha: args.alpha, steps: Vec::new() };
     for (before, after) in pairs {
         if args.new.is_some() && before.tuning != after.tuning {
@@ -75,7 +81,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         let mut compared = Compared::new([&old, &new], before, after, args.alpha);
         if old.stacks_workload == new.stacks_workload {
             let before = Endpoint { folder: &old_folder, run: &old.id, step: before };
-            compared.add_sites(before, Endpoint { folder: &new_folder, run: &new.id, step: after })?;
+            let after = Endpoint { folder: &new_folder, run: &new.id, step: after };
+            compared.add_sites(before, after, flames.as_deref())?;
         } else {
             terminal::labelled(Style::Warning, "warning", "call sites are left out: dhat saw different workloads");
         }
@@ -99,6 +106,21 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where the differential flame graphs go: nowhere beside JSON unless asked, and never among the reference runs, which
+/// are under version control.
+fn flames(args: &Args, newer: &Path) -> Option<PathBuf> {
+    if args.flames.is_some() || args.json {
+        return args.flames.clone();
+    }
+    if run_dir::is_reference(newer) {
+        let text =
+            "differential flame graphs are left out: the newer run is a reference run; --flames FOLDER says where";
+        terminal::labelled(Style::Help, "help", text);
+        return None;
+    }
+    Some(newer.to_path_buf())
+}
+
 /// Refuses runs whose figures mean different things.
 fn comparable(old: &Run, new: &Run) -> anyhow::Result<()> {
     let mut differ = Vec::new();
@@ -114,18 +136,25 @@ fn comparable(old: &Run, new: &Run) -> anyhow::Result<()> {
     Err(Failure::new(Kind::Usage, message).help("compare runs of one scenario and one workload").into())
 }
 
-/// The fields in which two records differ, as `name old and new`.
+/// The fields in which two records differ, as `name old and new`; a field that only one has is `none` in the other.
 fn json_differences<T: Serialize>(old: &T, new: &T) -> Vec<String> {
     let object = |value: &T| match serde_json::to_value(value) {
         Ok(serde_json::Value::Object(map)) => map,
         _ => serde_json::Map::new(),
     };
     let (old, new) = (object(old), object(new));
-    let plain = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    old.iter()
-        .filter_map(|(name, before)| Some((name, before, new.get(name)?)))
+    let plain = |value: &serde_json::Value| match value {
+        serde_json::Value::Null => "none".to_owned(),
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let field = |of: &serde_json::Map<_, _>, name: &String| of.get(name).cloned().unwrap_or_default();
+    names
+        .into_iter()
+        .map(|name| (name, field(&old, name), field(&new, name)))
         .filter(|(_, before, after)| before != after)
-        .map(|(name, before, after)| format!("{name} {} and {}", plain(before), plain(after)))
+        .map(|(name, before, after)| format!("{name} {} and {}", plain(&before), plain(&after)))
         .collect()
 }
 
@@ -139,6 +168,22 @@ fn differences(old: &Environment, new: &Environment) -> Vec<String> {
         ..environment.clone()
     };
     json_differences(&alike(old), &alike(new))
+}
+
+/// What differs between the hosts and builds of two runs: of their clients, and of their servers where one ran elsewhere.
+pub(crate) fn environments(old: &Run, new: &Run) -> Vec<String> {
+    let mut differ = differences(&old.environment, &new.environment);
+    let server = |run: &Run| run.server_environment.clone().unwrap_or_else(|| run.environment.clone());
+    if old.server_environment.is_some() || new.server_environment.is_some() {
+        let place =
+            |run: &Run| if run.server_environment.is_some() { "on another host" } else { "on the client's host" };
+        if place(old) != place(new) {
+            differ.push(format!("server {} and {}", place(old), place(new)));
+        }
+        let servers = differences(&server(old), &server(new));
+        differ.extend(servers.into_iter().map(|difference| format!("the server's {difference}")));
+    }
+    differ
 }
 
 fn step<'a>(run: &'a Run, name: &str) -> anyhow::Result<&'a StepRecord> {
@@ -228,95 +273,6 @@ impl std::ops::Deref for Row {
     }
 }
 
-/// What can be said of two samples of one figure.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Judged {
-    pub(crate) verdict: Verdict,
-    /// Of the medians. A ratio to zero has none in JSON.
-    #[serde(serialize_with = "ratio")]
-    pub(crate) change: Change,
-    /// Of the rank test; exact counts need none.
-    pub(crate) p: Option<f64>,
-}
-
-fn ratio<S: serde::Serializer>(change: &Change, serializer: S) -> Result<S::Ok, S::Error> {
-    match change {
-        Change::Same => serializer.serialize_f64(0.0),
-        Change::By(ratio) => serializer.serialize_f64(*ratio),
-        Change::Gone | Change::New => serializer.collect_str(change),
-    }
-}
-
-/// How a figure fared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Verdict {
-    Better,
-    Worse,
-    /// All values are equal.
-    Equal,
-    /// The samples cannot tell.
-    Unclear,
-    /// No samples of these sizes could tell.
-    TooFew,
-}
-
-/// Judges two samples of one figure.
-///
-/// Exact counts that differ are different, unless rounds differ among themselves by as much or `slack` is as wide;
-/// samples are different when the rank test's p is below `alpha`.
-pub(crate) fn judge(metric: &Metric, old: &[f64], new: &[f64], slack: f64, alpha: f64) -> Judged {
-    let (before, after) = (stats::median(old), stats::median(new));
-    let change = change(before, after);
-    let towards = match (metric.better, after < before) {
-        (Better::Less, true) | (Better::More, false) => Verdict::Better,
-        (Better::Less, false) | (Better::More, true) => Verdict::Worse,
-    };
-    let values = || old.iter().chain(new);
-    if values().all(|value| *value == before) {
-        return Judged { verdict: Verdict::Equal, change, p: None };
-    }
-    match metric.kind {
-        metric::Kind::Exact | metric::Kind::ExactWithin(_) => {
-            let ((old_low, old_high), (new_low, new_high)) = (range(old), range(new));
-            let apart = (new_low - old_high).max(old_low - new_high);
-            let within = (old_high - old_low).max(new_high - new_low).max(slack);
-            let verdict = if apart > within { towards } else { Verdict::Unclear };
-            Judged { verdict, change, p: None }
-        }
-        metric::Kind::Sampled => {
-            let p = stats::mann_whitney(old, new);
-            let verdict = match () {
-                () if stats::smallest_p(old.len(), new.len()) >= alpha => Verdict::TooFew,
-                () if p >= alpha || before == after => Verdict::Unclear,
-                () => towards,
-            };
-            Judged { verdict, change, p: Some(p) }
-        }
-    }
-}
-
-/// By how much a count of streamed traffic varies from round to round: the largest range among the steps of both runs,
-/// as a share of the step's own figure and in full, whichever allows less. Two rounds may agree by chance; those of
-/// all steps hardly do.
-fn variation(runs: [&Run; 2], metric: &Metric, side: Side, stage: Option<Stage>) -> impl Fn(f64) -> f64 + use<> {
-    let (mut share, mut full) = (0.0_f64, 0.0_f64);
-    for step in runs.iter().flat_map(|run| &run.steps) {
-        let samples = metric.samples(step, side, stage);
-        let (low, high) = range(&samples);
-        if samples.len() > 1 && high > low {
-            share = share.max((high - low) / high);
-            full = full.max(high - low);
-        }
-    }
-    move |figure| full.min(share * figure)
-}
-
-fn range(values: &[f64]) -> (f64, f64) {
-    let fold = |start: f64, pick: fn(f64, f64) -> f64| values.iter().copied().fold(start, pick);
-    (fold(f64::INFINITY, f64::min), fold(f64::NEG_INFINITY, f64::max))
-}
-
 /// What the columns of two steps are called: `old` and `new` of one step measured twice, `before` and `after` of two.
 fn headings(before: &StepRecord, after: &StepRecord) -> (&'static str, &'static str) {
     if before.name == after.name { ("old", "new") } else { ("before", "after") }
@@ -331,19 +287,18 @@ impl Compared {
             for side in metric.sides(scenario) {
                 let whole_case = metric.sides(scenario).len() == 1;
                 let mut add = |stage: Option<Stage>| {
-                    let (old, new) = (metric.samples(before, *side, stage), metric.samples(after, *side, stage));
-                    if old.is_empty() || new.is_empty() {
-                        if old.len() != new.len() {
-                            let has = if old.is_empty() { headings.1 } else { headings.0 };
+                    let steps = [before, after];
+                    let Some(Pair { old, new, judged }) = judge::steps(&runs, metric, *side, stage, steps, alpha)
+                    else {
+                        let [old, new] = steps.map(|step| metric.samples(step, *side, stage).len());
+                        if old != new {
+                            let has = if old == 0 { headings.1 } else { headings.0 };
                             missing.insert(format!("{side} {} figures (only {has})", metric.instrument.name()));
                         }
                         return;
-                    }
-                    let varies = variation(runs, metric, *side, stage)(stats::median(&old).max(stats::median(&new)));
-                    let slack = metric.slack(before, *side).max(metric.slack(after, *side)).max(varies);
-                    let judged = judge(metric, &old, &new, slack, alpha);
+                    };
                     // A stage is worth a line where it explains a change.
-                    if stage.is_none() || matches!(judged.verdict, Verdict::Better | Verdict::Worse) {
+                    if stage.is_none() || judged.verdict.moved() {
                         rows.push(Row { metric, side: (!whole_case).then_some(*side), stage, old, new, judged });
                     }
                 };
@@ -356,13 +311,18 @@ impl Compared {
         Compared { before: before.name.clone(), after: after.name.clone(), headings, rows, missing, sites: Vec::new() }
     }
 
-    /// Adds the call sites that changed, and draws a differential flame graph of each side beside the newer run.
-    fn add_sites(&mut self, before: Endpoint<'_>, after: Endpoint<'_>) -> anyhow::Result<()> {
+    /// Adds the call sites that changed, and draws a differential flame graph of each side in `flames`. A folder that
+    /// cannot be written costs the graphs, not the comparison.
+    fn add_sites(&mut self, before: Endpoint<'_>, after: Endpoint<'_>, flames: Option<&Path>) -> anyhow::Result<()> {
         for side in Side::ALL {
             let Some(mut moved) = sites::moved(before, after, side)? else { continue };
-            if !moved.changes.is_empty() {
-                let file = after.folder.join(sites::flame_name(before, after, side));
-                moved.flame = sites::draw(before, after, side, file)?;
+            if let Some(folder) = flames.filter(|_| !moved.changes.is_empty()) {
+                let file = folder.join(sites::flame_name(before, after, side));
+                moved.flame = sites::draw(before, after, side, file).unwrap_or_else(|error| {
+                    let text = format!("the differential flame graph is left out: {error:#}");
+                    terminal::labelled(Style::Warning, "warning", &text);
+                    None
+                });
             }
             self.sites.push(moved);
         }
@@ -451,7 +411,7 @@ impl Row {
         };
         let spread = |values: &[f64]| match values.len() {
             0 | 1 => String::new(),
-            _ => format!("± {:.0}%", stats::spread(values) * 100.0),
+            _ => stats::plus_minus(values, |value| self.metric.show(value)),
         };
         let (change, p) = match (self.verdict, self.p) {
             (Verdict::Better, _) => (Cell::right(self.change.to_string()).style(Style::Better), self.p),
@@ -463,8 +423,7 @@ impl Row {
             (Verdict::Equal, _) => "(all equal)".to_owned(),
             (Verdict::TooFew, _) => format!("(n = {} + {} cannot tell)", self.old.len(), self.new.len()),
             (Verdict::Unclear, None) => "(rounds differ by as much)".to_owned(),
-            (_, Some(p)) if p < 0.001 => "(p<0.001)".to_owned(),
-            (_, Some(p)) => format!("(p={p:.3})"),
+            (_, Some(p)) => format!("({})", stats::p_words(p)),
             (_, None) => String::new(),
         };
         vec![
@@ -489,63 +448,6 @@ mod tests {
 
     use super::*;
 
-    fn judged(metric: &str, old: &[f64], new: &[f64]) -> Judged {
-        judge(metric::find(metric).expect("in the table"), old, new, 0.0, 0.05)
-    }
-
-    #[test]
-    fn exact_counts_are_equal_or_different_unless_rounds_differ_by_as_much() {
-        let allocs = |old: &[f64], new: &[f64]| judged("allocs-per-message", old, new).verdict;
-        assert_eq!(allocs(&[3.0, 3.0], &[3.0, 3.0]), Verdict::Equal);
-        assert_eq!(allocs(&[3.0], &[2.999]), Verdict::Better);
-        assert_eq!(allocs(&[3.0], &[3.001]), Verdict::Worse);
-        assert_eq!(allocs(&[3.0, 3.01], &[3.005, 3.02]), Verdict::Unclear);
-        assert_eq!(allocs(&[3.0, 3.01], &[3.019, 3.02]), Verdict::Unclear);
-        assert_eq!(allocs(&[3.0, 3.01], &[3.05, 3.06]), Verdict::Worse);
-        assert_eq!(judged("allocs-per-message", &[3.0], &[0.0]).change, Change::Gone);
-        let peak = metric::find("peak-heap").expect("in the table");
-        assert_eq!(judge(peak, &[100_000.0], &[104_000.0], 4096.0, 0.05).verdict, Verdict::Unclear);
-        assert_eq!(judge(peak, &[100_000.0], &[104_100.0], 4096.0, 0.05).verdict, Verdict::Worse);
-    }
-
-    #[test]
-    fn a_count_that_varies_is_judged_by_how_much_it_varies_in_any_step() {
-        let rounds = |blocks: [u64; 2]| {
-            let count = |(round, blocks)| fixture::count(Side::Server, round, &[(Stage::Transport, blocks, 0)]);
-            (0..).zip(blocks).map(count).collect()
-        };
-        let run = |id, first, last| Run {
-            steps: vec![fixture::step("baseline", rounds(first)), fixture::step("rope", rounds(last))],
-            ..fixture::run(id, Scenario::Put)
-        };
-        // The two rounds of the old baseline agree by chance.
-        let (old, new) = (run("old", [13_800, 13_800], [3000, 3010]), run("new", [13_900, 13_990], [3100, 3100]));
-        let allocs = |step: usize| {
-            let compared = Compared::new([&old, &new], &old.steps[step], &new.steps[step], 0.05);
-            compared.rows.iter().find(|row| row.metric.name == "allocs-per-message").map(|row| row.verdict)
-        };
-        let varies = variation([&old, &new], &metric::ALLOCS_PER_MESSAGE, Side::Server, None);
-        assert_eq!((varies(14.0) * 1e6).round() / 1e6, 0.09, "no more than was ever seen");
-        assert!(varies(3.0) < 0.03, "and no larger a share");
-        assert_eq!(allocs(0), Some(Verdict::Worse), "100 blocks apart, 90 within");
-        assert_eq!(allocs(1), Some(Verdict::Worse), "90 blocks apart, 20 within");
-        let same = run("same", [13_850, 13_890], [3000, 3000]);
-        let compared = Compared::new([&old, &new], &same.steps[0], &new.steps[0], 0.05);
-        assert!(compared.rows.iter().all(|row| matches!(row.verdict, Verdict::Unclear | Verdict::Equal)));
-    }
-
-    #[test]
-    fn times_are_judged_by_rank_and_the_better_direction() {
-        let slow: Vec<f64> = (0..10).map(|i| 1.0 + f64::from(i) / 1000.0).collect();
-        let fast: Vec<f64> = slow.iter().map(|value| value * 1.5).collect();
-        assert_eq!(judged("throughput", &slow, &fast).verdict, Verdict::Better);
-        assert_eq!(judged("throughput", &fast, &slow).verdict, Verdict::Worse);
-        assert_eq!(judged("cpu-per-gb", &slow, &fast).verdict, Verdict::Worse);
-        assert_eq!(judged("cpu-per-gb", &slow, &slow).verdict, Verdict::Unclear);
-        assert_eq!(judged("cpu-per-gb", &slow[..3], &fast[..3]).verdict, Verdict::TooFew);
-        assert_eq!(judged("cpu-per-gb", &[1.0; 9], &[1.0; 9]).verdict, Verdict::Equal);
-    }
-
     #[test]
     fn runs_of_other_scenarios_or_workloads_are_refused_by_what_differs() {
         let refused = |old: &Run, new: &Run| comparable(old, new).map_err(|error| error.to_string());
@@ -559,6 +461,14 @@ mod tests {
             refused(&put, &get).expect_err("they differ"),
             "`put-a` and `get-a` cannot be compared: scenario put and get, chunk 65536 and 4096, streams 1 and 8"
         );
+        let paced = Run {
+            workload: Workload { rate_bits: Some(5_000_000_000), ..Workload::default() },
+            ..fixture::run("put-c", Scenario::Put)
+        };
+        assert_eq!(
+            refused(&put, &paced).expect_err("one was held to a rate"),
+            "`put-a` and `put-c` cannot be compared: rate_bits none and 5000000000"
+        );
     }
 
     #[test]
@@ -568,6 +478,24 @@ mod tests {
         let new = Environment { cpu: "B".into(), cores: 4, revision: "2".into(), ..Environment::default() };
         assert_eq!(differences(&old, &new), ["cores 2 and 4", "cpu A and B"]);
         assert_eq!(differences(&old, &old), [""; 0]);
+        let run = |own: &Environment, server: Option<&Environment>| Run {
+            environment: own.clone(),
+            server_environment: server.cloned(),
+            ..fixture::run("put-a", Scenario::Put)
+        };
+        assert_eq!(environments(&run(&old, None), &run(&old, None)), [""; 0]);
+        assert_eq!(
+            environments(&run(&old, None), &run(&old, Some(&new))),
+            [
+                "server on the client's host and on another host",
+                "the server's cores 2 and 4",
+                "the server's cpu A and B"
+            ]
+        );
+        assert_eq!(
+            environments(&run(&old, Some(&old)), &run(&old, Some(&new))),
+            ["the server's cores 2 and 4", "the server's cpu A and B"]
+        );
         let tuned = Tuning { http2: Http2::Tuned, ..Tuning::default() };
         assert_eq!(json_differences(&Tuning::default(), &tuned), ["http2 stock and tuned"]);
     }
@@ -600,31 +528,31 @@ mod tests {
         let report = Report { old: old.id.clone(), new: new.id.clone(), alpha: 0.05, steps };
         expect_test::expect![[r#"
             put-20260819-0911 → put-20260820-1402, step baseline, n = 10 + 10
-                                      old             new        vs old
-            throughput GB/s          1.00  ± 0%      1.00  ± 0%       ~  (p=1.000)
-            server CPU-s/GB          1.00  ± 0%      1.01  ± 0%   +1.0%  (p<0.001)
-            server allocs/msg        3.00  ± 0%      4.00  ± 0%  +33.3%
-              handler                1.00  ± 0%      2.00  ± 0%   +100%
-            server bytes/msg        130 B  ± 0%     195 B  ± 0%  +50.6%
-              handler              65.5 B  ± 0%     131 B  ± 0%   +100%
-            server B/payload B      0.130  ± 0%     0.195  ± 0%  +50.6%
-            server reallocs/msg         0  ± 0%         0  ± 0%       =  (all equal)
-            server peak heap     4.00 MiB  ± 0%  4.00 MiB  ± 0%       =  (all equal)
-            server peak RSS      8.00 MiB  ± 0%  8.00 MiB  ± 0%       =  (all equal)
-            server switches/msg      1.00  ± 0%      1.00  ± 0%       =  (all equal)
+                                      old            new       vs old
+            throughput GB/s          1.00  ±0%      1.00  ±0%       ~  (p=1.000)
+            server CPU-s/GB          1.00  ±0%      1.01  ±0%   +1.0%  (p<0.001)
+            server allocs/msg        3.00  ±0%      4.00  ±0%  +33.3%
+              handler                1.00  ±0%      2.00  ±0%   +100%
+            server bytes/msg        130 B  ±0%     195 B  ±0%  +50.6%
+              handler              65.5 B  ±0%     131 B  ±0%   +100%
+            server B/payload B      0.130  ±0%     0.195  ±0%  +50.6%
+            server reallocs/msg         0  ±0%         0  ±0%       =  (all equal)
+            server peak heap     4.00 MiB  ±0%  4.00 MiB  ±0%       =  (all equal)
+            server peak RSS      8.00 MiB  ±0%  8.00 MiB  ±0%       =  (all equal)
+            server switches/msg      1.00  ±0%      1.00  ±0%       =  (all equal)
             not compared: client count figures (only new)
 
             put-20260819-0911 → put-20260820-1402, step tuned-h2, n = 10 + 10
-                                      old             new        vs old
-            throughput GB/s          1.00  ± 0%      1.00  ± 0%       ~  (p=1.000)
-            server CPU-s/GB         0.602  ± 0%     0.602  ± 0%       ~  (p=1.000)
-            server allocs/msg        2.00  ± 0%      2.00  ± 0%       =  (all equal)
-            server bytes/msg       64.0 B  ± 0%    64.0 B  ± 0%       =  (all equal)
-            server B/payload B     0.0640  ± 0%    0.0640  ± 0%       =  (all equal)
-            server reallocs/msg         0  ± 0%         0  ± 0%       =  (all equal)
-            server peak heap     4.00 MiB  ± 0%  4.00 MiB  ± 0%       =  (all equal)
-            server peak RSS      8.00 MiB  ± 0%  8.00 MiB  ± 0%       =  (all equal)
-            server switches/msg      1.00  ± 0%      1.00  ± 0%       =  (all equal)
+                                      old            new       vs old
+            throughput GB/s          1.00  ±0%      1.00  ±0%       ~  (p=1.000)
+            server CPU-s/GB         0.602  ±0%     0.602  ±0%       ~  (p=1.000)
+            server allocs/msg        2.00  ±0%      2.00  ±0%       =  (all equal)
+            server bytes/msg       64.0 B  ±0%    64.0 B  ±0%       =  (all equal)
+            server B/payload B     0.0640  ±0%    0.0640  ±0%       =  (all equal)
+            server reallocs/msg         0  ±0%         0  ±0%       =  (all equal)
+            server peak heap     4.00 MiB  ±0%  4.00 MiB  ±0%       =  (all equal)
+            server peak RSS      8.00 MiB  ±0%  8.00 MiB  ±0%       =  (all equal)
+            server switches/msg      1.00  ±0%      1.00  ±0%       =  (all equal)
 
             0 better, 4 worse, 14 unchanged (Mann–Whitney, α = 0.05)
         "#]]
@@ -634,18 +562,18 @@ mod tests {
         let report = Report { old: old.id.clone(), new: old.id.clone(), alpha: 0.05, steps: vec![within] };
         expect_test::expect![[r#"
             put-20260819-0911, step baseline → tuned-h2, n = 10 + 10
-                                   before           after        vs before
-            throughput GB/s          1.00  ± 0%      1.00  ± 0%          ~  (p=1.000)
-            server CPU-s/GB          1.00  ± 0%     0.602  ± 0%     −39.9%  (p<0.001)
-            server allocs/msg        3.00  ± 0%      2.00  ± 0%     −33.3%
-              handler                1.00  ± 0%         0  ± 0%       gone
-            server bytes/msg        130 B  ± 0%    64.0 B  ± 0%     −50.6%
-              handler              65.5 B  ± 0%       0 B  ± 0%       gone
-            server B/payload B      0.130  ± 0%    0.0640  ± 0%     −50.6%
-            server reallocs/msg         0  ± 0%         0  ± 0%          =  (all equal)
-            server peak heap     4.00 MiB  ± 0%  4.00 MiB  ± 0%          =  (all equal)
-            server peak RSS      8.00 MiB  ± 0%  8.00 MiB  ± 0%          =  (all equal)
-            server switches/msg      1.00  ± 0%      1.00  ± 0%          =  (all equal)
+                                   before          after       vs before
+            throughput GB/s          1.00  ±0%      1.00  ±0%          ~  (p=1.000)
+            server CPU-s/GB          1.00  ±0%     0.602  ±0%     −39.9%  (p<0.001)
+            server allocs/msg        3.00  ±0%      2.00  ±0%     −33.3%
+              handler                1.00  ±0%         0  ±0%       gone
+            server bytes/msg        130 B  ±0%    64.0 B  ±0%     −50.6%
+              handler              65.5 B  ±0%       0 B  ±0%       gone
+            server B/payload B      0.130  ±0%    0.0640  ±0%     −50.6%
+            server reallocs/msg         0  ±0%         0  ±0%          =  (all equal)
+            server peak heap     4.00 MiB  ±0%  4.00 MiB  ±0%          =  (all equal)
+            server peak RSS      8.00 MiB  ±0%  8.00 MiB  ±0%          =  (all equal)
+            server switches/msg      1.00  ±0%      1.00  ±0%          =  (all equal)
 
             4 better, 0 worse, 5 unchanged (Mann–Whitney, α = 0.05)
         "#]]

@@ -22,6 +22,7 @@ mod flame;
 mod fold;
 mod instructions;
 mod join;
+mod judge;
 mod limits;
 mod list;
 mod metric;

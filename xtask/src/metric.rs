@@ -284,6 +284,11 @@ impl Metric {
         step.of(side, self.instrument).filter_map(|measurement| self.take(measurement, stage)).collect()
     }
 
+    /// Whether it is counted, and not sampled.
+    pub(crate) fn is_exact(&self) -> bool {
+        !matches!(self.kind, Kind::Sampled)
+    }
+
     /// Whether comparisons show a line for each stage that changed. One count and one size are enough: the other
     /// counted metrics are these two divided by something else.
     pub(crate) fn shows_stages(&self) -> bool {

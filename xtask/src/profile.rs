@@ -195,15 +195,22 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Exact counts of every step and nothing else: what `check` needs. Keeps nothing on disk.
-pub(crate) fn measure_counts(scenario: Scenario) -> anyhow::Result<Run> {
+/// Measures some steps with one instrument, as a run would by default: what `check` needs. `built` is the cargo profile.
+/// Files are left in `folder`.
+pub(crate) fn measure_alone(
+    scenario: Scenario,
+    steps: &[String],
+    instrument: Instrument,
+    built: &str,
+    folder: &Path,
+) -> anyhow::Result<Run> {
     pair::catch_interrupts()?;
-    let folder = tempfile::tempdir().context("no temporary folder")?;
-    let args = <OneProfile as clap::Parser>::parse_from([scenario.name(), "--instruments", "count"]).args;
-    let sets = step_sets(scenario, &[])?;
+    let flags = [scenario.name(), "--instruments", instrument.name(), "--profile", built];
+    let args = <OneProfile as clap::Parser>::parse_from(flags).args;
+    let sets = step_sets(scenario, steps)?;
     let (created, _) = environment::now();
     let id = format!("{scenario}-check");
-    let mut profile = Profile::prepare(&args, sets, folder.path().join("run"), id, created)?;
+    let mut profile = Profile::prepare(&args, sets, folder.to_path_buf(), id, created)?;
     profile.build()?;
     profile.measure()?;
     profile.run.partial = false;
@@ -293,9 +300,10 @@ impl<'a> Profile<'a> {
             streams: args.streams,
             connections: args.connections,
             retain: args.retain,
+            rate_bits: args.link.map(|rate| rate.shared_by(args.streams).0),
             ..Workload::default()
         };
-        let stacks = Workload { messages: workload.messages.min(STACKS_MESSAGES), ..workload };
+        let stacks = Workload { messages: workload.messages.min(STACKS_MESSAGES), rate_bits: None, ..workload };
         let mut steps = Vec::new();
         for (name, set) in sets {
             let tuning = set.tuning(args.scenario)?;
@@ -499,7 +507,9 @@ impl<'a> Profile<'a> {
             }
             _ => self.run.workload,
         };
+        // Only times are taken at a rate; nothing else depends on one.
         let rate = self.args.link.filter(|_| instrument == Instrument::Time);
+        let workload = Workload { rate_bits: workload.rate_bits.filter(|_| rate.is_some()), ..workload };
         // What the rate alone takes, and as much again.
         let held = rate.map_or(Duration::ZERO, |rate| 2 * rate.takes(workload.payload_bytes()));
         Case {
@@ -510,7 +520,6 @@ impl<'a> Profile<'a> {
             instrument,
             round,
             runtime: self.args.runtime,
-            rate: rate.map(|rate| rate.shared_by(workload.streams)),
             bind: self.args.bind,
             remote: self.remote.as_ref(),
             timeout: Duration::from_secs(self.args.timeout) + held,

@@ -39,6 +39,12 @@ pub(crate) fn reference(scenario: Scenario) -> PathBuf {
     profiles().join("reference").join(scenario.name())
 }
 
+/// Whether a folder is among the reference runs, by whatever path it was reached.
+pub(crate) fn is_reference(folder: &Path) -> bool {
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    whole(folder).starts_with(whole(&profiles().join("reference")))
+}
+
 /// Makes a run's folder and makes sure that files can be written there.
 ///
 /// # Errors
@@ -209,6 +215,13 @@ mod tests {
         assert_eq!(kind, Kind::Usage);
         assert!(message.starts_with("there is no run of `unary` in"), "{message}");
         assert_eq!(help, "measure one: cargo xtask profile unary");
+    }
+
+    #[test]
+    fn a_reference_run_is_one_by_any_path() {
+        assert!(is_reference(&reference(Scenario::Put)));
+        assert!(is_reference(&root().join("xtask/../profiles/reference/get")));
+        assert!(!is_reference(&profiles().join("put-20260820-1402")));
     }
 
     #[test]

@@ -6,14 +6,19 @@
 //!
 //! Sources: H. A. David and H. N. Nagaraja, *Order Statistics*, 3rd ed., section 7.1 (the interval); H. B. Mann and
 //! D. R. Whitney, "On a test of whether one of two random variables is stochastically larger than the other", *Annals
-//! of Mathematical Statistics* 18 (1947), 50–60 (the test and its exact recurrence); E. L. Lehmann, *Nonparametrics*,
-//! section 1.4 (its normal approximation corrected for ties, with continuity correction).
+//! of Mathematical Statistics* 18 (1947), 50–60 (the test and its exact recurrence); J. H. Klotz, "The Wilcoxon, ties,
+//! and the computer", *Journal of the American Statistical Association* 61 (1966), 772–787 (the exact distribution with
+//! ties); E. L. Lehmann, *Nonparametrics*, section 1.4 (its normal approximation corrected for ties, with continuity
+//! correction).
 
 use std::fmt;
 
-/// The larger sample size up to which [`mann_whitney`] counts the exact distribution. Beyond it the approximation
-/// differs in the third digit of p at most, and counting costs the cube of the size.
+/// The larger sample size up to which [`mann_whitney`] counts the exact distribution of values without ties. Beyond it
+/// the approximation differs in the third digit of p at most, and counting costs the cube of the size.
 const EXACT_MAX: usize = 50;
+
+/// The same for values with ties, of both samples together: these are counted group by group, which costs more.
+const EXACT_TIED_MAX: usize = 50;
 
 /// The median; the mean of the middle two of an even number of values, and NaN of none.
 pub(crate) fn median(values: &[f64]) -> f64 {
@@ -44,11 +49,31 @@ pub(crate) fn coverage(n: usize) -> f64 {
     if n == 0 { 0.0 } else { 1.0 - 2.0 * binomial_half_up_to(n, values_cut(n)) }
 }
 
-/// How far the interval reaches from the median, as a share of the median: what tables print after `±`.
-pub(crate) fn spread(values: &[f64]) -> f64 {
+/// What [`interval95`] of `n` values is, in words: with fewer than six it covers less than 95 %.
+pub(crate) fn interval_words(n: usize) -> String {
+    match coverage(n) {
+        coverage if coverage < 0.95 => format!("the range ({:.0} % coverage)", 100.0 * coverage),
+        _ => "a 95 % interval".to_owned(),
+    }
+}
+
+/// How far the interval reaches from the median, as a share of the median: what tables print after `±`. `None` where
+/// the median is zero and the interval reaches elsewhere, for there is no share of nothing.
+pub(crate) fn spread(values: &[f64]) -> Option<f64> {
     let (low, high) = interval95(values);
     let median = median(values);
-    if low == high { 0.0 } else { ((high - median).max(median - low) / median).abs() }
+    match (high - median).max(median - low) {
+        reach if reach > 0.0 => (median != 0.0).then(|| (reach / median).abs()),
+        _ => Some(0.0),
+    }
+}
+
+/// [`spread`] in words: `±4%`, or the interval's far end where there is no share to state.
+pub(crate) fn plus_minus(values: &[f64], show: impl Fn(f64) -> String) -> String {
+    match spread(values) {
+        Some(share) => format!("±{:.0}%", 100.0 * share),
+        None => format!("to {}", show(interval95(values).1)),
+    }
 }
 
 /// How many values at either end lie outside [`interval95`]. The interval from the `k`-th smallest to the `k`-th
@@ -72,58 +97,79 @@ fn binomial_half_up_to(n: usize, k: usize) -> f64 {
 /// The two-sided p-value of the Mann–Whitney U test: how likely samples at least this far apart in rank are when both
 /// were drawn from one distribution. 1 where either is empty or all values are equal.
 ///
-/// Exact without ties up to 50 values in the larger sample, otherwise the normal approximation with correction for
-/// ties and continuity. The smallest p that `n` and `m` values can give is [`smallest_p`]: three against three
-/// never get below 0.1.
+/// It is exact up to 50 values in the larger sample, and with ties up to 50 values in both together: twice the smaller
+/// tail of U over every way to deal the values out, ties among them, as scipy's `permutation_test` has it. Beyond that
+/// it is the normal approximation with correction for ties and continuity. The smallest p that `n` and `m` values can
+/// give is [`smallest_p`]: three against three never get below 0.1, tied or not.
 pub(crate) fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
     if a.is_empty() || b.is_empty() {
         return 1.0;
     }
     let (n, m) = (a.len(), b.len());
-    let Ranked { rank_sum_a, ties } = rank(a, b);
-    let pairs = (n * m) as f64;
-    let u_a = rank_sum_a - (n * (n + 1)) as f64 / 2.0;
-    let u = u_a.min(pairs - u_a);
-    if ties == 0.0 && n.max(m) <= EXACT_MAX {
-        // Without ties U is a whole number.
-        return (2.0 * u_at_most(n, m, u as usize)).min(1.0);
-    }
-    let total = (n + m) as f64;
-    let variance = pairs / 12.0 * (total + 1.0 - ties / (total * (total - 1.0)));
-    if variance <= 0.0 {
-        return 1.0;
-    }
-    let z = (pairs / 2.0 - u - 0.5) / variance.sqrt();
-    // Twice the normal distribution's upper tail.
-    erfc(z / std::f64::consts::SQRT_2).min(1.0)
+    let groups = ties(a, b);
+    let tied = groups.len() < n + m;
+    let twice_u_a = twice_u(&groups);
+    let twice_u_b = 2 * n * m - twice_u_a;
+    let tail = match tied {
+        false if n.max(m) <= EXACT_MAX => u_at_most(n, m, twice_u_a.min(twice_u_b) / 2),
+        // Ties make the two tails differ.
+        true if n + m <= EXACT_TIED_MAX => {
+            let swapped: Vec<Tie> = groups.iter().map(|tie| Tie { first: tie.second, second: tie.first }).collect();
+            tied_u_at_most(&groups, twice_u_a).min(tied_u_at_most(&swapped, twice_u_b))
+        }
+        _ => return normal_p(&groups, n, m, twice_u_a.min(twice_u_b)).max(smallest_p(n, m)).min(1.0),
+    };
+    (2.0 * tail).min(1.0)
 }
 
 /// The smallest p that [`mann_whitney`] can give for samples of these sizes: every value of one above every other's.
 pub(crate) fn smallest_p(n: usize, m: usize) -> f64 {
-    let choices: f64 = (1..=n.min(m)).map(|i| (n + m + 1 - i) as f64 / i as f64).product();
-    (2.0 / choices).min(1.0)
+    (2.0 / choices(n + m, n)).min(1.0)
 }
 
-struct Ranked {
-    /// The sum of the ranks of the first sample, equal values sharing their mean rank.
-    rank_sum_a: f64,
-    /// The sum of `t³ − t` over groups of `t` equal values.
-    ties: f64,
+/// A p-value in words: `p<0.001`, `p=0.449`.
+pub(crate) fn p_words(p: f64) -> String {
+    if p < 0.001 { "p<0.001".to_owned() } else { format!("p={p:.3}") }
 }
 
-fn rank(a: &[f64], b: &[f64]) -> Ranked {
+/// The number of ways to choose `k` of `n`.
+fn choices(n: usize, k: usize) -> f64 {
+    (1..=k.min(n - k)).map(|i| (n + 1 - i) as f64 / i as f64).product()
+}
+
+/// How many values of each sample are equal to one another.
+#[derive(Clone, Copy, Debug)]
+struct Tie {
+    first: usize,
+    second: usize,
+}
+
+impl Tie {
+    fn size(self) -> usize {
+        self.first + self.second
+    }
+}
+
+/// The values of both samples by groups of equals, the smallest first.
+fn ties(a: &[f64], b: &[f64]) -> Vec<Tie> {
     let mut values: Vec<(f64, bool)> = a.iter().map(|v| (*v, true)).chain(b.iter().map(|v| (*v, false))).collect();
     values.sort_by(|x, y| x.0.total_cmp(&y.0));
-    let mut ranked = Ranked { rank_sum_a: 0.0, ties: 0.0 };
+    let group = |equal: &[(f64, bool)]| {
+        let first = equal.iter().filter(|(_, from_a)| *from_a).count();
+        Tie { first, second: equal.len() - first }
+    };
+    values.chunk_by(|x, y| x.0 == y.0).map(group).collect()
+}
+
+/// Twice U of the first sample: two for each pair in which its value is the larger, one for each tie. Whole, unlike U.
+fn twice_u(groups: &[Tie]) -> usize {
     let mut below = 0;
-    for equal in values.chunk_by(|x, y| x.0 == y.0) {
-        let size = equal.len() as f64;
-        let mean_rank = below as f64 + (size + 1.0) / 2.0;
-        ranked.rank_sum_a += mean_rank * equal.iter().filter(|(_, from_a)| *from_a).count() as f64;
-        ranked.ties += size * size * size - size;
-        below += equal.len();
+    let mut sum = 0;
+    for tie in groups {
+        sum += tie.first * (2 * below + tie.second);
+        below += tie.second;
     }
-    ranked
+    sum
 }
 
 /// The probability that U is at most `limit` for samples of `n` and `m` values without ties.
@@ -143,8 +189,51 @@ fn u_at_most(n: usize, m: usize, limit: usize) -> f64 {
             }
         }
     }
-    let orders: f64 = (1..=n).map(|i| (m + i) as f64 / i as f64).product();
-    counts[m].iter().sum::<f64>() / orders
+    counts[m].iter().sum::<f64>() / choices(n + m, n)
+}
+
+/// The probability that twice U of the first sample is at most `limit`, over every way to deal these values out.
+///
+/// The groups are dealt from the smallest up: of `t` equals, `r` may fall to the first sample in `t` over `r` ways, and
+/// add two for each value of the second that lies below, and one for each of the second among the equals.
+fn tied_u_at_most(groups: &[Tie], limit: usize) -> f64 {
+    let n: usize = groups.iter().map(|tie| tie.first).sum();
+    // `ways[k][u]`: ways to have dealt `k` values to the first sample with twice U of `u`.
+    let mut ways = vec![vec![0.0_f64; limit + 1]; n + 1];
+    ways[0][0] = 1.0;
+    let mut dealt = 0;
+    for size in groups.iter().map(|tie| tie.size()) {
+        let mut next = vec![vec![0.0_f64; limit + 1]; n + 1];
+        for had in 0..=n.min(dealt) {
+            for more in 0..=size.min(n - had) {
+                let adds = more * (2 * (dealt - had) + size - more);
+                if adds > limit {
+                    continue;
+                }
+                let choices = choices(size, more);
+                for (to, from) in next[had + more][adds..].iter_mut().zip(&ways[had]) {
+                    *to += from * choices;
+                }
+            }
+        }
+        ways = next;
+        dealt += size;
+    }
+    ways[n].iter().sum::<f64>() / choices(dealt, n)
+}
+
+/// The normal approximation of the two-sided p, corrected for ties and continuity, from the smaller of the two U.
+fn normal_p(groups: &[Tie], n: usize, m: usize, twice_u: usize) -> f64 {
+    let (pairs, total) = ((n * m) as f64, (n + m) as f64);
+    let cubes = |size: f64| size * size * size - size;
+    let ties: f64 = groups.iter().map(|tie| cubes(tie.size() as f64)).sum();
+    let variance = pairs / 12.0 * (total + 1.0 - ties / (total * (total - 1.0)));
+    if variance <= 0.0 {
+        return 1.0;
+    }
+    let z = (pairs / 2.0 - twice_u as f64 / 2.0 - 0.5) / variance.sqrt();
+    // Twice the normal distribution's upper tail.
+    erfc(z / std::f64::consts::SQRT_2)
 }
 
 /// The complementary error function: a Taylor series near zero and Legendre's continued fraction beyond, both run
@@ -294,16 +383,67 @@ mod tests {
         }
     }
 
-    /// `method="asymptotic"`, continuity correction on, scipy 1.17.1.
+    /// `scipy.stats.permutation_test((a, b), u, permutation_type="independent", n_resamples=inf,
+    /// alternative="two-sided").pvalue` of scipy 1.17.1, where `u` is `mannwhitneyu`'s statistic: every way to deal the
+    /// values out is looked at.
     #[test]
     fn tied_p_is_scipys() {
-        close(mann_whitney(&[1.0, 2.0, 2.0, 3.0], &[2.0, 3.0, 4.0, 5.0]), 0.1366582477381475);
-        close(mann_whitney(&[1.0, 1.0, 1.0, 2.0], &[7.0, 7.0, 8.0, 8.0, 8.0]), 0.015541208983595877);
+        close(mann_whitney(&[1.0, 1.0, 1.0], &[2.0, 2.0, 2.0]), 0.1);
+        close(mann_whitney(&[1.0, 1.0, 2.0, 2.0], &[2.0, 3.0, 3.0, 3.0]), 0.08571428571428572);
+        close(mann_whitney(&[1.0, 2.0, 2.0, 3.0], &[2.0, 3.0, 4.0, 5.0]), 0.2);
+        close(mann_whitney(&[1.0, 1.0, 1.0, 2.0], &[7.0, 7.0, 8.0, 8.0, 8.0]), 0.015873015873015872);
+        close(mann_whitney(&[5.0, 5.0, 5.0, 6.0, 6.0], &[5.0, 6.0, 6.0, 7.0, 7.0, 7.0]), 0.1341991341991342);
+        close(
+            mann_whitney(&[1.0, 1.0, 2.0, 3.0, 3.0, 4.0, 4.0, 4.0], &[2.0, 3.0, 4.0, 5.0, 5.0, 6.0, 6.0, 7.0]),
+            0.023931623931623933,
+        );
+        close(mann_whitney(&[1.5, 1.5, 2.0, 2.5, 2.5, 2.5], &[1.5, 2.0, 2.5, 3.0, 3.0]), 0.45021645021645024);
+        assert_eq!(mann_whitney(&[5.0; 10], &[5.0; 10]), 1.0);
+        assert_eq!(mann_whitney(&[], &[1.0]), 1.0);
+    }
+
+    /// `mannwhitneyu(a, b, alternative="two-sided", method="asymptotic")`, continuity correction on, scipy 1.17.1.
+    #[test]
+    fn p_of_many_values_is_scipys_approximation() {
         let many: Vec<f64> = (0..60).map(f64::from).collect();
         let shifted: Vec<f64> = (0..60).map(|i| f64::from(i) + 25.5).collect();
         close(mann_whitney(&many, &shifted), 2.582237035570083e-10);
-        assert_eq!(mann_whitney(&[5.0; 10], &[5.0; 10]), 1.0);
-        assert_eq!(mann_whitney(&[], &[1.0]), 1.0);
+        let tied = |offset: i32| (0..30).map(|i| f64::from(i / 3 + offset)).collect::<Vec<_>>();
+        close(mann_whitney(&tied(0), &tied(2)), 0.016504477012993075);
+    }
+
+    /// Twice the smaller tail of U over every way to deal the values out, one by one.
+    fn by_dealing(a: &[f64], b: &[f64]) -> f64 {
+        let all: Vec<f64> = a.iter().chain(b).copied().collect();
+        let u = |chosen: &dyn Fn(usize) -> bool| {
+            let pairs = (0..all.len()).flat_map(|x| (0..all.len()).map(move |y| (x, y)));
+            let of_both = pairs.filter(|(x, y)| chosen(*x) && !chosen(*y));
+            of_both.map(|(x, y)| 1 + i32::from(all[x] > all[y]) - i32::from(all[x] < all[y])).sum::<i32>()
+        };
+        let observed = u(&|index| index < a.len());
+        let dealt = (0..1_u32 << all.len()).filter(|bits| bits.count_ones() as usize == a.len());
+        let all: Vec<i32> = dealt.map(|bits| u(&|index| bits >> index & 1 == 1)).collect();
+        let share = |of: &dyn Fn(i32) -> bool| all.iter().filter(|u| of(**u)).count() as f64 / all.len() as f64;
+        (2.0 * share(&|u| u <= observed).min(share(&|u| u >= observed))).min(1.0)
+    }
+
+    #[test]
+    fn p_is_what_dealing_all_values_out_gives() {
+        // Knuth's generator: any samples do, these are the same every time.
+        let mut state = 1_u64;
+        let mut below = |limit: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % limit
+        };
+        for _ in 0..150 {
+            let (n, m, kinds) = (1 + below(5), 1 + below(5), 1 + below(12));
+            let a: Vec<f64> = (0..n).map(|_| below(kinds) as f64).collect();
+            let b: Vec<f64> = (0..m).map(|_| below(kinds) as f64).collect();
+            let p = mann_whitney(&a, &b);
+            assert!((p - by_dealing(&a, &b)).abs() < 1e-12, "{a:?} {b:?}: {p} is not {}", by_dealing(&a, &b));
+            assert!(p >= smallest_p(a.len(), b.len()) - 1e-12, "{a:?} {b:?}: {p}");
+            assert!((p - mann_whitney(&b, &a)).abs() < 1e-12, "{a:?} {b:?}: the order of the samples matters");
+        }
     }
 
     #[test]
@@ -359,9 +499,20 @@ mod tests {
     }
 
     #[test]
+    fn an_interval_of_few_values_does_not_call_itself_one_of_95_percent() {
+        assert_eq!(interval_words(3), "the range (75 % coverage)");
+        assert_eq!(interval_words(5), "the range (94 % coverage)");
+        assert_eq!(interval_words(6), "a 95 % interval");
+    }
+
+    #[test]
     fn the_spread_is_the_wider_half_of_the_interval() {
-        close(spread(&[9.0, 10.0, 10.0, 10.0, 10.0, 10.0, 12.0]), 0.2);
-        assert_eq!(spread(&[4.0; 7]), 0.0);
-        assert_eq!(spread(&[0.0; 7]), 0.0);
+        close(spread(&[9.0, 10.0, 10.0, 10.0, 10.0, 10.0, 12.0]).expect("a median"), 0.2);
+        assert_eq!(spread(&[4.0; 7]), Some(0.0));
+        assert_eq!(spread(&[0.0; 7]), Some(0.0));
+        assert_eq!(spread(&[0.0, 0.0, 0.5]), None, "there is no share of nothing");
+        let words = |values: &[f64]| plus_minus(values, |value| format!("{value} B"));
+        assert_eq!(words(&[9.0, 10.0, 12.0]), "±20%");
+        assert_eq!(words(&[0.0, 0.0, 0.5]), "to 0.5 B");
     }
 }

@@ -246,7 +246,6 @@ impl Sweep {
             instrument,
             round,
             runtime: None,
-            rate: None,
             bind: ([127, 0, 0, 1], 0).into(),
             remote: None,
             timeout: Duration::from_secs(args.timeout),

@@ -135,7 +135,7 @@ impl Remote {
             retain: workload.retain,
             round: case.round,
             runtime: runtime.map(|value| value.get_name().to_owned()),
-            rate_bits: case.rate.map(|rate| rate.0),
+            rate_bits: workload.rate_bits,
             timeout_seconds: case.timeout.as_secs(),
         }))?;
         Ok(Server { remote: self, stacks_file })

@@ -36,7 +36,8 @@ fn gbit(measurement: &Measurement) -> f64 {
 
 /// The median and how far its interval reaches, as `0.123 ±4%`.
 fn spread(values: &[f64], decimals: usize) -> String {
-    format!("{:.decimals$} ±{:.0}%", stats::median(values), 100.0 * stats::spread(values))
+    let show = |value| format!("{value:.decimals$}");
+    format!("{} {}", show(stats::median(values)), stats::plus_minus(values, show))
 }
 
 pub(super) fn text(peers: &Peers) -> String {
@@ -107,10 +108,7 @@ fn row(peers: &Peers, contender: &Contender) -> Vec<String> {
 /// What a reader must know beside the figures: the interval, and whether the link was full.
 fn notes(peers: &Peers) -> Vec<String> {
     let rounds = reference(peers).measured.len();
-    let interval = match stats::coverage(rounds) {
-        coverage if coverage < 0.95 => format!("the range ({:.0} % coverage)", 100.0 * coverage),
-        _ => "a 95 % interval".to_owned(),
-    };
+    let interval = stats::interval_words(rounds);
     let mut notes = vec![format!("Medians of {rounds} interleaved rounds; ± is the far end of {interval}.")];
     if let Some((rate, mode)) = peers.link.rate() {
         let target = rate.gbit();

@@ -16,7 +16,6 @@ use crate::agent::Remote;
 use crate::build::Binaries;
 use crate::failure::{Failure, Kind};
 use crate::instructions::{self, PerMessage};
-use crate::limits::Rate;
 use crate::pair::{Pair, run_pair, spawn_pair};
 use crate::program::Program;
 
@@ -32,7 +31,6 @@ pub(crate) struct Case<'a> {
     pub(crate) instrument: Instrument,
     pub(crate) round: u32,
     pub(crate) runtime: Option<Runtime>,
-    pub(crate) rate: Option<Rate>,
     pub(crate) bind: SocketAddr,
     /// The agent that runs the server, where it is not run here.
     pub(crate) remote: Option<&'a RefCell<Remote>>,
@@ -88,7 +86,7 @@ impl Case<'_> {
     }
 
     fn flags(&self, program: Program, side: Side, folder: Option<&dyn Fn(Side) -> PathBuf>) -> Program {
-        let Workload { chunk, messages, warmup, streams, connections, retain } = self.workload;
+        let Workload { chunk, messages, warmup, streams, connections, retain, rate_bits } = self.workload;
         let mut program = program
             .args(["--scenario", self.scenario.name(), "--steps", &self.set.to_string()])
             .args(["--chunk", &chunk.to_string(), "--messages", &messages.to_string()])
@@ -98,8 +96,8 @@ impl Case<'_> {
         if let Some(value) = self.runtime.and_then(|runtime| runtime.to_possible_value()) {
             program = program.args(["--runtime", value.get_name()]);
         }
-        if let Some(rate) = self.rate {
-            program = program.args(["--rate-bits", &rate.0.to_string()]);
+        if let Some(rate) = rate_bits {
+            program = program.args(["--rate-bits", &rate.to_string()]);
         }
         if let Some(folder) = folder {
             program = program.arg("--stacks-file").arg(folder(side).join(self.stacks_name()));

@@ -9,10 +9,11 @@ use alloc_ladder::{Side, Stage};
 
 use super::retained;
 use crate::cpu::margin;
+use crate::judge::{self, Pair, Verdict};
 use crate::limits::Rate;
-use crate::metric::{self, Better, METRICS, Metric};
+use crate::metric::{self, METRICS, Metric};
 use crate::nine_stages;
-use crate::stats::{Change, change, mann_whitney, median, spread};
+use crate::stats::{interval_words, median, p_words, plus_minus};
 use crate::table::{Cell, Table};
 use crate::terminal::{Style, paint};
 
@@ -80,7 +81,8 @@ pub(super) fn text(run: &Run, page: &Path, link: Option<Rate>) -> String {
     let rounds = run.steps.first().map_or(0, |step| step.of(Side::Server, Instrument::Time).count());
     let title = match rounds {
         0 => scenario.to_owned(),
-        rounds => format!("{scenario}, median of {rounds} rounds ± half the 95 % interval"),
+        1 => format!("{scenario}, one round"),
+        rounds => format!("{scenario}, median of {rounds} rounds, ± is the far end of {}", interval_words(rounds)),
     };
     let _ = writeln!(text, "\n{}", paint(Style::Bold, &title));
     let stacks_alone = run.steps.iter().all(|step| step.measurements.is_empty());
@@ -180,7 +182,7 @@ fn peers(run: &Run, link: Option<Rate>) -> String {
     let limits = run.limits.iter().map(|limit| (limit.name.as_str(), &limit.server_cpu_seconds_per_gb));
     for (name, samples) in limits.chain([(last.name.as_str(), &own)]).filter(|(_, samples)| !samples.is_empty()) {
         let middle = median(samples);
-        let figure = format!("{} ± {:.0}%", metric::digits(middle), spread(samples) * 100.0);
+        let figure = format!("{} {}", metric::digits(middle), plus_minus(samples, metric::digits));
         let cores = link.map(|rate| Cell::right(metric::digits(middle * rate.gbit() / 8.0)));
         table.row([Cell::left(name), Cell::right(figure)].into_iter().chain(cores).collect::<Vec<_>>());
     }
@@ -220,19 +222,14 @@ fn ladder(run: &Run) -> String {
             row.push(Cell::right(figure(metric, &samples)));
         }
         if let (Some(metric), Some(previous)) = (timed, index.checked_sub(1).map(|before| &run.steps[before])) {
-            row.push(against(metric, run.scenario, previous, step));
+            row.push(against(run, metric, metric.sides(run.scenario)[0], [previous, step]));
         }
         table.row(row);
     }
     if let [first, .., last] = run.steps.as_slice() {
         let mut row = vec![Cell::left(""), Cell::left(format!("{} vs 1", run.steps.len()))];
         for (metric, side) in &columns {
-            let (old, new) = (metric.samples(first, *side, None), metric.samples(last, *side, None));
-            row.push(if old.is_empty() || new.is_empty() {
-                Cell::right("")
-            } else {
-                changed(metric, change(median(&old), median(&new)))
-            });
+            row.push(against(run, metric, *side, [first, last]));
         }
         table.row(row);
     }
@@ -246,42 +243,25 @@ fn figure(metric: &Metric, samples: &[f64]) -> String {
     }
     let shown = metric.show(median(samples));
     match metric.kind {
-        metric::Kind::Sampled if samples.len() > 1 => format!("{shown} ± {:.0}%", spread(samples) * 100.0),
+        metric::Kind::Sampled if samples.len() > 1 => {
+            format!("{shown} {}", plus_minus(samples, |value| metric.show(value)))
+        }
         _ => shown,
     }
 }
 
-fn changed(metric: &Metric, change: Change) -> Cell {
-    let better = match change {
-        Change::Same => None,
-        Change::Gone => Some(metric.better == Better::Less),
-        Change::New => Some(metric.better == Better::More),
-        Change::By(ratio) => Some((ratio < 0.0) == (metric.better == Better::Less)),
-    };
-    let cell = Cell::right(change.to_string());
-    match better {
-        None => cell,
-        Some(true) => cell.style(Style::Better),
-        Some(false) => cell.style(Style::Worse),
-    }
-}
-
-fn against(metric: &Metric, scenario: Option<Scenario>, previous: &StepRecord, step: &StepRecord) -> Cell {
-    let side = metric.sides(scenario)[0];
-    let (old, new) = (metric.samples(previous, side, None), metric.samples(step, side, None));
-    if old.is_empty() || new.is_empty() {
+/// How a step's figure stands against another's; coloured where it is better or worse, and `~` where nobody can tell.
+fn against(run: &Run, metric: &Metric, side: Side, steps: [&StepRecord; 2]) -> Cell {
+    let Some(Pair { judged, .. }) = judge::steps(&[run], metric, side, None, steps, judge::ALPHA) else {
         return Cell::right("");
-    }
-    let p = mann_whitney(&old, &new);
-    if p >= 0.05 {
-        return Cell::right(format!("~ p={p:.3}"));
-    }
-    let p = if p < 0.001 { "p<0.001".to_owned() } else { format!("p={p:.3}") };
-    let change = change(median(&old), median(&new));
-    let cell = Cell::right(format!("{change} {p}"));
-    match change {
-        Change::By(ratio) if ratio > 0.0 => cell.style(Style::Better),
-        _ => cell.style(Style::Worse),
+    };
+    let p = judged.p.map_or_else(String::new, |p| format!(" {}", p_words(p)));
+    let change = format!("{}{p}", judged.change);
+    match judged.verdict {
+        Verdict::Better => Cell::right(change).style(Style::Better),
+        Verdict::Worse => Cell::right(change).style(Style::Worse),
+        Verdict::Equal => Cell::right("="),
+        Verdict::Unclear | Verdict::TooFew => Cell::right(format!("~{p}")),
     }
 }
 
@@ -378,4 +358,55 @@ fn cpu(run: &Run) -> String {
         }
     }
     if rows == 0 { String::new() } else { table.render() }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fixture;
+
+    use super::*;
+
+    #[test]
+    fn a_change_within_noise_has_no_colour_and_no_figure() {
+        let step = |name, cpu: [u64; 6], blocks: [u64; 2]| {
+            let timed = (0..).zip(cpu).map(|(round, cpu)| fixture::time(Side::Server, round, cpu, 1_000_000));
+            let counted = |(round, blocks)| fixture::count(Side::Server, round, &[(Stage::Handler, blocks, 0)]);
+            fixture::step(name, timed.chain((0..).zip(blocks).map(counted)).collect())
+        };
+        let run = Run {
+            steps: vec![
+                step("baseline", [1000, 1100, 1050, 1010, 1090, 1020], [3000, 3400]),
+                step("pooled-message", [1010, 1060, 1095, 1025, 1080, 1000], [2900, 3100]),
+                step("rope", [500, 520, 510, 540, 530, 560], [100, 100]),
+            ],
+            ..fixture::run("put-a", Scenario::Put)
+        };
+        let cell = |metric, from: usize, to: usize| {
+            let metric = metric::find(metric).expect("in the table");
+            let mut table = Table::default();
+            table.row([against(&run, metric, Side::Server, [&run.steps[from], &run.steps[to]])]);
+            table.render().trim().to_owned()
+        };
+        assert_eq!(cell("cpu-per-gb", 0, 1), "~ p=1.000");
+        assert_eq!(cell("cpu-per-gb", 0, 2), paint(Style::Better, "−49.3% p=0.002"));
+        assert_eq!(cell("allocs-per-message", 0, 1), "~");
+        assert_eq!(cell("allocs-per-message", 0, 2), paint(Style::Better, "−96.9%"));
+        assert_eq!(cell("peak-heap", 0, 1), "=");
+        assert_eq!(cell("latency-p50", 0, 1), "");
+    }
+
+    #[test]
+    fn few_rounds_do_not_claim_a_95_percent_interval() {
+        let run = |rounds| Run {
+            steps: vec![fixture::step(
+                "baseline",
+                (0..rounds).map(|round| fixture::time(Side::Server, round, 1000, 1_000_000)).collect(),
+            )],
+            ..fixture::run("put-a", Scenario::Put)
+        };
+        let text = |rounds| text(&run(rounds), Path::new("report.html"), None);
+        assert!(text(1).contains("put, one round"));
+        assert!(text(3).contains("median of 3 rounds, ± is the far end of the range (75 % coverage)"));
+        assert!(text(10).contains("median of 10 rounds, ± is the far end of a 95 % interval"));
+    }
 }

@@ -10,10 +10,9 @@ use alloc_ladder::scenario::Scenario;
 use alloc_ladder::{Side, Stage, Tally};
 
 use super::units;
+pub(crate) use crate::judge::ALPHA;
+use crate::judge::{self, Judged};
 use crate::{metric, stats};
-
-/// Below this p a change of timed rounds counts as one.
-pub(crate) const ALPHA: f64 = 0.05;
 
 /// A figure the page shows: a metric, or a share of a CPU profile, under the name a reader knows it by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +118,8 @@ impl Figure {
         }
     }
 
-    /// The row of the one table of metrics this figure is; the shares of a CPU profile are not in it.
+    /// The row of the one table of metrics this figure is; the shares of a CPU profile are not in it: neither more nor
+    /// less of one is better by itself.
     fn metric(self) -> Option<&'static metric::Metric> {
         metric::find(match self {
             Figure::Blocks => "allocs-per-message",
@@ -142,11 +142,6 @@ impl Figure {
     /// Whether more of it is what one wants.
     pub(crate) fn more_is_better(self) -> bool {
         self.metric().is_some_and(|metric| metric.better == metric::Better::More)
-    }
-
-    /// Whether a share of something else: neither more nor less of it is better by itself.
-    fn is_share(self) -> bool {
-        matches!(self, Figure::AllocatorShare | Figure::CopyShare | Figure::KernelShare)
     }
 
     /// Who saw a figure of the pair, in words.
@@ -172,14 +167,9 @@ impl Figure {
                 Figure::KernelShare => profile.kernel_share,
                 _ => profile.allocator_share,
             };
-            return Some(Sample::exact(share, 0.0));
+            return Sample::of(vec![share], true, 0.0);
         };
-        let values = metric.samples(step, side, None);
-        match metric.kind {
-            metric::Kind::Sampled => Sample::timed(values),
-            // A `count` case runs twice to prove that it repeats; the first is the figure.
-            _ => values.first().map(|value| Sample::exact(*value, metric.slack(step, side))),
-        }
+        Sample::of(metric.samples(step, side, None), metric.is_exact(), metric.slack(step, side))
     }
 
     /// Server and client together: costs add up round by round, rates and latencies are one side's.
@@ -188,22 +178,18 @@ impl Figure {
             return self.sample(step, side);
         }
         let metric = self.metric()?;
-        let [server, client] = Side::ALL.map(|side| self.sample(step, side));
-        let (server, client) = (server?, client?);
-        if server.exact {
-            return Some(Sample::exact(server.median() + client.median(), server.slack + client.slack));
-        }
         let rounds = |side| -> BTreeMap<u32, f64> {
             let of_side = step.of(side, metric.instrument);
             of_side.filter_map(|measurement| Some((measurement.round, metric.take(measurement, None)?))).collect()
         };
         let client = rounds(Side::Client);
         let sums = rounds(Side::Server).into_iter().filter_map(|(round, server)| Some(server + client.get(&round)?));
-        Sample::timed(sums.collect())
+        let slack = Side::ALL.map(|side| metric.slack(step, side)).iter().sum();
+        Sample::of(sums.collect(), metric.is_exact(), slack)
     }
 }
 
-/// The values of one metric: one exact count, or a value per timed round.
+/// The values of one metric, one a round. Counts are exact, and rounds of a stream may still differ in them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sample {
     pub(crate) values: Vec<f64>,
@@ -212,13 +198,16 @@ pub(crate) struct Sample {
     pub(crate) slack: f64,
 }
 
+/// Rounds of an exact count that differ by less than this share need no ± on the page.
+const STEADY: f64 = 0.01;
+
 impl Sample {
-    fn exact(value: f64, slack: f64) -> Sample {
-        Sample { values: vec![value], exact: true, slack }
+    fn of(values: Vec<f64>, exact: bool, slack: f64) -> Option<Sample> {
+        (!values.is_empty()).then_some(Sample { values, exact, slack })
     }
 
     pub(crate) fn timed(values: Vec<f64>) -> Option<Sample> {
-        (!values.is_empty()).then_some(Sample { values, exact: false, slack: 0.0 })
+        Sample::of(values, false, 0.0)
     }
 
     pub(crate) fn median(&self) -> f64 {
@@ -230,13 +219,15 @@ impl Sample {
         (!self.exact && self.values.len() > 1).then(|| stats::interval95(&self.values))
     }
 
-    /// How far the interval reaches from the median, as a share of it.
+    /// How far the interval reaches from the median, as a share of it: of timed rounds, and of counts that differ from
+    /// round to round. `None` of one round, and of a median of zero.
     pub(crate) fn spread(&self) -> Option<f64> {
-        self.interval().map(|_| stats::spread(&self.values))
+        let spread = (self.values.len() > 1).then(|| stats::spread(&self.values))??;
+        (!self.exact || spread >= STEADY).then_some(spread)
     }
 }
 
-/// How a figure moved.
+/// How a figure moved, as the page shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Better,
@@ -245,7 +236,7 @@ pub(crate) enum Verdict {
     Moved,
     /// Exactly the same.
     Same,
-    /// Exact, and less than half a percent or what the instrument may be wrong by apart.
+    /// Exact, and within what rounds differ by or the instrument may be wrong by.
     Close,
     /// Timed, and within what rounds differ by anyhow.
     Noise,
@@ -263,41 +254,34 @@ pub(crate) struct Change {
 
 impl Change {
     /// From `before` to `after`; `None` where either was not measured.
-    pub(crate) fn between(metric: Figure, before: Option<&Sample>, after: Option<&Sample>) -> Option<Change> {
+    pub(crate) fn between(figure: Figure, before: Option<&Sample>, after: Option<&Sample>) -> Option<Change> {
         let (before, after) = (before?, after?);
-        let p = (!before.exact && !after.exact && before.values.len() > 1 && after.values.len() > 1)
-            .then(|| stats::mann_whitney(&before.values, &after.values));
-        let mut change =
-            Change::of(before.median(), after.median(), p, metric.more_is_better(), metric.is_share(), before.exact);
-        if before.exact
-            && change.verdict != Verdict::Same
-            && (change.after - change.before).abs() <= before.slack + after.slack
-        {
-            change.verdict = Verdict::Close;
-        }
-        Some(change)
-    }
-
-    /// Between two exact costs.
-    pub(crate) fn cost(before: f64, after: f64) -> Change {
-        Change::of(before, after, None, false, false, true)
-    }
-
-    fn of(before: f64, after: f64, p: Option<f64>, more_is_better: bool, neutral: bool, exact: bool) -> Change {
-        let verdict = if before == after {
-            Verdict::Same
-        } else if exact && before != 0.0 && ((after - before) / before).abs() < 0.005 {
-            Verdict::Close
-        } else if !exact && p.is_none_or(|p| p >= ALPHA) {
-            Verdict::Noise
-        } else if neutral {
-            Verdict::Moved
-        } else if (after > before) == more_is_better {
-            Verdict::Better
-        } else {
-            Verdict::Worse
+        let (old, new) = (before.median(), after.median());
+        let Some(metric) = figure.metric() else {
+            return Some(Change::of(old, new, judge::once(old, new), true, true));
         };
-        Change { before, after, p, verdict }
+        let slack = before.slack + after.slack;
+        let mut judged = judge::samples(metric, &before.values, &after.values, slack, ALPHA);
+        // The p of one round against others says nothing but how few they are.
+        judged.p = judged.p.filter(|_| before.values.len() > 1 && after.values.len() > 1);
+        Some(Change::of(old, new, judged, false, metric.is_exact()))
+    }
+
+    /// Between two exact costs that were taken once.
+    pub(crate) fn cost(before: f64, after: f64) -> Change {
+        Change::of(before, after, judge::once(before, after), false, true)
+    }
+
+    fn of(before: f64, after: f64, judged: Judged, neutral: bool, exact: bool) -> Change {
+        let verdict = match judged.verdict {
+            judge::Verdict::Equal => Verdict::Same,
+            judge::Verdict::Unclear | judge::Verdict::TooFew if exact => Verdict::Close,
+            judge::Verdict::Unclear | judge::Verdict::TooFew => Verdict::Noise,
+            judge::Verdict::Better | judge::Verdict::Worse if neutral => Verdict::Moved,
+            judge::Verdict::Better => Verdict::Better,
+            judge::Verdict::Worse => Verdict::Worse,
+        };
+        Change { before, after, p: judged.p, verdict }
     }
 
     /// The relative change in words: `−92.4%`, `gone`, `new`, `=`.
@@ -423,6 +407,8 @@ pub(crate) fn largest(run: &Run, of: impl Fn(&StepRecord) -> Option<f64>) -> f64
 
 #[cfg(test)]
 mod tests {
+    use crate::fixture;
+
     use super::*;
 
     #[test]
@@ -437,6 +423,27 @@ mod tests {
         // One round proves nothing, however far it is off.
         assert_eq!(change(Figure::CpuPerGb, &sample(&[2.0]), &sample(&[1.0])).verdict, Verdict::Noise);
         assert_eq!(Change::between(Figure::CpuPerGb, None, Some(&fast)), None);
+    }
+
+    #[test]
+    fn a_count_that_differs_from_round_to_round_is_no_exact_saving() {
+        let rounds = |values: [f64; 2]| Sample::of(values.to_vec(), true, 0.0);
+        let change = |before, after| Change::between(Figure::PeakHeap, before, after).expect("measured");
+        let (wide, low, steady) = (rounds([1.49e6, 3.07e6]), rounds([1.2e6, 1.2e6]), rounds([1.2e6, 1.2e6]));
+        assert_eq!(change(wide.as_ref(), low.as_ref()).verdict, Verdict::Close);
+        assert_eq!(change(low.as_ref(), steady.as_ref()).verdict, Verdict::Same);
+        assert_eq!(change(rounds([3.0e6, 3.0e6]).as_ref(), low.as_ref()).verdict, Verdict::Better);
+        assert!(wide.as_ref().and_then(Sample::spread).is_some_and(|spread| spread > 0.3), "and it says so");
+        assert_eq!(low.as_ref().and_then(Sample::spread), None);
+        let step = StepRecord {
+            measurements: (0..)
+                .zip([1000, 3000])
+                .map(|(round, blocks)| fixture::count(Side::Server, round, &[(Stage::Handler, blocks, 0)]))
+                .collect(),
+            ..fixture::step("baseline", Vec::new())
+        };
+        let blocks = Figure::Blocks.sample(&step, Side::Server).map(|sample| sample.median());
+        assert_eq!(blocks, Some(2.0), "the first round is no better than the others");
     }
 
     #[test]

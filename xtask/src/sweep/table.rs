@@ -72,7 +72,8 @@ fn cells(sweep: &Sweep, index: usize, point: &Point) -> [String; 11] {
         if values.is_empty() {
             return "–".to_owned();
         }
-        format!("{:.3} ±{:.0}%", stats::median(&values), 100.0 * stats::spread(&values))
+        let show = |value| format!("{value:.3}");
+        format!("{} {}", show(stats::median(&values)), stats::plus_minus(&values, show))
     };
     let ratio = |side| to_neighbour(sweep, index, side).map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
     [
@@ -141,12 +142,12 @@ impl Point {
 fn notes(sweep: &Sweep) -> Vec<String> {
     let rounds = sweep.points.iter().map(|point| point.cpu(Side::Server).len()).min().unwrap_or(0);
     let mut notes = vec![format!(
-        "{}, {}. Medians of {rounds} interleaved rounds; ± is the far end of a {:.0} % interval. To neighbour: CPU per \
+        "{}, {}. Medians of {rounds} interleaved rounds; ± is the far end of {}. To neighbour: CPU per \
          byte as a multiple of the cheaper of the next sizes, or numbers of streams, in the same rounds; to raw-tokio: of \
          a raw TCP copy's in the same rounds.",
         sweep.scenario,
         sweep.step,
-        100.0 * stats::coverage(rounds).min(0.95),
+        stats::interval_words(rounds),
     )];
     for (index, point) in sweep.points.iter().enumerate() {
         for side in Side::ALL {

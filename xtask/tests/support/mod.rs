@@ -23,10 +23,13 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+pub(crate) fn path(path: &Path) -> &str {
+    path.to_str().expect("a temporary folder's path is text")
+}
+
 /// The arguments of a `profile` with builds that CI has anyway.
 pub(crate) fn profile_args<'a>(scenario: Scenario, folder: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
-    let folder = folder.to_str().expect("a temporary folder's path is text");
-    [&["profile", scenario.name(), "--profile", "dev", "--out", folder], more].concat()
+    [&["profile", scenario.name(), "--profile", "dev", "--out", path(folder)], more].concat()
 }
 
 pub(crate) fn profile(scenario: Scenario, folder: &Path, more: &[&str]) -> Output {
