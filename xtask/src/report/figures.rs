@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use alloc_ladder::ladder::{self, Step, StepSet};
-use alloc_ladder::record::{Run, StepRecord};
+use alloc_ladder::record::{Counts, Instrument, Run, StepRecord};
 use alloc_ladder::scenario::Scenario;
 use alloc_ladder::{Side, Stage, Tally};
 
@@ -371,14 +371,19 @@ pub(crate) fn noun(run: &Run) -> &'static str {
 
 /// One stage of one side, per message, from the exact counts.
 pub(crate) fn stage_per_message(step: &StepRecord, side: Side, stage: Stage) -> Option<PerMessage> {
-    let measurement = step.counts(side)?;
-    Some(PerMessage::of(measurement.counts.as_ref()?.stage(stage), measurement.messages))
+    per_message(step, side, |counts| counts.stage(stage))
 }
 
 /// All stages but the instrument's own, per message.
 pub(crate) fn subject_per_message(step: &StepRecord, side: Side) -> Option<PerMessage> {
-    let measurement = step.counts(side)?;
-    Some(PerMessage::of(measurement.counts.as_ref()?.subject(), measurement.messages))
+    per_message(step, side, Counts::subject)
+}
+
+/// The mean of the rounds: means of stages add up to the mean of their side, and of two rounds it is the median.
+fn per_message(step: &StepRecord, side: Side, of: impl Fn(&Counts) -> Tally) -> Option<PerMessage> {
+    let counted = || step.of(side, Instrument::Count).filter_map(|m| Some((m.counts.as_ref()?, m.messages)));
+    counted().next()?;
+    Some(PerMessage::of(counted().map(|(counts, _)| of(counts)).sum(), counted().map(|(_, messages)| messages).sum()))
 }
 
 /// The stages whose sum is the figure of the head: all but the instrument's own.
@@ -442,8 +447,9 @@ mod tests {
                 .collect(),
             ..fixture::step("baseline", Vec::new())
         };
-        let blocks = Figure::Blocks.sample(&step, Side::Server).map(|sample| sample.median());
+        let blocks = subject_per_message(&step, Side::Server).map(|per_message| per_message.blocks);
         assert_eq!(blocks, Some(2.0), "the first round is no better than the others");
+        assert_eq!(Figure::Blocks.sample(&step, Side::Server).map(|sample| sample.median()), blocks);
     }
 
     #[test]

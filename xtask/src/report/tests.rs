@@ -103,15 +103,17 @@ fn the_rows_of_a_side_sum_to_its_total() {
         let (_, run) = run_dir::load(&run_dir::reference(scenario).to_string_lossy()).expect("a reference run");
         for step in &run.steps {
             for side in Side::ALL {
-                let counted = step.counts(side).expect("counted");
-                let total = counted.counts.as_ref().expect("counts").total;
+                let counted = step.of(side, Instrument::Count).filter_map(|m| Some((m.counts.as_ref()?, m.messages)));
+                let (total, messages) = counted.fold((Tally::default(), 0), |(total, messages), (counts, more)| {
+                    ([total, counts.total].into_iter().sum(), messages + more)
+                });
+                assert!(messages > 0, "{scenario} {} {side} was not counted", step.name);
                 let rows = figures::subject_stages().chain([Stage::Instrument]);
                 let sum = rows
                     .map(|stage| figures::stage_per_message(step, side, stage).expect("counted"))
                     .fold((0.0, 0.0), |(blocks, bytes), row| (blocks + row.blocks, bytes + row.bytes));
-                let messages = counted.messages as f64;
                 for (sum, total) in [(sum.0, total.blocks), (sum.1, total.bytes)] {
-                    let total = total as f64 / messages;
+                    let total = total as f64 / messages as f64;
                     assert!((sum - total).abs() < 1e-6, "{scenario} {} {side}: {sum} is not {total}", step.name);
                 }
             }
