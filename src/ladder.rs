@@ -244,7 +244,8 @@ const POOLED_MESSAGE: Step = Step {
     name: "pooled-message",
     hypothesis: "Decoding into a recycled message keeps the capacity of its fields, so message construction stops \
                  allocating.",
-    cost: "Each stream keeps its largest message alive; a message must be given back before it can be reused.",
+    cost: "A pool keeps up to 16 messages of the size they have grown to; a message must be given back before it can be \
+           reused.",
     cost_figure: Some(CostFigure::PeakHeap),
     switch: "PooledDecoder in place of ProstDecoder",
     file: "src/grpc/codec.rs",
@@ -292,8 +293,8 @@ const ALIGNED_READS: Step = Step {
     name: "aligned-reads",
     hypothesis: "An `AsyncRead` wrapper hands h2 one whole frame at a time, so that its read buffer is unshared \
                  whenever it needs room and is reclaimed instead of replaced.",
-    cost: "The connection yields once a frame: one more task switch a message. It pays only where connection and \
-           handler share a thread.",
+    cost: "The connection yields once a frame: its task is polled once more a message. It pays only where connection \
+           and handler share a thread.",
     cost_figure: Some(CostFigure::ContextSwitches),
     switch: "AlignedIo around the accepted socket",
     file: "src/tonic/aligned.rs",
@@ -340,8 +341,8 @@ const POOLED_ENCODE: Step = Step {
 
 const ZERO_COPY: Step = Step {
     name: "zero-copy",
-    hypothesis: "Only the prefix and the field header are written, into a small recycled block; the payload's `Bytes` \
-                 is sent as it is.",
+    hypothesis: "Only the prefix and the field header are written, into a small recycled block; a payload of 40 KiB and \
+                 more is sent as the `Bytes` it is, a shorter one is copied, which costs less than a write.",
     cost: "Two DATA frames a message instead of one, and the payload must stay untouched until it is on the wire.",
     cost_figure: Some(CostFigure::Cpu),
     switch: "PooledBody::zero_copy",
@@ -458,7 +459,7 @@ const UNARY: &[Step] = &[
         hypothesis: "The method served on h2's own server, without router, layers, boxed bodies and a task for every \
                      call, leaves the headers as all that is allocated for a call.",
         cost: "One method to a server, and no layers, interceptors or compression; a handler that computes for long \
-               holds up its connection's other calls.",
+               holds up its connection's other calls, and one that panics ends them.",
         cost_figure: None,
         switch: "lean::server::serve in place of tonic::transport::Server",
         file: "src/grpc/lean/server.rs",

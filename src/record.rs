@@ -97,7 +97,8 @@ pub struct Run {
     pub limits: Vec<Limit>,
 }
 
-/// Where and with what a run was measured.
+/// Where and with what a run was measured. The cargo features of a build are those of its record's instrument and of
+/// the inner allocator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
     /// Git revision, short; empty outside a repository.

@@ -23,7 +23,8 @@ pub(super) const COUNTED_HEADER: &str = "x-payload-bytes";
 /// What every client asks for; file servers have a file of that name.
 pub(super) const PATH: &str = "/payload";
 
-/// The windows of a tuned peer, the same as the ladders' `tuned-h2` step.
+/// The windows of a tuned peer: those of the ladders' `tuned-h2` step for one stream, but not in whole messages, which a
+/// peer does not have.
 pub(super) const TUNED_STREAM_WINDOW: u32 = 4 << 20;
 pub(super) const TUNED_CONNECTION_WINDOW: u32 = 8 << 20;
 /// hyper's client announces these when nobody says otherwise.

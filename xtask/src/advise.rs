@@ -390,7 +390,7 @@ mod tests {
               aligned-reads
               takes    73,000 B → 5.00 B and 3.00 → 0.00200 blocks per message (−99.99%), rope → aligned-reads in put-reference
               besides  server CPU-s/GB 1.70 → 1.40 (−17.6%, p<0.001)
-              costs    The connection yields once a frame: one more task switch a message. It pays only where connection and handler share a thread.
+              costs    The connection yields once a frame: its task is polled once more a message. It pays only where connection and handler share a thread.
               switch   AlignedIo around the accepted socket (src/tonic/aligned.rs)
               tuned-h2
               takes    90,000 B → 74,000 B and 12.0 → 3.00 blocks per message (−17.8%), bytes-field → tuned-h2 in mine
@@ -404,7 +404,7 @@ mod tests {
             server receive-buffer: 74,000 B and 3.00 blocks per message, 100 % of all bytes and 38 % of all blocks
               aligned-reads
               takes   not measured here; cargo xtask profile put does
-              costs   The connection yields once a frame: one more task switch a message. It pays only where connection and handler share a thread.
+              costs   The connection yields once a frame: its task is polled once more a message. It pays only where connection and handler share a thread.
               switch  AlignedIo around the accepted socket (src/tonic/aligned.rs)
 
             client handler: 80.0 B and 5.00 blocks per message, 0 % of all bytes and 62 % of all blocks
