@@ -41,7 +41,7 @@ const CHECKS: &[Check] = &[
         args: &["doc", "--workspace", "--no-deps", "--document-private-items", "--features", ALL],
         env: &[("RUSTDOCFLAGS", "--deny warnings")],
     },
-    check("test", &["test", "--workspace", "--features", ALL]),
+    check("test", &["test", "--workspace", "--no-fail-fast", "--features", ALL]),
     // Each needs an allocator that the other tests do not have.
     check("test: retained", &["test", "--features", "retained", "--lib", "--test", "retained"]),
     check(
