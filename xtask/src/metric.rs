@@ -58,7 +58,7 @@ pub(crate) enum Better {
 pub(crate) enum Kind {
     /// Every event counted: two runs of one program give the same figure, up to what its traffic itself varies by.
     Exact,
-    /// Counted, but the instrument reports in steps: exact to what the function says of a measurement.
+    /// Counted, but not to the last one: exact to what the function says of a measurement.
     ExactWithin(fn(&Measurement) -> f64),
     /// Read from a clock or from the operating system.
     Sampled,
@@ -182,13 +182,21 @@ pub(crate) const METRICS: &[Metric] = &[
         label: "switches/msg",
         ..timed(|m| Some((m.usage.voluntary_switches + m.usage.involuntary_switches) as f64 / m.messages as f64))
     },
-    // Not exact: the kernel decides how much each read returns, and code paths follow.
+    // Counted once, and not quite exact: the kernel decides how much each read returns, and code paths follow.
     Metric {
         name: "instructions-per-message",
         label: "instructions/msg",
-        ..process(Instrument::Instructions, Kind::Sampled, |m| m.instructions.map(|n| n as f64 / m.messages as f64))
+        kind: Kind::ExactWithin(|m| INSTRUCTIONS_WITHIN * instructions_per_message(m).unwrap_or(0.0)),
+        ..process(Instrument::Instructions, Kind::Exact, instructions_per_message)
     },
 ];
+
+/// The share by which two counts of one program's instructions differ.
+const INSTRUCTIONS_WITHIN: f64 = 0.005;
+
+fn instructions_per_message(measurement: &Measurement) -> Option<f64> {
+    measurement.instructions.map(|instructions| instructions as f64 / measurement.messages as f64)
+}
 
 /// Blocks allocated per message.
 pub(crate) const ALLOCS_PER_MESSAGE: Metric = Metric {

@@ -208,7 +208,8 @@ fn ladder(run: &Run) -> String {
         row
     };
     let timed = headline(run.scenario).filter(|metric| columns.iter().any(|(other, _)| other == metric));
-    table.row(head(&|metric, _| metric.label.to_owned(), "", if timed.is_some() { "vs" } else { "" }));
+    let label = |metric: &Metric| metric.label.replace("/msg", &format!("/{}", noun(run)));
+    table.row(head(&|metric, _| label(metric), "", if timed.is_some() { "vs" } else { "" }));
     let one = |metric: &Metric| metric.sides(run.scenario).len() == 1;
     table.row(head(
         &|metric, side| if one(metric) { String::new() } else { side.name().to_owned() },

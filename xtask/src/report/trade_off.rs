@@ -82,10 +82,8 @@ fn sample(metric: &Metric, step: &StepRecord, side: Side) -> Option<Sample> {
     let values = metric.samples(step, side, None);
     match metric.kind {
         Kind::Sampled => Sample::timed(values),
-        // A `count` case runs twice to prove that it repeats; the first is the figure.
-        Kind::Exact | Kind::ExactWithin(_) => {
-            Some(Sample { values: vec![*values.first()?], exact: true, slack: metric.slack(step, side) })
-        }
+        Kind::Exact | Kind::ExactWithin(_) if values.is_empty() => None,
+        Kind::Exact | Kind::ExactWithin(_) => Some(Sample { values, exact: true, slack: metric.slack(step, side) }),
     }
 }
 
