@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use alloc_ladder::ladder::ladder;
@@ -12,7 +13,7 @@ use alloc_ladder::{Side, Stage, Tally};
 
 mod support;
 
-use support::{output, profile, read, refused, text, xtask};
+use support::{TAG, left_over, measured, output, profile, read, refused, text, xtask};
 
 fn counts(run: &Run, step: usize, side: Side) -> &Counts {
     run.steps[step].counts(side).expect("the step was counted").counts.as_ref().expect("a count record has counts")
@@ -23,8 +24,7 @@ fn ladder_holds(scenario: Scenario, messages: u64) {
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let folder = temporary.path().join("run");
     let count = messages.to_string();
-    let done = profile(scenario, &folder, &["--messages", &count, "--runs", "2"]);
-    assert!(done.status.success(), "{}", text(&done.stderr));
+    let done = measured(scenario, &folder, &["--messages", &count, "--runs", "2"]);
     let run = read(&folder);
     assert!(!run.partial);
     assert_eq!(run.steps.len(), ladder(scenario).len());
@@ -220,8 +220,7 @@ fn cpu_time_is_sampled_on_both_sides() {
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let folder = temporary.path().join("run");
     let more = ["--steps", "baseline", "--instruments", "cpu", "--messages", "300"];
-    let done = profile(Scenario::Put, &folder, &more);
-    assert!(done.status.success(), "{}", text(&done.stderr));
+    let done = measured(Scenario::Put, &folder, &more);
     let run = read(&folder);
     for side in Side::ALL {
         let profile = run.steps[0].cpu.iter().find(|profile| profile.side == side).expect("both sides were sampled");
@@ -271,31 +270,36 @@ fn a_sweep_finds_nothing_allocated_at_any_size_or_number_of_streams() {
 }
 
 #[test]
-fn the_cost_of_an_instrument_stands_beside_the_plain_allocator() {
+fn the_cost_of_a_build_stands_beside_the_bare_one() {
     let done = output(&["cost", "unary", "--profile", "dev", "--runs", "2", "--messages", "50", "--json"]);
     assert!(done.status.success(), "{}", text(&done.stderr));
     let rows: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
     let rows = rows.as_array().expect("rows");
     let of = |key: &str| rows.iter().map(|row| row[key].as_str().expect("a name").to_owned()).collect::<Vec<_>>();
-    assert_eq!(of("instrument"), ["time", "count", "sampled"].repeat(2));
-    assert_eq!(of("scenario"), ["unary"; 6]);
+    assert_eq!(of("build"), ["bare", "seams", "count", "sampled"].repeat(2));
+    assert_eq!(of("scenario"), ["unary"; 8]);
     assert!(rows.iter().all(|row| row["cpu_ratio"].as_f64().is_some_and(|ratio| ratio > 0.0)), "{rows:?}");
-    assert!(rows.iter().all(|row| row["instrument"] != "time" || row["cpu_ratio"] == 1.0), "{rows:?}");
+    assert!(rows.iter().all(|row| row["build"] != "bare" || row["cpu_ratio"] == 1.0), "{rows:?}");
 }
 
 /// An agent on a free port, killed when dropped.
 struct Agent {
     child: std::process::Child,
     address: String,
+    /// In the environment of all that it starts.
+    tag: String,
 }
 
 impl Agent {
     fn start() -> Agent {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let tag = format!("agent-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let mut command = xtask(&["agent", "--bind", "127.0.0.1:0"]);
+        command.env(TAG, &tag);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the agent starts");
         let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let address = lines.next().expect("the agent prints its address").expect("text");
-        Agent { child, address }
+        Agent { child, address, tag }
     }
 
     fn profile(&self, folder: &Path, more: &[&str]) -> Output {
@@ -333,8 +337,7 @@ fn a_server_on_another_host_measures_the_same() {
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let [near, far] = ["near", "far"].map(|name| temporary.path().join(name));
     let more = ["--steps", "baseline,zero-copy", "--messages", "300", "--instruments", "count,stacks"];
-    let here = profile(Scenario::Put, &near, &more);
-    assert!(here.status.success(), "{}", text(&here.stderr));
+    measured(Scenario::Put, &near, &more);
     let agent = Agent::start();
     // What is no HTTP/2 does the agent no harm.
     let mut garbage = std::net::TcpStream::connect(&agent.address).expect("the agent listens");
@@ -375,10 +378,12 @@ fn an_agent_that_cannot_serve_is_named() {
     assert!(!folder("none").exists());
 
     let mut agent = Agent::start();
+    let tag = agent.tag.clone();
     let path = folder("long").to_str().expect("a temporary folder's path is text").to_owned();
     let args = ["profile", "put", "--profile", "dev", "--instruments", "count", "--steps", "baseline,zero-copy"];
     let endless = ["--server", &agent.address, "--out", &path, "--messages", "100000000"];
     let mut long = xtask(&[&args[..], &endless[..]].concat())
+        .env(TAG, &tag)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -391,7 +396,8 @@ fn an_agent_that_cannot_serve_is_named() {
     let said: String = lines.map_while(Result::ok).collect::<Vec<_>>().join("\n");
     assert_eq!(long.wait().expect("xtask ends").code(), Some(4), "{said}");
     assert!(said.contains("the agent on") && said.contains("went away"), "{said}");
-    assert_eq!(left_over(temporary.path()), Vec::<String>::new());
+    // Neither the client nor the server that the agent ran.
+    assert_eq!(left_over(&tag), Vec::<String>::new());
 }
 
 #[test]
@@ -433,32 +439,12 @@ fn a_port_in_use_is_named() {
     assert!(!folder.exists(), "nothing was measured, nothing is left");
 }
 
-/// Processes that were given a path below `folder`, a moment after they should be gone.
-fn left_over(folder: &Path) -> Vec<String> {
-    let folder = folder.to_string_lossy().into_owned();
-    let until = Instant::now() + Duration::from_secs(5);
-    loop {
-        let found: Vec<String> = std::fs::read_dir("/proc")
-            .expect("Linux has /proc")
-            .flatten()
-            .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
-            .map(|line| text(&line).replace('\0', " "))
-            .filter(|line| line.contains(&folder))
-            .collect();
-        if found.is_empty() || Instant::now() > until {
-            return found;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 #[test]
 fn damaged_runs_are_told_apart() {
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let folder = temporary.path().join("run");
     let more = ["--messages", "64", "--steps", "baseline", "--instruments", "stacks"];
-    let done = profile(Scenario::Put, &folder, &more);
-    assert!(done.status.success(), "{}", text(&done.stderr));
+    measured(Scenario::Put, &folder, &more);
     let path = folder.to_str().expect("a temporary folder's path is text");
     let dhat = folder.join("01-baseline/server/dhat.json");
     let whole = std::fs::read(&dhat).expect("dhat's file");

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use alloc_ladder::Side;
 use alloc_ladder::record::Instrument;
 use alloc_ladder::scenario::Scenario;
-use support::{TAG, left_over, output, profile, profile_args, read, refused, text, xtask};
+use support::{TAG, left_over, measured, output, profile, profile_args, read, refused, tagged, text, xtask};
 
 /// A run that is being measured, in a process group of its own, as a shell starts one.
 struct Running {
@@ -76,22 +76,12 @@ fn a_killed_run_leaves_no_process() {
     let mut running = Running::start(&temporary.path().join("run"), &more);
     running.until("Built");
     // Until both sides are there.
-    while server_and_client(&running.tag) < 2 {
+    while tagged(&running.tag).iter().filter(|line| line.contains("--scenario")).count() < 2 {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     running.signal("-KILL", &running.child.id().to_string());
     let (_, said, left) = running.end();
     assert_eq!(left, Vec::<String>::new(), "{said}");
-}
-
-fn server_and_client(tag: &str) -> usize {
-    let wanted = format!("{TAG}={tag}");
-    let processes = std::fs::read_dir("/proc").expect("Linux has /proc").flatten();
-    let measured = processes.filter(|entry| {
-        let read = |file: &str| text(&std::fs::read(entry.path().join(file)).unwrap_or_default());
-        read("environ").split('\0').any(|entry| entry == wanted) && read("cmdline").contains("--scenario")
-    });
-    measured.count()
 }
 
 #[test]
@@ -111,8 +101,7 @@ fn a_run_is_overwritten_only_when_that_is_asked_for() {
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let folder = temporary.path().join("run");
     let counted = ["--messages", "64", "--instruments", "count", "--steps", "baseline"];
-    let first = profile(Scenario::Put, &folder, &counted);
-    assert!(first.status.success(), "{}", text(&first.stderr));
+    measured(Scenario::Put, &folder, &counted);
     let record = std::fs::read(folder.join("run.json")).expect("the record");
     refused(&profile(Scenario::Put, &folder, &counted), 2, &["holds a run already", "--replace"]);
     // One that cannot be built costs the earlier one nothing.
@@ -122,8 +111,7 @@ fn a_run_is_overwritten_only_when_that_is_asked_for() {
     assert_eq!(std::fs::read(folder.join("run.json")).expect("the record"), record);
     std::fs::write(folder.join("notes.txt"), "mine").expect("written");
     let anew = ["--replace", "--messages", "64", "--instruments", "stacks", "--steps", "zero-copy"];
-    let second = profile(Scenario::Put, &folder, &anew);
-    assert!(second.status.success(), "{}", text(&second.stderr));
+    measured(Scenario::Put, &folder, &anew);
     assert_eq!(read(&folder).steps[0].name, "zero-copy");
     assert!(folder.join("01-zero-copy").is_dir() && folder.join("notes.txt").is_file());
     // And where there was none, none is left behind.
@@ -143,8 +131,7 @@ fn output_that_cannot_be_written_is_named() {
     let folder = temporary.path().join("run");
     // Builds what the limited run then finds built.
     let counted = ["--messages", "64", "--instruments", "count", "--steps", "baseline"];
-    let done = profile(Scenario::Put, &temporary.path().join("first"), &counted);
-    assert!(done.status.success(), "{}", text(&done.stderr));
+    measured(Scenario::Put, &temporary.path().join("first"), &counted);
     // No file may grow beyond a block: what a full disk is to a program.
     let limited = Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_xtask")])
@@ -175,8 +162,7 @@ fn what_stays_live_is_told_by_stage() {
     let temporary = tempfile::tempdir().expect("a temporary folder");
     let folder = temporary.path().join("run");
     let more = ["--steps", "baseline", "--instruments", "retained", "--messages", "300"];
-    let done = profile(Scenario::Put, &folder, &more);
-    assert!(done.status.success(), "{}", text(&done.stderr));
+    let done = measured(Scenario::Put, &folder, &more);
     let run = read(&folder);
     for side in Side::ALL {
         let measured = run.steps[0].of(side, Instrument::Retained).next().expect("both sides were measured");

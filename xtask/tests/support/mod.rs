@@ -36,6 +36,14 @@ pub(crate) fn profile(scenario: Scenario, folder: &Path, more: &[&str]) -> Outpu
     output(&profile_args(scenario, folder, more))
 }
 
+/// As [`profile`], which must succeed.
+#[track_caller]
+pub(crate) fn measured(scenario: Scenario, folder: &Path, more: &[&str]) -> Output {
+    let done = profile(scenario, folder, more);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    done
+}
+
 pub(crate) fn read(folder: &Path) -> Run {
     let json = std::fs::read_to_string(folder.join("run.json")).expect("the run has a record");
     Run::from_json(&json).expect("the record is a run")
@@ -54,23 +62,23 @@ pub(crate) fn refused(done: &Output, code: i32, words: &[&str]) {
 /// A variable in the environment of one xtask, which all that it starts inherit.
 pub(crate) const TAG: &str = "ALLOC_LADDER_TEST_TAG";
 
+/// The command lines of the processes with this tag.
+pub(crate) fn tagged(tag: &str) -> Vec<String> {
+    let wanted = format!("{TAG}={tag}");
+    let read = |process: &Path, file: &str| text(&std::fs::read(process.join(file)).unwrap_or_default());
+    let processes = std::fs::read_dir("/proc").expect("Linux has /proc").flatten().map(|entry| entry.path());
+    processes
+        .filter(|process| read(process, "environ").split('\0').any(|entry| entry == wanted))
+        .map(|process| read(&process, "cmdline").replace('\0', " "))
+        .filter(|line| !line.is_empty())
+        .collect()
+}
+
 /// Processes with this tag, a moment after they should be gone.
 pub(crate) fn left_over(tag: &str) -> Vec<String> {
-    let wanted = format!("{TAG}={tag}");
-    let tagged = |folder: &Path| {
-        let environment = std::fs::read(folder.join("environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
-    };
     let until = Instant::now() + Duration::from_secs(5);
     loop {
-        let found: Vec<String> = std::fs::read_dir("/proc")
-            .expect("Linux has /proc")
-            .flatten()
-            .filter(|entry| tagged(&entry.path()))
-            .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
-            .map(|line| text(&line).replace('\0', " "))
-            .filter(|line| !line.is_empty())
-            .collect();
+        let found = tagged(tag);
         if found.is_empty() || Instant::now() > until {
             return found;
         }
