@@ -10,7 +10,7 @@ use alloc_ladder::record::{
 use alloc_ladder::scenario::{Scenario, Workload};
 use alloc_ladder::{Side, Stage, Tally};
 
-use crate::run_dir::RUN_JSON;
+use crate::store::layout::RUN_JSON;
 
 /// A run in which nothing was measured.
 pub(crate) fn run(id: &str, scenario: Scenario) -> Run {

@@ -1,0 +1,15 @@
+//! Pure functions of a record and its raw files: neither clock nor process.
+
+pub(crate) mod budget;
+pub(crate) mod classify;
+pub(crate) mod cpu;
+pub(crate) mod dhat;
+pub(crate) mod environments;
+pub(crate) mod fold;
+pub(crate) mod judge;
+pub(crate) mod metric;
+pub(crate) mod nine_stages;
+pub(crate) mod profiles;
+pub(crate) mod sites;
+pub(crate) mod stats;
+pub(crate) mod sweep;

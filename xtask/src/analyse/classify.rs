@@ -1,0 +1,229 @@
+//! Which stage a stack is charged to: a table of rules over function paths.
+//!
+//! Frames are read from the leaf to the root and the first one a rule decides on wins, so a message decoded inside a
+//! handler is the decoder's. Frames of the runtime and of helper crates decide nothing: whoever called them does.
+//! Exact per-scope counts come from `CountingAlloc`; this attribution by name is printed beside them.
+
+use alloc_ladder::Stage;
+
+use crate::analyse::fold::name::Name;
+use crate::analyse::fold::runtime::{covers, is_allocator};
+
+/// Frames that match are charged to the stage.
+pub(crate) struct Rule {
+    /// `None`: the frame decides nothing and its caller is asked.
+    pub(crate) stage: Option<Stage>,
+    /// Entries as [`covers`] reads them; with `as` in front, about the trait whose method the frame is.
+    pub(crate) paths: &'static [&'static str],
+    /// Frames that decide instead, where the next frame outwards that any rule decides on is one of them.
+    pub(crate) unless_within: &'static [&'static str],
+    /// Why, in words: shown beside the stage table.
+    pub(crate) because: &'static str,
+}
+
+const fn rule(stage: Stage, paths: &'static [&'static str], because: &'static str) -> Rule {
+    Rule { stage: Some(stage), paths, unless_within: &[], because }
+}
+
+const fn nobody(paths: &'static [&'static str], because: &'static str) -> Rule {
+    Rule { stage: None, paths, unless_within: &[], because }
+}
+
+/// The rules. The first that matches a frame speaks for it; a path no rule names is the user's own code.
+pub(crate) static RULES: &[Rule] = &[
+    // This project's own mechanisms, each charged to what it stands in for.
+    rule(
+        Stage::Instrument,
+        &["alloc_ladder::alloc", "alloc_ladder::instrument", "alloc_ladder::retained", "dhat", "tracking_allocator"],
+        "what measuring itself allocates",
+    ),
+    rule(Stage::Instrument, &["alloc_ladder::grpc::meter", "alloc_ladder::usage"], "the stopwatch and its record"),
+    nobody(
+        &["alloc_ladder::stage", "alloc_ladder::method", "alloc_ladder::tonic::task"],
+        "scopes and tasks wrap the code they are about",
+    ),
+    nobody(&["alloc_ladder::grpc::pool"], "a pool allocates for whoever takes from it"),
+    // The codec's contract comes before crates: anybody's encoder marshals.
+    rule(
+        Stage::Marshal,
+        &["as tonic::codec::Encoder", "as prost::message::Message::encode*", "alloc_ladder::grpc::body"],
+        "an encoder turns a message into bytes",
+    ),
+    rule(
+        Stage::MessageConstruction,
+        &["as tonic::codec::Decoder::decode", "as prost::message::Message", "tonic_prost::codec::ProstDecoder"],
+        "a decoder turns bytes into a message",
+    ),
+    nobody(&["as tonic::codec::Codec", "as tonic::codec::Decoder"], "asking for a codec or its settings is no work"),
+    nobody(
+        &["as bytes::buf::buf_impl::Buf"],
+        "reading from a buffer is the work of who reads, whoever wrote the buffer",
+    ),
+    rule(Stage::Marshal, &["alloc_ladder::grpc::codec::*Encode*"], "this project's encoders"),
+    rule(Stage::MessageConstruction, &["alloc_ladder::grpc::codec::*Decode*"], "this project's decoders"),
+    rule(
+        Stage::ReceiveBuffer,
+        &["alloc_ladder::grpc::rope", "alloc_ladder::tonic::aligned"],
+        "memory that received bytes wait in, in place of tonic's and h2's",
+    ),
+    rule(
+        Stage::Marshal,
+        &["alloc_ladder::grpc::swap::*Encode*", "alloc_ladder::grpc::swap::SwapUser::encode"],
+        "the swapped codec writing a view",
+    ),
+    rule(
+        Stage::MessageConstruction,
+        &["alloc_ladder::grpc::swap::*Decode*", "alloc_ladder::grpc::swap::SwapUser::decode"],
+        "the swapped codec reading a view",
+    ),
+    nobody(&["alloc_ladder::pb"], "generated code works for the codec or the handler that calls it"),
+    rule(Stage::Marshal, &["alloc_ladder::grpc::lean::marshal"], "a message behind its prefix, for bare HTTP/2"),
+    rule(Stage::ReceiveBuffer, &["alloc_ladder::grpc::lean::Deframer"], "a message that spans frames, gathered"),
+    rule(Stage::Transport, &["alloc_ladder::grpc::lean"], "heads, trailers and streams of calls on bare HTTP/2"),
+    rule(Stage::Instrument, &["alloc_ladder::tonic"], "boxes the seams allocate exist only to measure"),
+    rule(
+        Stage::Transport,
+        &["alloc_ladder::grpc::serve", "alloc_ladder::grpc::connect", "alloc_ladder::grpc::http2"],
+        "the connections a server accepts and a client opens",
+    ),
+    rule(Stage::Handler, &["alloc_ladder"], "the service, its client and what sets them up"),
+    // tonic and prost.
+    rule(
+        Stage::Marshal,
+        &["tonic::codec::encode", "tonic::codec::buffer::EncodeBuf", "tonic_prost::codec::ProstEncoder"],
+        "the body and buffer a message is marshalled into",
+    ),
+    rule(Stage::Marshal, &["prost::*::encode*", "prost::encode*"], "prost writing a message"),
+    rule(Stage::MessageConstruction, &["prost", "prost_types"], "prost reading a message"),
+    rule(
+        Stage::ReceiveBuffer,
+        &["tonic::codec::decode", "tonic::codec::buffer::DecodeBuf"],
+        "the buffer DATA frames are gathered in until a message is whole",
+    ),
+    rule(Stage::Transport, &["tonic::transport"], "channels, connections, listeners"),
+    Rule {
+        stage: Some(Stage::Handler),
+        paths: &["tonic::status"],
+        unless_within: &["tonic::codec::encode"],
+        because: "a status is its caller's answer; the one that ends a body is part of what the body marshals",
+    },
+    rule(
+        Stage::Handler,
+        &["tonic::server", "tonic::client", "tonic::service", "tonic_health", "tonic_reflection"],
+        "the glue between the generated code and the wire",
+    ),
+    nobody(&["tonic", "tonic_prost"], "metadata, requests, bodies and compression belong to who uses them"),
+    // What is below tonic.
+    rule(
+        Stage::ReceiveBuffer,
+        &[
+            "h2::codec::framed_read",
+            "tokio_util::codec::length_delimited",
+            "tokio_util::codec::framed_read",
+            "tokio_util::util::poll_buf::poll_read_buf",
+        ],
+        "h2's read buffer",
+    ),
+    rule(
+        Stage::Transport,
+        &["h2", "hyper", "hyper_util", "hyper_timeout", "tokio::net", "tokio_stream::wrappers::tcp_listener"],
+        "connections and HTTP/2 frames",
+    ),
+    rule(
+        Stage::Transport,
+        &["rustls", "tokio_rustls", "ring", "aws_lc_rs", "webpki", "rustls_native_certs", "socket2", "mio"],
+        "sockets and their encryption",
+    ),
+    rule(
+        Stage::Transport,
+        &[
+            "tower::buffer",
+            "tower::balance",
+            "tower::reconnect",
+            "tower::discover",
+            "tower::load",
+            "tower::load_shed",
+            "tower::limit",
+            "tower::make",
+        ],
+        "the layers of a channel",
+    ),
+    nobody(&["axum_core::body"], "a body's wrapper belongs to the body"),
+    rule(Stage::Handler, &["axum", "axum_core", "matchit"], "routing a request to its handler"),
+    // Helpers that are called from any stage.
+    nobody(&["alloc", "core", "std", "__rustc", "compiler_builtins"], "std is at home everywhere"),
+    nobody(
+        &["backtrace", "gimli", "addr2line", "object", "rustc_demangle", "adler2", "anyhow", "thiserror"],
+        "errors and their backtraces belong to who makes them",
+    ),
+    nobody(
+        &["tokio", "tokio_stream", "tokio_util", "futures", "futures_*", "async_stream", "async_trait", "async_*"],
+        "runtime frames never decide: what they poll does",
+    ),
+    nobody(
+        &["bytes", "http", "http_body", "http_body_util", "indexmap", "hashbrown", "slab", "smallvec", "atomic_waker"],
+        "containers belong to who fills them",
+    ),
+    nobody(
+        &["tower", "tower_http", "tower_service", "tower_layer", "tracing", "tracing_*", "log", "pin_project*"],
+        "wrappers belong to what they wrap",
+    ),
+    nobody(
+        &["parking_lot", "parking_lot_core", "once_cell", "crossbeam_*", "arc_swap", "rand", "rand_*", "itoa", "ryu"],
+        "helpers",
+    ),
+    nobody(
+        &["fnv", "memchr", "httparse", "httpdate", "percent_encoding", "base64", "sync_wrapper", "want", "try_lock"],
+        "helpers of hyper and tonic",
+    ),
+    nobody(&["flate2", "miniz_oxide", "zstd", "zstd_safe", "brotli"], "compression belongs to the body it is done for"),
+    nobody(
+        &["buffa", "quick_protobuf", "pilota", "protobuf", "faststr", "serde", "serde_json"],
+        "other codecs: the encoder or decoder around them decides",
+    ),
+    nobody(
+        &["mimalloc", "tikv_jemallocator", "libmimalloc_sys", "tikv_jemalloc_sys"],
+        "the allocator works for its caller",
+    ),
+];
+
+/// Said of a frame no rule names.
+pub(crate) const USER_CODE: Rule = rule(Stage::Handler, &[], "no library's: the program's own code");
+
+/// The stage of a stack, read from the leaf to the root; [`Stage::Other`] when no frame decides.
+pub(crate) fn stage<'a>(leaf_to_root: impl IntoIterator<Item = &'a Name>) -> Stage {
+    let mut decided = leaf_to_root.into_iter().filter_map(|name| Some((name, decide(name)?)));
+    let Some((_, rule)) = decided.next() else { return Stage::Other };
+    let outer = match rule.unless_within {
+        [] => None,
+        within => decided
+            .find(|(_, outer)| !std::ptr::eq(*outer, rule))
+            .filter(|(name, _)| within.iter().any(|pattern| matches(name, pattern)))
+            .map(|(_, outer)| outer),
+    };
+    outer.unwrap_or(rule).stage.unwrap_or(Stage::Other)
+}
+
+/// The rule that decides on this frame, if one does.
+pub(crate) fn decide(name: &Name) -> Option<&'static Rule> {
+    // Symbols of other languages and generic leftovers have no crate; an allocator's method is nobody's work.
+    if !name.path.contains("::") || is_allocator(name) {
+        return None;
+    }
+    let rule = matching(name).unwrap_or(&USER_CODE);
+    rule.stage.is_some().then_some(rule)
+}
+
+fn matching(name: &Name) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.paths.iter().any(|pattern| matches(name, pattern)))
+}
+
+fn matches(name: &Name, pattern: &str) -> bool {
+    match pattern.strip_prefix("as ") {
+        Some(of) => name.implements.as_deref().is_some_and(|path| covers(of, path)),
+        None => covers(pattern, &name.path),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+use expect_test::expect;
+
+use super::*;
+use crate::analyse::fold::runtime::RUNTIME;
+
+#[test]
+fn no_rule_is_hidden_by_one_above_it() {
+    for rule in RULES {
+        for pattern in rule.paths {
+            // A frame that this pattern, and as little else as can be, is about.
+            let (path, implements) = match pattern.strip_prefix("as ") {
+                Some(of) => ("app::Type::method".to_owned(), Some(of.replace('*', "x"))),
+                None => (format!("{}::frame", pattern.replace('*', "x")), None),
+            };
+            let name = Name { full: path.clone(), short: path.clone(), path, implements };
+            let decided = matching(&name).expect("the pattern matches its own path");
+            assert!(std::ptr::eq(decided, rule), "`{pattern}` is decided by: {}", decided.because);
+        }
+    }
+}
+
+#[test]
+fn every_stage_but_other_has_a_rule_and_every_rule_a_reason() {
+    for stage in Stage::ALL {
+        let ruled = RULES.iter().any(|rule| rule.stage == Some(stage));
+        assert_eq!(ruled, stage != Stage::Other, "{stage}: other is what no rule decides");
+    }
+    for rule in RULES {
+        assert!(!rule.because.is_empty() && !rule.paths.is_empty());
+    }
+}
+
+#[test]
+fn frames_left_out_of_stacks_decide_nothing() {
+    for (entries, _) in RUNTIME {
+        // dhat is left out where it stands in a stack, and charged where a stack is all its own.
+        for entry in entries.iter().filter(|entry| **entry != "dhat") {
+            let name = Name::parse(&format!("{}::frame", entry.replace('*', "x")));
+            assert!(decide(&name).is_none(), "{entry} decides");
+        }
+    }
+}
+
+#[test]
+fn single_frames_are_charged_to() {
+    let names = [
+        "tonic::codec::encode::EncodeBody<T,U>::new_server",
+        "<tonic::codec::buffer::EncodeBuf as bytes::buf::BufMut>::advance_mut",
+        "<app::Codec as tonic::codec::Encoder>::encode",
+        "<app::User as prost::message::Message>::encode_raw",
+        "prost::encoding::string::encode_repeated",
+        "prost::message::Message::encode_to_vec",
+        "<tonic_prost::codec::ProstDecoder<U> as tonic::codec::Decoder>::decode",
+        "<tonic_prost::codec::ProstDecoder<U> as tonic::codec::Decoder>::buffer_settings",
+        "<app::User as prost::message::Message>::merge_field",
+        "prost::encoding::string::merge",
+        "tonic::codec::decode::Streaming<T>::decode_chunk",
+        "<h2::codec::framed_read::FramedRead<T> as futures_core::stream::Stream>::poll_next",
+        "<tokio_util::codec::length_delimited::LengthDelimitedCodec as tokio_util::codec::decoder::Decoder>::decode",
+        "tokio_util::util::poll_buf::poll_read_buf",
+        "h2::proto::streams::send::Send::send_data",
+        "h2::codec::framed_write::FramedWrite<T,B>::new",
+        "<hyper_util::rt::tokio::TokioExecutor as hyper::rt::Executor<Fut>>::execute",
+        "tonic::transport::server::serve_connection::{{closure}}",
+        "tokio::net::tcp::stream::TcpStream::new",
+        "<tower::buffer::service::Buffer<Req,F> as tower_service::Service<Req>>::call",
+        "tower::util::boxed_clone::BoxCloneService<T,U,E>::new",
+        "tonic::server::grpc::Grpc<T>::unary::{{closure}}",
+        "tonic::status::Status::to_header_map",
+        "tonic::service::router::Routes::new",
+        "axum::routing::Router<S>::route_service",
+        "tonic::body::Body::new",
+        "app::service::put::{{closure}}",
+        "some_database::pool::Pool::get",
+        "alloc_ladder::grpc::body::PooledBody::poll_frame",
+        "<alloc_ladder::grpc::codec::SizedEncoder as tonic::codec::Encoder>::encode",
+        "alloc_ladder::grpc::codec::PooledDecoder::refill",
+        "alloc_ladder::grpc::rope::Rope::push",
+        "<alloc_ladder::grpc::rope::Rope as bytes::buf::buf_impl::Buf>::copy_to_bytes",
+        "<tonic::codec::buffer::DecodeBuf as bytes::buf::buf_impl::Buf>::copy_to_bytes",
+        "alloc_ladder::grpc::swap::SwapUser::encode",
+        "<alloc_ladder::grpc::swap::SwapDecoder as alloc_ladder::grpc::codec::AnyDecoder>::decode_any",
+        "alloc_ladder::pb::swapped::__buffa::view::UserView::merge_view_field",
+        "alloc_ladder::grpc::lean::server::Connection<E,D,H>::answer::{{closure}}",
+        "alloc_ladder::grpc::lean::Deframer::next",
+        "alloc_ladder::grpc::lean::marshal",
+        "alloc_ladder::grpc::meter::Meter::end",
+        "alloc_ladder::grpc::serve::run::{{closure}}",
+        "<alloc_ladder::tonic::task::TransportExecutor as hyper::rt::Executor<F>>::execute",
+        "gimli::read::abbrev::Abbreviations::insert",
+        "__rustc::rust_begin_unwind",
+        "alloc_ladder::grpc::pool::Pool<T>::take",
+        "alloc_ladder::grpc::service::Ladder::put::{{closure}}",
+        "alloc_ladder::tonic::aligned::AlignedIo<T>::fill",
+        "alloc_ladder::tonic::body::StagedBody<B>::boxed",
+        "<alloc_ladder::stage::Staged<F> as core::future::future::Future>::poll",
+        "<alloc_ladder::alloc::CountingAlloc<A> as core::alloc::global::GlobalAlloc>::alloc",
+        "alloc_ladder::alloc::snapshot::Snapshot::take",
+        "<dhat::Alloc as core::alloc::global::GlobalAlloc>::alloc",
+        "server::main",
+        "alloc::raw_vec::RawVec<T,A>::reserve",
+        "bytes::bytes_mut::BytesMut::reserve_inner",
+        "tokio::runtime::task::harness::Harness<T,S>::poll",
+        "start_thread",
+        "h2x::lib::f",
+    ];
+    let mut text = String::new();
+    for raw in names {
+        let stage = decide(&Name::parse(raw)).and_then(|rule| rule.stage);
+        text.push_str(&format!("{:<21}{raw}\n", stage.map_or("-", Stage::name)));
+    }
+    expect![[r#"
+        marshal              tonic::codec::encode::EncodeBody<T,U>::new_server
+        marshal              <tonic::codec::buffer::EncodeBuf as bytes::buf::BufMut>::advance_mut
+        marshal              <app::Codec as tonic::codec::Encoder>::encode
+        marshal              <app::User as prost::message::Message>::encode_raw
+        marshal              prost::encoding::string::encode_repeated
+        marshal              prost::message::Message::encode_to_vec
+        message-construction <tonic_prost::codec::ProstDecoder<U> as tonic::codec::Decoder>::decode
+        message-construction <tonic_prost::codec::ProstDecoder<U> as tonic::codec::Decoder>::buffer_settings
+        message-construction <app::User as prost::message::Message>::merge_field
+        message-construction prost::encoding::string::merge
+        receive-buffer       tonic::codec::decode::Streaming<T>::decode_chunk
+        receive-buffer       <h2::codec::framed_read::FramedRead<T> as futures_core::stream::Stream>::poll_next
+        receive-buffer       <tokio_util::codec::length_delimited::LengthDelimitedCodec as tokio_util::codec::decoder::Decoder>::decode
+        receive-buffer       tokio_util::util::poll_buf::poll_read_buf
+        transport            h2::proto::streams::send::Send::send_data
+        transport            h2::codec::framed_write::FramedWrite<T,B>::new
+        transport            <hyper_util::rt::tokio::TokioExecutor as hyper::rt::Executor<Fut>>::execute
+        transport            tonic::transport::server::serve_connection::{{closure}}
+        transport            tokio::net::tcp::stream::TcpStream::new
+        transport            <tower::buffer::service::Buffer<Req,F> as tower_service::Service<Req>>::call
+        -                    tower::util::boxed_clone::BoxCloneService<T,U,E>::new
+        handler              tonic::server::grpc::Grpc<T>::unary::{{closure}}
+        handler              tonic::status::Status::to_header_map
+        handler              tonic::service::router::Routes::new
+        handler              axum::routing::Router<S>::route_service
+        -                    tonic::body::Body::new
+        handler              app::service::put::{{closure}}
+        handler              some_database::pool::Pool::get
+        marshal              alloc_ladder::grpc::body::PooledBody::poll_frame
+        marshal              <alloc_ladder::grpc::codec::SizedEncoder as tonic::codec::Encoder>::encode
+        message-construction alloc_ladder::grpc::codec::PooledDecoder::refill
+        receive-buffer       alloc_ladder::grpc::rope::Rope::push
+        -                    <alloc_ladder::grpc::rope::Rope as bytes::buf::buf_impl::Buf>::copy_to_bytes
+        -                    <tonic::codec::buffer::DecodeBuf as bytes::buf::buf_impl::Buf>::copy_to_bytes
+        marshal              alloc_ladder::grpc::swap::SwapUser::encode
+        message-construction <alloc_ladder::grpc::swap::SwapDecoder as alloc_ladder::grpc::codec::AnyDecoder>::decode_any
+        -                    alloc_ladder::pb::swapped::__buffa::view::UserView::merge_view_field
+        transport            alloc_ladder::grpc::lean::server::Connection<E,D,H>::answer::{{closure}}
+        receive-buffer       alloc_ladder::grpc::lean::Deframer::next
+        marshal              alloc_ladder::grpc::lean::marshal
+        instrument           alloc_ladder::grpc::meter::Meter::end
+        transport            alloc_ladder::grpc::serve::run::{{closure}}
+        -                    <alloc_ladder::tonic::task::TransportExecutor as hyper::rt::Executor<F>>::execute
+        -                    gimli::read::abbrev::Abbreviations::insert
+        -                    __rustc::rust_begin_unwind
+        -                    alloc_ladder::grpc::pool::Pool<T>::take
+        handler              alloc_ladder::grpc::service::Ladder::put::{{closure}}
+        receive-buffer       alloc_ladder::tonic::aligned::AlignedIo<T>::fill
+        instrument           alloc_ladder::tonic::body::StagedBody<B>::boxed
+        -                    <alloc_ladder::stage::Staged<F> as core::future::future::Future>::poll
+        -                    <alloc_ladder::alloc::CountingAlloc<A> as core::alloc::global::GlobalAlloc>::alloc
+        instrument           alloc_ladder::alloc::snapshot::Snapshot::take
+        -                    <dhat::Alloc as core::alloc::global::GlobalAlloc>::alloc
+        handler              server::main
+        -                    alloc::raw_vec::RawVec<T,A>::reserve
+        -                    bytes::bytes_mut::BytesMut::reserve_inner
+        -                    tokio::runtime::task::harness::Harness<T,S>::poll
+        -                    start_thread
+        handler              h2x::lib::f
+    "#]].assert_eq(&text);
+}
+
+#[test]
+fn the_first_decisive_frame_from_the_leaf_wins() {
+    let charged = |leaf_to_root: &[&str]| {
+        let names: Vec<Name> = leaf_to_root.iter().map(|raw| Name::parse(raw)).collect();
+        stage(&names)
+    };
+    let decoded_in_a_handler = [
+        "bytes::bytes_mut::BytesMut::reserve",
+        "prost::encoding::bytes::merge",
+        "tonic::codec::decode::Streaming<T>::decode_chunk",
+        "app::service::put",
+    ];
+    assert_eq!(charged(&decoded_in_a_handler), Stage::MessageConstruction);
+    assert_eq!(charged(&decoded_in_a_handler[2..]), Stage::ReceiveBuffer);
+    assert_eq!(charged(&decoded_in_a_handler[3..]), Stage::Handler);
+    let streamed_by_the_user = ["app::stream::next", "tonic::codec::encode::EncodeBody<T,U>::poll"];
+    assert_eq!(charged(&streamed_by_the_user), Stage::Handler);
+    // A status is the glue's, but the one that ends a body.
+    let status = ["http::header::map::HeaderMap<T>::with_capacity", "tonic::status::Status::to_header_map"];
+    let from = |outer: &[&'static str]| charged(&[&status[..], outer].concat());
+    assert_eq!(from(&["tonic::codec::encode::EncodeState::trailers", "h2::proto::Streams::poll"]), Stage::Marshal);
+    assert_eq!(
+        from(&["tonic::status::Status::into_http", "tonic::codec::encode::EncodeBody<T,U>::poll"]),
+        Stage::Marshal
+    );
+    assert_eq!(from(&["tonic::codec::decode::StreamingInner::response"]), Stage::Handler);
+    assert_eq!(
+        from(&["tonic::server::grpc::Grpc<T>::unary", "tonic::codec::encode::EncodeBody<T,U>::poll"]),
+        Stage::Handler
+    );
+    assert_eq!(from(&[]), Stage::Handler);
+    // The allocator is nobody's work, even where it is this project's own.
+    let counted = [
+        "<alloc_ladder::alloc::CountingAlloc<A> as core::alloc::global::GlobalAlloc>::alloc",
+        "alloc_ladder::grpc::pool::Pool<T>::take",
+        "<alloc_ladder::grpc::codec::Pooled as tonic::codec::Encoder>::encode",
+    ];
+    assert_eq!(charged(&counted), Stage::Marshal);
+    assert_eq!(charged(&["tokio::runtime::blocking::pool::Inner::run", "start_thread"]), Stage::Other);
+    assert_eq!(charged(&[]), Stage::Other);
+}

@@ -1,0 +1,236 @@
+//! Whether a figure became better or worse: the one place that decides, for `compare`, the page, the terminal and
+//! `advise`.
+//!
+//! Times are judged by a rank test. Counts need none: two counts that differ are different, as long as rounds of one
+//! program do not differ by as much. Streams share reads and frames as the kernel delivers them, so some counts do, and
+//! the peak of the heap most of all. It knows records and metrics; it knows nothing of how a verdict is shown.
+
+use alloc_ladder::record::{Run, StepRecord};
+use alloc_ladder::{Side, Stage};
+use serde::Serialize;
+
+use crate::analyse::metric::{Better, Kind, Metric};
+use crate::analyse::stats::{self, Change, change};
+
+/// The p-value below which times count as different, unless a command is told otherwise.
+pub(crate) const ALPHA: f64 = 0.05;
+
+/// A cost that was taken once shows nothing of how it varies: a share below this of it is no change.
+const ONCE: f64 = 0.005;
+
+/// How a figure fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Verdict {
+    Better,
+    Worse,
+    /// All values are equal.
+    Equal,
+    /// The samples cannot tell.
+    Unclear,
+    /// No samples of these sizes could tell.
+    TooFew,
+}
+
+impl Verdict {
+    /// Whether the figure moved, for better or worse.
+    pub(crate) fn moved(self) -> bool {
+        matches!(self, Verdict::Better | Verdict::Worse)
+    }
+}
+
+/// What can be said of two samples of one figure.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Judged {
+    pub(crate) verdict: Verdict,
+    /// Of the medians. A ratio to zero has none in JSON.
+    #[serde(serialize_with = "ratio")]
+    pub(crate) change: Change,
+    /// Of the rank test; exact counts need none.
+    pub(crate) p: Option<f64>,
+}
+
+fn ratio<S: serde::Serializer>(change: &Change, serializer: S) -> Result<S::Ok, S::Error> {
+    match change {
+        Change::Same => serializer.serialize_f64(0.0),
+        Change::By(ratio) => serializer.serialize_f64(*ratio),
+        Change::Gone | Change::New => serializer.collect_str(change),
+    }
+}
+
+/// One figure of two steps, and what can be said of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    pub(crate) old: Vec<f64>,
+    pub(crate) new: Vec<f64>,
+    pub(crate) judged: Judged,
+}
+
+/// Judges one figure of two steps. `runs` are the runs they are of: the rounds of all their steps show how much the
+/// figure varies. `None` where either step lacks it.
+pub(crate) fn steps(
+    runs: &[&Run],
+    metric: &Metric,
+    side: Side,
+    stage: Option<Stage>,
+    [before, after]: [&StepRecord; 2],
+    alpha: f64,
+) -> Option<Pair> {
+    let (old, new) = (metric.samples(before, side, stage), metric.samples(after, side, stage));
+    if old.is_empty() || new.is_empty() {
+        return None;
+    }
+    let varies = variation(runs, metric, side, stage)(stats::median(&old).max(stats::median(&new)));
+    // Each of the two may be off by what its instrument may have wrong.
+    let slack = metric.slack(before, side) + metric.slack(after, side);
+    let judged = samples(metric, &old, &new, slack.max(varies), alpha);
+    Some(Pair { old, new, judged })
+}
+
+/// Judges two samples of one figure.
+///
+/// Exact counts that differ are different, unless rounds differ among themselves by as much or `slack` is as wide;
+/// samples are different when the rank test's p is below `alpha`.
+pub(crate) fn samples(metric: &Metric, old: &[f64], new: &[f64], slack: f64, alpha: f64) -> Judged {
+    let (before, after) = (stats::median(old), stats::median(new));
+    let change = change(before, after);
+    let towards = towards(metric.better, before, after);
+    if old.iter().chain(new).all(|value| *value == before) {
+        return Judged { verdict: Verdict::Equal, change, p: None };
+    }
+    match metric.kind {
+        Kind::Exact | Kind::ExactWithin(_) => {
+            let ((old_low, old_high), (new_low, new_high)) = (range(old), range(new));
+            let apart = (new_low - old_high).max(old_low - new_high);
+            let within = (old_high - old_low).max(new_high - new_low).max(slack);
+            let verdict = if apart > within { towards } else { Verdict::Unclear };
+            Judged { verdict, change, p: None }
+        }
+        Kind::Sampled => {
+            let p = stats::mann_whitney(old, new);
+            let verdict = match () {
+                () if stats::smallest_p(old.len(), new.len()) >= alpha => Verdict::TooFew,
+                () if p >= alpha || before == after => Verdict::Unclear,
+                () => towards,
+            };
+            Judged { verdict, change, p: Some(p) }
+        }
+    }
+}
+
+/// Judges two costs that were taken once each.
+pub(crate) fn once(before: f64, after: f64) -> Judged {
+    let change = change(before, after);
+    let verdict = match change {
+        Change::Same => Verdict::Equal,
+        Change::By(ratio) if ratio.abs() < ONCE => Verdict::Unclear,
+        _ => towards(Better::Less, before, after),
+    };
+    Judged { verdict, change, p: None }
+}
+
+fn towards(better: Better, before: f64, after: f64) -> Verdict {
+    match (better, after < before) {
+        (Better::Less, true) | (Better::More, false) => Verdict::Better,
+        (Better::Less, false) | (Better::More, true) => Verdict::Worse,
+    }
+}
+
+/// By how much a count of streamed traffic varies from round to round: the largest range among the steps of the runs,
+/// as a share of the step's own figure and in full, whichever allows less. Two rounds may agree by chance; those of
+/// all steps hardly do.
+fn variation(runs: &[&Run], metric: &Metric, side: Side, stage: Option<Stage>) -> impl Fn(f64) -> f64 + use<> {
+    let (mut share, mut full) = (0.0_f64, 0.0_f64);
+    for step in runs.iter().flat_map(|run| &run.steps) {
+        let samples = metric.samples(step, side, stage);
+        let (low, high) = range(&samples);
+        if samples.len() > 1 && high > low {
+            share = share.max((high - low) / high);
+            full = full.max(high - low);
+        }
+    }
+    move |figure| full.min(share * figure)
+}
+
+/// The smallest and the largest; infinities of none.
+pub(crate) fn range(values: &[f64]) -> (f64, f64) {
+    let fold = |start: f64, pick: fn(f64, f64) -> f64| values.iter().copied().fold(start, pick);
+    (fold(f64::INFINITY, f64::min), fold(f64::NEG_INFINITY, f64::max))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc_ladder::scenario::Scenario;
+
+    use crate::analyse::metric;
+    use crate::fixture;
+
+    use super::*;
+
+    fn judged(metric: &str, old: &[f64], new: &[f64]) -> Judged {
+        samples(metric::find(metric).expect("in the table"), old, new, 0.0, ALPHA)
+    }
+
+    #[test]
+    fn exact_counts_are_equal_or_different_unless_rounds_differ_by_as_much() {
+        let allocs = |old: &[f64], new: &[f64]| judged("allocs-per-message", old, new).verdict;
+        assert_eq!(allocs(&[3.0, 3.0], &[3.0, 3.0]), Verdict::Equal);
+        assert_eq!(allocs(&[3.0], &[2.999]), Verdict::Better);
+        assert_eq!(allocs(&[3.0], &[3.001]), Verdict::Worse);
+        assert_eq!(allocs(&[3.0, 3.01], &[3.005, 3.02]), Verdict::Unclear);
+        assert_eq!(allocs(&[3.0, 3.01], &[3.019, 3.02]), Verdict::Unclear);
+        assert_eq!(allocs(&[3.0, 3.01], &[3.05, 3.06]), Verdict::Worse);
+        assert_eq!(judged("allocs-per-message", &[3.0], &[0.0]).change, Change::Gone);
+        let peak = metric::find("peak-heap").expect("in the table");
+        assert_eq!(samples(peak, &[100_000.0], &[104_000.0], 4096.0, ALPHA).verdict, Verdict::Unclear);
+        assert_eq!(samples(peak, &[100_000.0], &[104_100.0], 4096.0, ALPHA).verdict, Verdict::Worse);
+    }
+
+    #[test]
+    fn a_count_that_varies_is_judged_by_how_much_it_varies_in_any_step() {
+        let rounds = |blocks: [u64; 2]| {
+            let count = |(round, blocks)| fixture::count(Side::Server, round, &[(Stage::Transport, blocks, 0)]);
+            (0..).zip(blocks).map(count).collect()
+        };
+        let run = |id, first, last| Run {
+            steps: vec![fixture::step("baseline", rounds(first)), fixture::step("rope", rounds(last))],
+            ..fixture::run(id, Scenario::Put)
+        };
+        // The two rounds of the old baseline agree by chance.
+        let (old, new) = (run("old", [13_800, 13_800], [3000, 3010]), run("new", [13_900, 13_990], [3100, 3100]));
+        let allocs = |before: &StepRecord, after: &StepRecord| {
+            let runs = [&old, &new];
+            steps(&runs, &metric::ALLOCS_PER_MESSAGE, Side::Server, None, [before, after], ALPHA)
+                .map(|pair| pair.judged.verdict)
+        };
+        let varies = variation(&[&old, &new], &metric::ALLOCS_PER_MESSAGE, Side::Server, None);
+        assert_eq!((varies(14.0) * 1e6).round() / 1e6, 0.09, "no more than was ever seen");
+        assert!(varies(3.0) < 0.03, "and no larger a share");
+        assert_eq!(allocs(&old.steps[0], &new.steps[0]), Some(Verdict::Worse), "100 blocks apart, 90 within");
+        assert_eq!(allocs(&old.steps[1], &new.steps[1]), Some(Verdict::Worse), "90 blocks apart, 20 within");
+        let same = run("same", [13_850, 13_890], [3000, 3000]);
+        assert_eq!(allocs(&same.steps[0], &new.steps[0]), Some(Verdict::Unclear));
+    }
+
+    #[test]
+    fn times_are_judged_by_rank_and_the_better_direction() {
+        let slow: Vec<f64> = (0..10).map(|i| 1.0 + f64::from(i) / 1000.0).collect();
+        let fast: Vec<f64> = slow.iter().map(|value| value * 1.5).collect();
+        assert_eq!(judged("throughput", &slow, &fast).verdict, Verdict::Better);
+        assert_eq!(judged("throughput", &fast, &slow).verdict, Verdict::Worse);
+        assert_eq!(judged("cpu-per-gb", &slow, &fast).verdict, Verdict::Worse);
+        assert_eq!(judged("cpu-per-gb", &slow, &slow).verdict, Verdict::Unclear);
+        assert_eq!(judged("cpu-per-gb", &slow[..3], &fast[..3]).verdict, Verdict::TooFew);
+        assert_eq!(judged("cpu-per-gb", &[1.0; 9], &[1.0; 9]).verdict, Verdict::Equal);
+    }
+
+    #[test]
+    fn of_a_cost_taken_once_half_a_percent_is_no_change() {
+        let verdict = |before, after| once(before, after).verdict;
+        assert_eq!(verdict(5.0, 5.0), Verdict::Equal);
+        assert_eq!(verdict(5.0, 5.01), Verdict::Unclear);
+        assert_eq!(verdict(5.0, 5.1), Verdict::Worse);
+        assert_eq!(verdict(5.0, 0.0), Verdict::Better);
+        assert_eq!(verdict(0.0, 5.0), Verdict::Worse);
+    }
+}

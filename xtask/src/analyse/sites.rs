@@ -1,0 +1,97 @@
+//! Which call sites allocate more or less than before: two profiles of one side, stack by stack, per message.
+//!
+//! Stacks are compared as people read them, without the runtime's frames.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use alloc_ladder::{Side, Stage};
+use serde::Serialize;
+
+use crate::analyse::fold::Profile;
+
+/// How many frames of a stack a table shows, the innermost first: enough to find the line, short enough to read.
+const FRAMES_SHOWN: usize = 3;
+
+/// What changed on one side.
+#[derive(Debug, Serialize)]
+pub(crate) struct Moved {
+    pub(crate) side: Side,
+    /// Every stack that changed, the largest change in bytes first.
+    pub(crate) changes: Vec<Site>,
+    /// The differential flame graph, once written.
+    pub(crate) flame: Option<PathBuf>,
+}
+
+/// One stack, before and after, per message.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Site {
+    pub(crate) stage: Stage,
+    /// Root first.
+    pub(crate) frames: Vec<String>,
+    pub(crate) before: Amount,
+    pub(crate) after: Amount,
+}
+
+/// What a stack allocates per message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Amount {
+    pub(crate) blocks: f64,
+    pub(crate) bytes: f64,
+}
+
+impl Site {
+    pub(crate) fn bytes_more(&self) -> f64 {
+        self.after.bytes - self.before.bytes
+    }
+
+    pub(crate) fn blocks_more(&self) -> f64 {
+        self.after.blocks - self.before.blocks
+    }
+
+    /// Whether it allocates more than before, in blocks or in bytes.
+    pub(crate) fn grew(&self) -> bool {
+        self.bytes_more() > 0.0 || self.blocks_more() > 0.0
+    }
+
+    /// The innermost frames, callee first.
+    pub(crate) fn innermost(&self) -> String {
+        let shown: Vec<&str> = self.frames.iter().rev().take(FRAMES_SHOWN).map(String::as_str).collect();
+        shown.join(" ← ")
+    }
+}
+
+/// What one side of a step allocated, and over how many messages.
+pub(crate) struct Stacks {
+    pub(crate) profile: Profile,
+    pub(crate) messages: u64,
+}
+
+/// Every stack that changed, the largest change in bytes first.
+pub(crate) fn changes(before: &Stacks, after: &Stacks) -> Vec<Site> {
+    type Part = fn(&mut Site) -> &mut Amount;
+    let both: [(&Stacks, Part); 2] = [(before, |site| &mut site.before), (after, |site| &mut site.after)];
+    let mut sites: BTreeMap<(Stage, &[String]), Site> = BTreeMap::new();
+    for (stacks, part) in both {
+        let messages = stacks.messages.max(1) as f64;
+        for site in &stacks.profile.sites {
+            let none = Amount::default();
+            let empty = || Site { stage: site.stage, frames: site.frames.clone(), before: none, after: none };
+            let amount = part(sites.entry((site.stage, &site.frames)).or_insert_with(empty));
+            amount.blocks += site.blocks as f64 / messages;
+            amount.bytes += site.bytes as f64 / messages;
+        }
+    }
+    let mut changed: Vec<Site> = sites.into_values().filter(|site| site.before != site.after).collect();
+    // Bytes first; sites that change in blocks alone follow.
+    let size = |site: &Site| Reverse((ordered(site.bytes_more()), ordered(site.blocks_more())));
+    changed.sort_by_cached_key(|site| size(site));
+    changed
+}
+
+/// A magnitude as a key that sorts.
+fn ordered(value: f64) -> u64 {
+    // The bits of finite numbers from zero up sort as the numbers do.
+    value.abs().to_bits()
+}

@@ -1,0 +1,87 @@
+//! Columns that line up: text first, colour last, so that escape codes never count as width.
+
+use crate::cli::terminal::{Style, paint};
+
+/// Rows of cells; every column is as wide as its widest cell.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    rows: Vec<Vec<Cell>>,
+}
+
+/// One cell.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cell {
+    text: String,
+    style: Option<Style>,
+    right: bool,
+}
+
+impl Cell {
+    /// Words, aligned left.
+    pub(crate) fn left(text: impl Into<String>) -> Cell {
+        Cell { text: text.into(), style: None, right: false }
+    }
+
+    /// A figure, aligned right.
+    pub(crate) fn right(text: impl Into<String>) -> Cell {
+        Cell { text: text.into(), style: None, right: true }
+    }
+
+    pub(crate) fn style(self, style: Style) -> Cell {
+        Cell { style: Some(style), ..self }
+    }
+
+    fn width(&self) -> usize {
+        self.text.chars().count()
+    }
+}
+
+impl Table {
+    pub(crate) fn row(&mut self, cells: impl Into<Vec<Cell>>) {
+        self.rows.push(cells.into());
+    }
+
+    /// The lines, columns two blanks apart, no blanks at their ends.
+    pub(crate) fn render(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| self.rows.iter().filter_map(|row| row.get(column)).map(Cell::width).max().unwrap_or(0))
+            .collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            // Blanks are owed until something follows them.
+            let mut owed = 0;
+            for (cell, width) in row.iter().zip(&widths) {
+                let blanks = width - cell.width();
+                if cell.text.is_empty() {
+                    owed += blanks + 2;
+                    continue;
+                }
+                let (before, after) = if cell.right { (blanks, 0) } else { (0, blanks) };
+                text.extend(std::iter::repeat_n(' ', owed + before));
+                match cell.style {
+                    Some(style) => text.push_str(&paint(style, &cell.text)),
+                    None => text.push_str(&cell.text),
+                }
+                owed = after + 2;
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_whatever_is_painted_or_missing() {
+        let mut table = Table::default();
+        table.row([Cell::left("step"), Cell::right("allocs"), Cell::left("p")]);
+        table.row([Cell::left("tuned-h2"), Cell::right("3.0").style(Style::Better)]);
+        table.row([Cell::left(""), Cell::right("−12"), Cell::left("< 0.05")]);
+        let plain = anstream::adapter::strip_str(&table.render()).to_string();
+        assert_eq!(plain, "step      allocs  p\ntuned-h2     3.0\n             −12  < 0.05\n");
+    }
+}

@@ -1,0 +1,378 @@
+//! Measuring a ladder: counts first (exact, one short run each), then stacks (dhat, fewer messages), CPU samples (more
+//! messages) and instructions (callgrind, few messages) where asked for, then the timed rounds, interleaved over the
+//! steps. `run.json` is written after every finished part, so Ctrl-C or a failure loses nothing measured.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use alloc_ladder::Side;
+use alloc_ladder::ladder::Socket;
+use alloc_ladder::peer::Direction;
+use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, StepRecord, Usage};
+use alloc_ladder::scenario::Scenario;
+use anyhow::Context;
+
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::terminal::{self, Style};
+use crate::measure::build::{Binaries, build};
+use crate::measure::case::Case;
+use crate::measure::peers::{Link, Peers};
+use crate::measure::plan::{COUNT_ROUNDS, Plan};
+use crate::measure::remote::Remote;
+use crate::measure::rounds::shuffle;
+use crate::measure::step_sets::step_sets;
+use crate::measure::{cpu, environment, instructions, pair, program, stacks};
+use crate::store::{layout, write};
+
+/// What is said of a run while it is measured.
+pub(crate) struct Lines {
+    /// After each step, counted from 0.
+    pub(crate) step: fn(&Run, usize) -> String,
+    /// After the last count.
+    pub(crate) counted: fn(&Run) -> String,
+}
+
+/// A run being measured.
+pub(crate) struct Climb<'a> {
+    plan: &'a Plan,
+    lines: &'a Lines,
+    folder: PathBuf,
+    binaries: HashMap<Instrument, Binaries>,
+    remote: Option<RefCell<Remote>>,
+    run: Run,
+}
+
+impl<'a> Climb<'a> {
+    /// Makes the folder, and sees to it that the plan can be measured before anything is built.
+    ///
+    /// # Errors
+    /// [`Kind::Environment`] for a folder that cannot be written, a port that is taken, a missing tool or agent.
+    pub(crate) fn prepare(
+        plan: &'a Plan,
+        lines: &'a Lines,
+        folder: &Path,
+        id: String,
+        created: String,
+    ) -> anyhow::Result<Climb<'a>> {
+        let mut steps = Vec::new();
+        for (name, set) in &plan.sets {
+            let (name, set, tuning) = (name.clone(), set.clone(), set.tuning(plan.scenario)?);
+            steps.push(StepRecord { name, set, tuning, measurements: vec![], stacks: vec![], cpu: vec![] });
+        }
+        let mut climb = Climb {
+            plan,
+            lines,
+            folder: folder.to_path_buf(),
+            binaries: HashMap::new(),
+            remote: None,
+            run: Run {
+                schema: SCHEMA,
+                id,
+                created,
+                scenario: Some(plan.scenario),
+                workload: plan.workload,
+                stacks_workload: plan.has(Instrument::Stacks).then(|| plan.workload(Instrument::Stacks)),
+                environment: environment::environment(plan.allocator, &plan.profile),
+                server_environment: None,
+                partial: true,
+                seed: plan.seed,
+                steps,
+                limits: vec![],
+            },
+        };
+        if program::find("valgrind").is_none()
+            && plan.instruments.iter().all(|instrument| *instrument == Instrument::Instructions)
+        {
+            return Err(Failure::new(Kind::Environment, instructions::MISSING).into());
+        }
+        // Before anything is built: a folder that cannot be written and a port that is taken must not cost minutes.
+        pair::port_is_free(plan.bind)?;
+        if let Some(address) = &plan.agent {
+            climb.connect(address)?;
+        }
+        write::create(&climb.folder)?;
+        Ok(climb)
+    }
+
+    /// The run as far as it was measured.
+    pub(crate) fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// Builds what the instruments need.
+    ///
+    /// # Errors
+    /// What [`build()`] gives.
+    pub(crate) fn build(&mut self) -> anyhow::Result<()> {
+        terminal::progress("Profiling", &self.plan.words());
+        for instrument in &self.plan.instruments {
+            if *instrument == Instrument::Instructions && program::find("valgrind").is_none() {
+                terminal::labelled(Style::Warning, "skipped", instructions::MISSING);
+                continue;
+            }
+            if let Some(remote) = &self.remote {
+                remote.borrow_mut().build(*instrument, self.plan.allocator, &self.plan.profile)?;
+            }
+            self.binaries.insert(*instrument, build(*instrument, self.plan.allocator, &self.plan.profile)?);
+        }
+        Ok(())
+    }
+
+    /// Measures everything that was built for, and marks the run whole.
+    ///
+    /// # Errors
+    /// Whatever the first case that fails gives.
+    pub(crate) fn measure_all(&mut self) -> anyhow::Result<()> {
+        self.measure()?;
+        self.run.partial = false;
+        self.save()
+    }
+
+    /// Leaves only the steps that something was measured of; false where there are none. An empty folder goes then.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub(crate) fn keep_finished(&mut self) -> anyhow::Result<bool> {
+        self.run.steps.retain(|step| !(step.measurements.is_empty() && step.stacks.is_empty() && step.cpu.is_empty()));
+        if self.run.steps.is_empty() {
+            let _ = std::fs::remove_dir(&self.folder);
+            return Ok(false);
+        }
+        self.save()?;
+        Ok(true)
+    }
+
+    /// Hands the servers to the agent at `address`, and leaves out what two hosts cannot do.
+    fn connect(&mut self, address: &str) -> anyhow::Result<()> {
+        if self.plan.has(Instrument::Instructions) {
+            return Err(Failure::new(Kind::Usage, "instructions are counted on one host only")
+                .help("leave them out (--instruments count,time,stacks), or leave --server out")
+                .into());
+        }
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.run.steps).into_iter().partition(|step| step.tuning.socket == Socket::Unix);
+        for step in &here {
+            let line = format!("{}: a Unix socket joins processes of one host", step.name);
+            terminal::labelled(Style::Dim, "skipped", &line);
+        }
+        if elsewhere.is_empty() {
+            return Err(Failure::new(Kind::Usage, "none of these steps can be measured between two hosts").into());
+        }
+        self.run.steps = elsewhere;
+        let remote = Remote::connect(address)?;
+        let (own, other) = (&self.run.environment, remote.environment());
+        if (&own.revision, own.dirty) != (&other.revision, other.dirty) || own.dirty {
+            let revision = |environment: &Environment| match environment.dirty {
+                true => format!("{} with uncommitted changes", environment.revision),
+                false => environment.revision.clone(),
+            };
+            let line = format!(
+                "the client is of revision {}, the server of {}: check that they are the same code",
+                revision(own),
+                revision(other),
+            );
+            terminal::labelled(Style::Warning, "warning", &line);
+        }
+        self.run.server_environment = Some(other.clone());
+        self.remote = Some(RefCell::new(remote));
+        Ok(())
+    }
+
+    fn measure(&mut self) -> anyhow::Result<()> {
+        let wants = |instrument| self.binaries.contains_key(&instrument);
+        let [count, stacks, retained, cpu, instructions, time] = [
+            Instrument::Count,
+            Instrument::Stacks,
+            Instrument::Retained,
+            Instrument::Cpu,
+            Instrument::Instructions,
+            Instrument::Time,
+        ]
+        .map(wants);
+        for index in 0..self.run.steps.len() {
+            if count {
+                for round in 0..COUNT_ROUNDS {
+                    self.measure_case(index, Instrument::Count, round)?;
+                }
+            }
+            if retained {
+                self.measure_case(index, Instrument::Retained, 0)?;
+            }
+            if stacks {
+                self.measure_stacks(index)?;
+            }
+            if cpu {
+                self.measure_cpu(index)?;
+            }
+            if instructions {
+                self.count_instructions(index)?;
+            }
+            terminal::progress("Measured", &(self.lines.step)(&self.run, index));
+            self.save()?;
+        }
+        if count {
+            terminal::progress("Counted", &(self.lines.counted)(&self.run));
+        }
+        if time {
+            self.measure_rounds()?;
+        }
+        Ok(())
+    }
+
+    /// The timed rounds: every step once a round, in an order shuffled anew.
+    fn measure_rounds(&mut self) -> anyhow::Result<()> {
+        let rounds = self.plan.rounds;
+        let mut peers = match Direction::of(self.plan.scenario) {
+            Some(direction) if self.plan.peers => Some(Peers::prepare(
+                direction,
+                self.run.workload,
+                self.plan.link.map_or(Link::None, Link::Paced),
+                self.plan.allocator,
+                &self.plan.profile,
+            )?),
+            _ => None,
+        };
+        let steps = self.run.steps.len();
+        let contenders = steps + peers.as_ref().map_or(0, Peers::len);
+        let bar = terminal::bar("Timing", u64::from(rounds) * contenders as u64);
+        let mut random = self.run.seed;
+        for round in 0..rounds {
+            let mut order: Vec<usize> = (0..contenders).collect();
+            shuffle(&mut order, &mut random);
+            for index in order {
+                if index < steps {
+                    bar.set_message(self.run.steps[index].name.clone());
+                    self.measure_case(index, Instrument::Time, round)?;
+                } else if let Some(peers) = &mut peers {
+                    peers.measure(index - steps)?;
+                }
+                bar.inc(1);
+            }
+            if let Some(peers) = &peers {
+                self.run.limits = peers.limits();
+            }
+            self.save()?;
+        }
+        bar.finish_and_clear();
+        terminal::progress("Timed", &format!("{steps} steps × {rounds} rounds, seed {}", self.run.seed));
+        Ok(())
+    }
+
+    fn case(&self, index: usize, instrument: Instrument, round: u32) -> Case<'_> {
+        Case {
+            binaries: &self.binaries[&instrument],
+            scenario: self.plan.scenario,
+            set: &self.run.steps[index].set,
+            workload: self.plan.workload(instrument),
+            instrument,
+            round,
+            runtime: self.plan.runtime,
+            bind: self.plan.bind,
+            remote: self.remote.as_ref(),
+            timeout: self.plan.timeout(instrument),
+        }
+    }
+
+    fn measure_case(&mut self, index: usize, instrument: Instrument, round: u32) -> anyhow::Result<()> {
+        let pair = self.case(index, instrument, round).run(None)?;
+        self.run.steps[index].measurements.extend([pair.server, pair.client]);
+        Ok(())
+    }
+
+    fn measure_stacks(&mut self, index: usize) -> anyhow::Result<()> {
+        let full = self.side_folders(index)?;
+        let pair = self.case(index, Instrument::Stacks, 0).run(Some(&full))?;
+        for measurement in [&pair.server, &pair.client] {
+            let stacks = stacks::read(&self.folder, &self.run, index, measurement)?;
+            self.run.steps[index].stacks.push(stacks);
+        }
+        Ok(())
+    }
+
+    fn measure_cpu(&mut self, index: usize) -> anyhow::Result<()> {
+        let full = self.side_folders(index)?;
+        let pair = self.case(index, Instrument::Cpu, 0).run(Some(&full))?;
+        for measurement in [pair.server, pair.client] {
+            let profile = cpu::read(&self.folder, &self.run, index, &measurement)?;
+            self.run.steps[index].cpu.push(profile);
+            self.run.steps[index].measurements.push(measurement);
+        }
+        Ok(())
+    }
+
+    fn count_instructions(&mut self, index: usize) -> anyhow::Result<()> {
+        let case = self.case(index, Instrument::Instructions, 0);
+        let messages = case.workload.messages;
+        let counted = case.instructions()?;
+        for side in Side::ALL {
+            let per_message = match side {
+                Side::Server => counted.server,
+                Side::Client => counted.client,
+            };
+            // Time and payload of a run under callgrind say nothing.
+            self.run.steps[index].measurements.push(Measurement {
+                side,
+                instrument: Instrument::Instructions,
+                round: 0,
+                messages,
+                payload_bytes: 0,
+                wall_ns: 0,
+                usage: Usage::default(),
+                counts: None,
+                setup: None,
+                retained: vec![],
+                latency: None,
+                instructions: Some((per_message * messages as f64).round() as u64),
+            });
+        }
+        Ok(())
+    }
+
+    /// Makes the folders of a step's sides, and says where each is.
+    fn side_folders(&self, index: usize) -> anyhow::Result<impl Fn(Side) -> PathBuf + use<>> {
+        let folder = self.folder.join(stacks::folder(&self.run, index));
+        let full = move |side: Side| folder.join(side.name());
+        for side in Side::ALL {
+            let path = full(side);
+            std::fs::create_dir_all(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
+        }
+        Ok(full)
+    }
+
+    /// Writes `run.json`, whole or not at all.
+    fn save(&self) -> anyhow::Result<()> {
+        let path = self.folder.join(layout::RUN_JSON);
+        let new = path.with_extension("json.new");
+        let text = serde_json::to_string_pretty(&self.run)?;
+        std::fs::write(&new, text)
+            .and_then(|()| std::fs::rename(&new, &path))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// Measures some steps with one instrument, as a run would by default: what a check needs. `built` is cargo's profile.
+/// Files are left in `folder`.
+///
+/// # Errors
+/// As [`Climb::measure_all`].
+pub(crate) fn alone(
+    scenario: Scenario,
+    steps: &[String],
+    instrument: Instrument,
+    built: &str,
+    folder: &Path,
+    lines: &Lines,
+) -> anyhow::Result<Run> {
+    pair::catch_interrupts()?;
+    let plan = Plan {
+        instruments: vec![instrument],
+        profile: built.to_owned(),
+        ..Plan::new(scenario, step_sets(scenario, steps)?)
+    };
+    let (created, _) = environment::now();
+    let mut climb = Climb::prepare(&plan, lines, folder, format!("{scenario}-check"), created)?;
+    climb.build()?;
+    climb.measure_all()?;
+    Ok(climb.run)
+}

@@ -1,0 +1,288 @@
+//! The peers: the same payload without gRPC, ready to run in interleaved rounds.
+
+use std::path::Path;
+use std::time::Duration;
+
+use alloc_ladder::peer::{Direction, Kind};
+use alloc_ladder::record::{Instrument, Limit, Measurement};
+use alloc_ladder::scenario::Workload;
+use anyhow::Context;
+
+use crate::cli::quantity::{Mode, Rate};
+use crate::cli::terminal::{self, Style};
+use crate::measure::build::{self, Allocator};
+use crate::measure::file_server::{FileServer, SOFTWARE};
+use crate::measure::instructions::{self, PerMessage};
+use crate::measure::link::Veth;
+use crate::measure::pair::{Pair, spawn_client, spawn_pair};
+use crate::measure::program::{self, Program};
+use crate::measure::rounds::shuffle;
+
+/// Messages of the smaller of the two runs whose difference is what messages cost in instructions.
+const INSTRUCTION_MESSAGES: u64 = 500;
+/// Over the time that the payload should take, what a case may take before it counts as hung.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What lies between client and server.
+#[derive(Debug)]
+pub(crate) enum Link {
+    /// Loopback, as fast as it goes.
+    None,
+    /// Loopback, the client held to a rate.
+    Paced(Rate),
+    /// A shaped veth pair.
+    Veth(Rate, Veth),
+}
+
+impl Link {
+    /// The rate and how it is held.
+    pub(crate) fn rate(&self) -> Option<(Rate, Mode)> {
+        match self {
+            Link::None => None,
+            Link::Paced(rate) => Some((*rate, Mode::Paced)),
+            Link::Veth(rate, _) => Some((*rate, Mode::Veth)),
+        }
+    }
+}
+
+/// The peers of one direction, ready to run, and what they measured so far.
+pub(crate) struct Peers {
+    pub(crate) direction: Direction,
+    pub(crate) workload: Workload,
+    pub(crate) link: Link,
+    pub(crate) contenders: Vec<Contender>,
+}
+
+/// One peer.
+pub(crate) struct Contender {
+    pub(crate) name: String,
+    pub(crate) words: String,
+    runs: Runs,
+    /// One a round, in round order.
+    pub(crate) measured: Vec<Pair>,
+    /// What its server allocates, where it counts.
+    pub(crate) counts: Option<Measurement>,
+    /// What a message costs in instructions, where they were counted.
+    pub(crate) instructions: Option<PerMessage>,
+}
+
+enum Runs {
+    /// Two processes of ours; the client is told the server's address and the rate by flags.
+    Pair { server: Program, client: Program },
+    /// A file server that stays up, and a client of ours.
+    Files { server: FileServer, client: Program },
+}
+
+impl Peers {
+    /// Builds the peers as what they stand beside is built, counts their allocations once, and starts the file servers
+    /// there are.
+    ///
+    /// # Errors
+    /// [`crate::cli::failure::Kind::Environment`] when the peers do not build, [`crate::cli::failure::Kind::Run`] when one does not run.
+    pub(crate) fn prepare(
+        direction: Direction,
+        workload: Workload,
+        link: Link,
+        allocator: Allocator,
+        profile: &str,
+    ) -> anyhow::Result<Peers> {
+        let time = build::build(Instrument::Time, allocator, profile)?.peer;
+        let count = build::build(Instrument::Count, allocator, profile)?.peer;
+        let mut peers = Peers { direction, workload, link, contenders: Vec::new() };
+        for kind in Kind::ALL {
+            let pair = |binary| Runs::Pair {
+                server: program(binary, "server", kind, direction, workload),
+                client: program(binary, "client", kind, direction, workload),
+            };
+            let counted = peers.run_once(&pair(&count)).with_context(|| format!("cannot count {}", kind.name()))?;
+            peers.contenders.push(Contender {
+                name: kind.name().to_owned(),
+                words: kind.words().to_owned(),
+                runs: pair(&time),
+                measured: Vec::new(),
+                counts: Some(counted.server),
+                instructions: None,
+            });
+        }
+        if direction == Direction::Get && !matches!(peers.link, Link::Veth(..)) {
+            peers.add_file_servers(&time)?;
+        } else {
+            let why = if direction == Direction::Put { "take no uploads" } else { "listen outside the namespaces" };
+            terminal::labelled(Style::Dim, "skipped", &format!("file servers {why}"));
+        }
+        Ok(peers)
+    }
+
+    fn add_file_servers(&mut self, binary: &Path) -> anyhow::Result<()> {
+        // The settings of hyper's client: bare h2's windows would make a file server wait for each of them.
+        let client = program(binary, "client", Kind::Hyper, self.direction, self.workload);
+        for software in &SOFTWARE {
+            let Some(path) = software.installed() else {
+                let line = format!("{} is not installed; to measure it: {}", software.name, software.install);
+                terminal::labelled(Style::Dim, "skipped", &line);
+                continue;
+            };
+            let bytes = self.workload.chunk as u64 * self.workload.messages_per_stream();
+            let server = match software.start(path, bytes) {
+                Ok(server) => server,
+                // Somebody's broken installation must not keep the other peers from being measured.
+                Err(error) => {
+                    terminal::labelled(Style::Warning, "skipped", &error.to_string());
+                    continue;
+                }
+            };
+            let runs = Runs::Files { server, client: client.clone() };
+            // Once unmeasured, so that the file is in memory.
+            self.run_once(&runs).with_context(|| format!("cannot download from {}", software.name))?;
+            self.contenders.push(Contender {
+                name: software.name.to_owned(),
+                words: software.words.to_owned(),
+                runs,
+                measured: Vec::new(),
+                counts: None,
+                instructions: None,
+            });
+        }
+        Ok(())
+    }
+
+    /// How many peers there are.
+    pub(crate) fn len(&self) -> usize {
+        self.contenders.len()
+    }
+
+    /// Measures one peer once more.
+    ///
+    /// # Errors
+    /// [`crate::cli::failure::Kind::Run`] when it does not run, [`crate::cli::failure::Kind::Interrupted`] after Ctrl-C.
+    pub(crate) fn measure(&mut self, index: usize) -> anyhow::Result<&Pair> {
+        let contender = &self.contenders[index];
+        let mut pair = self.run_once(&contender.runs).with_context(|| format!("cannot measure {}", contender.name))?;
+        let contender = &mut self.contenders[index];
+        pair.server.round = contender.measured.len() as u32;
+        pair.client.round = pair.server.round;
+        contender.measured.push(pair);
+        Ok(contender.measured.last().expect("it was pushed just now"))
+    }
+
+    /// Measures every peer `rounds` times, in an order shuffled anew each round.
+    ///
+    /// # Errors
+    /// What [`Peers::measure`] gives.
+    pub(crate) fn rounds(&mut self, rounds: u32, seed: u64) -> anyhow::Result<()> {
+        let mut random = seed;
+        for round in 1..=rounds {
+            let mut order: Vec<usize> = (0..self.len()).collect();
+            shuffle(&mut order, &mut random);
+            for index in order {
+                self.measure(index)?;
+            }
+            terminal::progress("Round", &format!("{round} of {rounds}"));
+        }
+        Ok(())
+    }
+
+    /// Counts each peer's instructions; says so and goes on where that cannot be done.
+    pub(crate) fn count_instructions(&mut self) -> anyhow::Result<()> {
+        if program::find("valgrind").is_none() {
+            terminal::labelled(Style::Dim, "skipped", instructions::MISSING);
+            return Ok(());
+        }
+        for contender in &mut self.contenders {
+            let Runs::Pair { server, client } = &contender.runs else { continue };
+            terminal::progress("Counting", &format!("instructions of {}", contender.name));
+            // The last of a flag counts, so the numbers of the workload are overruled.
+            let of = |program: &Program, messages: u64| program.clone().args(["--messages", &messages.to_string()]);
+            let client = |n, address: &str| of(client, n).arg("--address").arg(address);
+            let counted = instructions::per_message(INSTRUCTION_MESSAGES, |n| of(server, n), client)
+                .with_context(|| format!("cannot count the instructions of {}", contender.name))?;
+            contender.instructions = Some(counted);
+        }
+        Ok(())
+    }
+
+    /// The peers as a run's record has them.
+    pub(crate) fn limits(&self) -> Vec<Limit> {
+        self.contenders.iter().map(Contender::limit).collect()
+    }
+
+    fn run_once(&self, runs: &Runs) -> anyhow::Result<Pair> {
+        let rate = self.link.rate().map(|(rate, _)| rate);
+        let timeout = PATIENCE + rate.map_or(Duration::ZERO, |rate| 2 * rate.takes(self.workload.payload_bytes()));
+        let client = |client: &Program, address: &str| {
+            let client = client.clone().arg("--address").arg(address);
+            match &self.link {
+                Link::None => client,
+                Link::Paced(rate) => client.arg("--rate-bits").arg(rate.0.to_string()),
+                Link::Veth(_, veth) => veth.client(client),
+            }
+        };
+        match runs {
+            Runs::Pair { server, client: ours } => {
+                let server = match &self.link {
+                    Link::Veth(_, veth) => veth.server(server.clone().arg("--address").arg(veth.listen().to_string())),
+                    Link::None | Link::Paced(_) => server.clone(),
+                };
+                spawn_pair(&server, |address| client(ours, address), timeout)
+            }
+            Runs::Files { server, client: ours } => {
+                let before = server.cpu_ns().context("cannot read the file server's CPU time")?;
+                let began = std::time::Instant::now();
+                let measured = spawn_client(&client(ours, &server.address.to_string()), timeout)?;
+                let wall_ns = began.elapsed().as_nanos() as u64;
+                let used_us = (server.cpu_ns().context("cannot read the file server's CPU time")? - before) / 1000;
+                Ok(Pair { server: whole_download(&measured, self.workload, used_us, wall_ns), client: measured })
+            }
+        }
+    }
+}
+
+/// What a file server did over a whole download. `/proc` does not say how its CPU time splits into user and system
+/// time, so all of it stands as system time, which is nearly true.
+fn whole_download(client: &Measurement, workload: Workload, used_us: u64, wall_ns: u64) -> Measurement {
+    let messages = workload.messages_per_stream();
+    Measurement {
+        side: alloc_ladder::Side::Server,
+        messages,
+        payload_bytes: workload.chunk as u64 * messages,
+        wall_ns,
+        usage: alloc_ladder::record::Usage { system_us: used_us, ..Default::default() },
+        counts: None,
+        setup: None,
+        ..client.clone()
+    }
+}
+
+impl Contender {
+    /// One figure of each round's server.
+    pub(crate) fn server(&self, figure: impl Fn(&Measurement) -> f64) -> Vec<f64> {
+        self.measured.iter().map(|pair| figure(&pair.server)).collect()
+    }
+
+    /// One figure of each round's client.
+    pub(crate) fn client(&self, figure: impl Fn(&Measurement) -> f64) -> Vec<f64> {
+        self.measured.iter().map(|pair| figure(&pair.client)).collect()
+    }
+
+    /// The peer as a run's record has it.
+    pub(crate) fn limit(&self) -> Limit {
+        Limit {
+            name: self.name.clone(),
+            words: self.words.clone(),
+            server_cpu_seconds_per_gb: self.server(Measurement::cpu_seconds_per_gb),
+            blocks_per_message: self.counts.as_ref().and_then(Measurement::blocks_per_message),
+        }
+    }
+}
+
+/// The command line of one side of a peer, but for the address.
+pub(crate) fn program(binary: &Path, side: &str, kind: Kind, direction: Direction, workload: Workload) -> Program {
+    Program::new(binary).arg(side).args(["--kind", kind.name(), "--direction", direction.name()]).args([
+        "--chunk".to_owned(),
+        workload.chunk.to_string(),
+        "--messages".to_owned(),
+        workload.messages.to_string(),
+        "--warmup".to_owned(),
+        workload.warmup.to_string(),
+    ])
+}

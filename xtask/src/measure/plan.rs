@@ -1,0 +1,161 @@
+//! What a run is to measure, as plain data: no flags, no processes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use alloc_ladder::ladder::{Runtime, StepSet};
+use alloc_ladder::record::Instrument;
+use alloc_ladder::scenario::{CHUNK_MAX, RECEIVE_LIMIT, Scenario, Workload};
+
+use crate::cli::quantity::{Rate, Size};
+use crate::measure::build::Allocator;
+use crate::measure::rounds::clock_seed;
+
+/// What a run measures unless told otherwise.
+pub(crate) const DEFAULT_INSTRUMENTS: [Instrument; 3] = [Instrument::Count, Instrument::Time, Instrument::Stacks];
+/// Timed rounds unless told otherwise.
+pub(crate) const ROUNDS: u32 = 10;
+/// Counts are taken this often, to prove that they repeat.
+pub(crate) const COUNT_ROUNDS: u32 = 2;
+/// How long a case may take unless told otherwise.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Calls of a measured part of unary unless told otherwise.
+const UNARY_CALLS: u64 = 5000;
+/// Messages that dhat sees of a case: it takes a backtrace of every block.
+const STACKS_MESSAGES: u64 = 400;
+/// A `cpu` case is this many times as long as a timed one, so that the sampler, which may get no more than a hundred
+/// samples a second of CPU time from the kernel, has some hundreds: of streams a few seconds, and of calls too.
+const CPU_TIMES: u64 = 20;
+const CPU_TIMES_UNARY: u64 = 8;
+/// Messages callgrind sees of a stream, and then twice as many; it is some fifty times slower than the processor.
+const INSTRUCTION_MESSAGES: u64 = 100;
+/// The same of unary calls.
+const INSTRUCTION_CALLS: u64 = 200;
+
+/// What a run is to measure.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) scenario: Scenario,
+    /// The steps, by name.
+    pub(crate) sets: Vec<(String, StepSet)>,
+    /// The traffic of a timed case.
+    pub(crate) workload: Workload,
+    pub(crate) instruments: Vec<Instrument>,
+    /// Timed rounds of every step.
+    pub(crate) rounds: u32,
+    /// The server's runtime, whatever the steps say.
+    pub(crate) runtime: Option<Runtime>,
+    pub(crate) allocator: Allocator,
+    /// Cargo's profile.
+    pub(crate) profile: String,
+    /// The rate that the streams together are held to where they are timed.
+    pub(crate) link: Option<Rate>,
+    /// Whether peers without gRPC are measured in the same rounds.
+    pub(crate) peers: bool,
+    pub(crate) seed: u64,
+    /// Where the server listens.
+    pub(crate) bind: SocketAddr,
+    /// The agent that runs the server, where it is not run here.
+    pub(crate) agent: Option<String>,
+    /// How long a case may take.
+    pub(crate) patience: Duration,
+}
+
+impl Plan {
+    /// What is measured by default.
+    pub(crate) fn new(scenario: Scenario, sets: Vec<(String, StepSet)>) -> Plan {
+        let messages = match scenario {
+            Scenario::Unary => UNARY_CALLS,
+            Scenario::Put | Scenario::Get => Workload::default().messages,
+        };
+        Plan {
+            scenario,
+            sets,
+            workload: Workload { messages, ..Workload::default() },
+            instruments: DEFAULT_INSTRUMENTS.to_vec(),
+            rounds: ROUNDS,
+            runtime: None,
+            allocator: Allocator::System,
+            profile: "release".to_owned(),
+            link: None,
+            peers: false,
+            seed: clock_seed(),
+            bind: ([127, 0, 0, 1], 0).into(),
+            agent: None,
+            patience: PATIENCE,
+        }
+    }
+
+    /// Whether an instrument is asked for.
+    pub(crate) fn has(&self, instrument: Instrument) -> bool {
+        self.instruments.contains(&instrument)
+    }
+
+    /// The traffic that an instrument sees: fewer messages where it is slow, more where it samples.
+    pub(crate) fn workload(&self, instrument: Instrument) -> Workload {
+        let unary = self.scenario == Scenario::Unary;
+        let Workload { messages, .. } = self.workload;
+        let messages = match instrument {
+            Instrument::Stacks => messages.min(STACKS_MESSAGES),
+            Instrument::Cpu => messages.saturating_mul(if unary { CPU_TIMES_UNARY } else { CPU_TIMES }),
+            Instrument::Instructions if unary => INSTRUCTION_CALLS,
+            Instrument::Instructions => INSTRUCTION_MESSAGES,
+            _ => messages,
+        };
+        // Only times are taken at a rate; nothing else depends on one.
+        let rate_bits = self.workload.rate_bits.filter(|_| instrument == Instrument::Time);
+        Workload { messages, rate_bits, ..self.workload }
+    }
+
+    /// How long a case of an instrument may take: what a rate alone takes comes on top, twice.
+    pub(crate) fn timeout(&self, instrument: Instrument) -> Duration {
+        let workload = self.workload(instrument);
+        let rate = self.link.filter(|_| workload.rate_bits.is_some());
+        self.patience + rate.map_or(Duration::ZERO, |rate| 2 * rate.takes(workload.payload_bytes()))
+    }
+
+    /// The plan in one line.
+    pub(crate) fn words(&self) -> String {
+        let Workload { chunk, messages, streams, .. } = self.workload;
+        let scenario = self.scenario;
+        let noun = scenario.message_noun();
+        let size = match scenario {
+            Scenario::Unary => String::new(),
+            Scenario::Put | Scenario::Get => format!(" × {chunk} B"),
+        };
+        let streams = if streams == 1 { String::new() } else { format!(" · {streams} streams") };
+        let steps = self.sets.len();
+        let instruments: Vec<&str> = self.instruments.iter().map(|instrument| instrument.name()).collect();
+        format!("{scenario} · {messages} {noun}s{size}{streams} · {steps} steps · {}", instruments.join(", "))
+    }
+}
+
+/// Payload bytes of one message, as a flag gives them, if tonic lets such a message through.
+///
+/// # Errors
+/// In words, for a size that is not valid or too large.
+pub(crate) fn chunk(text: &str) -> Result<usize, String> {
+    let Size(bytes) = text.parse()?;
+    if bytes <= CHUNK_MAX {
+        return Ok(bytes);
+    }
+    let header = RECEIVE_LIMIT - CHUNK_MAX;
+    Err(format!(
+        "the message would exceed tonic's 4 MiB receive limit; at most {CHUNK_MAX} bytes fit ({header} go to the field \
+         header)"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_a_size_that_tonic_lets_through() {
+        assert_eq!(chunk("64KiB"), Ok(65_536));
+        assert_eq!(chunk("4194299"), Ok(CHUNK_MAX));
+        for bad in ["0", "4MiB", "4194300", "64kb", ""] {
+            assert!(chunk(bad).is_err(), "{bad}");
+        }
+    }
+}

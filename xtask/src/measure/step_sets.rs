@@ -1,0 +1,35 @@
+//! The step sets a command line names.
+
+use alloc_ladder::ladder::{NoSuchStep, StepSet, ladder, step};
+use alloc_ladder::scenario::Scenario;
+
+use crate::cli::failure::{Failure, Kind};
+
+/// The step sets to measure, with their names.
+pub(crate) fn step_sets(scenario: Scenario, wanted: &[String]) -> anyhow::Result<Vec<(String, StepSet)>> {
+    let up_to = |name: &str| match step(scenario, name)? {
+        (0, _) => Ok((name.to_owned(), StepSet::Baseline)),
+        _ => Ok::<_, NoSuchStep>((name.to_owned(), StepSet::UpTo(name.to_owned()))),
+    };
+    let sets = if wanted.is_empty() {
+        ladder(scenario).iter().map(|step| up_to(step.name)).collect::<Result<Vec<_>, _>>()
+    } else {
+        let named = |text: &String| match text.parse::<StepSet>() {
+            Ok(set) => set.tuning(scenario).map(|_| (text.clone(), set)),
+            Err(_) => up_to(text),
+        };
+        wanted.iter().map(named).collect()
+    };
+    Ok(sets.map_err(|error| no_such_step(&error))?)
+}
+
+fn no_such_step(error: &NoSuchStep) -> Failure {
+    let names: Vec<&str> = ladder(error.scenario).iter().map(|step| step.name).collect();
+    let nearest = names
+        .iter()
+        .map(|name| (strsim::jaro_winkler(name, &error.name), name))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(likeness, _)| *likeness > 0.7);
+    let suggestion = nearest.map_or_else(String::new, |(_, name)| format!("did you mean `{name}`? "));
+    Failure::new(Kind::Usage, error.to_string()).help(format!("{suggestion}steps: {}", names.join(", ")))
+}

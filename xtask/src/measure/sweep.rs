@@ -1,0 +1,164 @@
+//! Measuring a sweep: one step over message sizes and numbers of streams, in interleaved rounds.
+
+use std::path::Path;
+use std::time::Duration;
+
+use alloc_ladder::Side;
+use alloc_ladder::peer::{self, Direction};
+use alloc_ladder::record::Instrument;
+use alloc_ladder::scenario::Workload;
+use anyhow::Context;
+
+use crate::analyse::sweep::Sweep;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::terminal;
+use crate::measure::build::{Allocator, Binaries, build};
+use crate::measure::case::Case;
+use crate::measure::pair;
+use crate::measure::peers::program;
+use crate::measure::rounds::shuffle;
+
+/// The name a sweep has in the folder of the run it belongs to.
+const SWEEP_JSON: &str = "sweep.json";
+/// MiB of payload in a case that counts: what varies from message to message evens out, and nothing else is gained.
+const COUNTED_MIB: u64 = 64;
+/// The fewest messages of a case, however large they are.
+const MESSAGES_MIN: u64 = 200;
+/// The fewest messages that warm up a stream, however many streams share the traffic.
+const WARMUP_MIN: u64 = 16;
+
+/// How a sweep is measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Timed rounds over all points.
+    pub(crate) rounds: u32,
+    /// Cargo's profile.
+    pub(crate) profile: String,
+    /// How long a case may take.
+    pub(crate) timeout: Duration,
+}
+
+/// The traffic of a point that carries `mib` MiB of payload.
+pub(crate) fn workload(chunk: usize, streams: u32, mib: u64) -> Workload {
+    let messages = (mib << 20).div_ceil(chunk as u64).max(MESSAGES_MIN);
+    let warmup = (Workload::default().warmup / u64::from(streams)).max(WARMUP_MIN);
+    Workload { chunk, messages, warmup, streams, ..Workload::default() }
+}
+
+/// Measures every point: once counted, then in timed rounds. The record is written after every round.
+///
+/// # Errors
+/// Whatever the first case that fails gives.
+pub(crate) fn measure(plan: &Plan, sweep: &mut Sweep, path: &Path) -> anyhow::Result<()> {
+    let what = format!("{} · {} · {} points", sweep.scenario, sweep.step, sweep.points.len());
+    terminal::progress("Sweeping", &what);
+    let count = build(Instrument::Count, Allocator::System, &plan.profile)?;
+    let time = build(Instrument::Time, Allocator::System, &plan.profile)?;
+    for index in 0..sweep.points.len() {
+        let Workload { chunk, streams, .. } = sweep.points[index].workload;
+        case(sweep, plan, &count, Instrument::Count, index, workload(chunk, streams, COUNTED_MIB), 0)?;
+    }
+    save(path, sweep)?;
+    let bar = terminal::bar("Timing", u64::from(plan.rounds) * sweep.points.len() as u64);
+    let mut random = sweep.seed;
+    for round in 0..plan.rounds {
+        let mut order: Vec<usize> = (0..sweep.points.len()).collect();
+        shuffle(&mut order, &mut random);
+        for index in order {
+            let traffic = sweep.points[index].workload;
+            case(sweep, plan, &time, Instrument::Time, index, traffic, round)?;
+            if sweep.points[index].workload.streams == 1 {
+                raw(sweep, plan, &time, index)?;
+            }
+            bar.inc(1);
+        }
+        save(path, sweep)?;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// The sweep that lies in a run's folder, if there is one.
+///
+/// # Errors
+/// [`Kind::Environment`] when there is a file and it is not a sweep of this version.
+pub(crate) fn beside(folder: &Path) -> anyhow::Result<Option<Sweep>> {
+    let path = folder.join(SWEEP_JSON);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let sweep = serde_json::from_str::<Sweep>(&text).map_err(|error| {
+        Failure::new(Kind::Environment, format!("`{}` is not a valid sweep: {error}", path.display()))
+            .help("measure it again with `cargo xtask sweep`")
+    })?;
+    Ok(Some(sweep))
+}
+
+fn case(
+    sweep: &mut Sweep,
+    plan: &Plan,
+    binaries: &Binaries,
+    instrument: Instrument,
+    index: usize,
+    workload: Workload,
+    round: u32,
+) -> anyhow::Result<()> {
+    let case = Case {
+        binaries,
+        scenario: sweep.scenario,
+        set: &sweep.step.clone(),
+        workload,
+        instrument,
+        round,
+        runtime: None,
+        bind: ([127, 0, 0, 1], 0).into(),
+        remote: None,
+        timeout: plan.timeout,
+    };
+    let measured = case
+        .run(None)
+        .with_context(|| format!("cannot measure {} streams of {} B messages", workload.streams, workload.chunk))?;
+    sweep.points[index].measurements.extend([measured.server, measured.client]);
+    Ok(())
+}
+
+/// The same messages without gRPC: what the kernel takes for them.
+fn raw(sweep: &mut Sweep, plan: &Plan, binaries: &Binaries, index: usize) -> anyhow::Result<()> {
+    let direction = Direction::of(sweep.scenario).expect("a sweep is over streams");
+    let workload = sweep.points[index].workload;
+    let side = |side: Side| program(&binaries.peer, side.name(), peer::Kind::RawTokio, direction, workload);
+    let client = |address: &str| side(Side::Client).arg("--address").arg(address);
+    let measured = pair::spawn_pair(&side(Side::Server), client, plan.timeout)?;
+    sweep.points[index].raw_tokio.push(measured.server);
+    Ok(())
+}
+
+/// Writes the record, whole or not at all.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(crate) fn save(path: &Path, sweep: &Sweep) -> anyhow::Result<()> {
+    let new = path.with_extension("json.new");
+    let text = serde_json::to_string_pretty(sweep)? + "\n";
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    std::fs::write(&new, text)
+        .and_then(|()| std::fs::rename(&new, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_point_carries_about_the_same_payload() {
+        for (chunk, streams) in [(4096, 1), (65_536, 1), (65_536, 64), (1 << 20, 1)] {
+            let workload = workload(chunk, streams, 512);
+            assert_eq!(workload.messages * chunk as u64, 512 << 20);
+            assert!(workload.warmup >= WARMUP_MIN);
+        }
+    }
+}

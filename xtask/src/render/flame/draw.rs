@@ -1,0 +1,327 @@
+//! Has inferno lay out and draw a graph, then reads its SVG to know every frame and to colour it.
+//!
+//! inferno says where a frame is in samples, exactly; which stacks those samples are is known here. So a frame's name,
+//! stage and counts are looked up by its place, never parsed back from a title.
+
+use alloc_ladder::Stage;
+use anyhow::{Context, Result, ensure};
+use inferno::flamegraph::color::{BackgroundColor, Color};
+use inferno::flamegraph::{Direction, Options, TextTruncateDirection};
+use quick_xml::events::{BytesStart, BytesText, Event};
+use quick_xml::{Reader, Writer};
+
+use super::colour::{delta_colours, spent_colour, stage_colour};
+use super::{Delta, Frame};
+use crate::analyse::cpu::Spent;
+use crate::analyse::fold::{self, name};
+
+const FRAME_HEIGHT: usize = 16;
+
+/// What the stacks of a graph are grouped by: its uppermost frames, and the colour of everything below them.
+pub(super) trait Group: Copy {
+    /// What a graph's frames are places of.
+    const PLACE: &'static str;
+    /// What stands in place of a graph of nothing.
+    const NOTHING: &'static str;
+    fn name(self) -> &'static str;
+    fn colour(self) -> &'static str;
+}
+
+impl Group for Stage {
+    const PLACE: &'static str = "Allocated in:";
+    const NOTHING: &'static str = "nothing is allocated here any more";
+
+    fn name(self) -> &'static str {
+        Stage::name(self)
+    }
+
+    fn colour(self) -> &'static str {
+        stage_colour(self)
+    }
+}
+
+impl Group for Spent {
+    const PLACE: &'static str = "Spent in:";
+    const NOTHING: &'static str = "no sample was taken: too little CPU time was spent";
+
+    fn name(self) -> &'static str {
+        Spent::name(self)
+    }
+
+    fn colour(self) -> &'static str {
+        spent_colour(self)
+    }
+}
+
+/// One stack as the graph shows it.
+pub(super) struct Stack<G> {
+    pub(super) group: G,
+    pub(super) frames: Vec<String>,
+    pub(super) before: Option<u64>,
+    pub(super) after: u64,
+}
+
+impl<G> Stack<G> {
+    fn width(&self) -> u64 {
+        self.after.max(self.before.unwrap_or(0))
+    }
+}
+
+/// Stacks from left to right, none of them of width 0.
+pub(super) struct Graph<G> {
+    /// What the widths count: `bytes`.
+    counted: &'static str,
+    stacks: Vec<Stack<G>>,
+    /// Where each stack begins, and where the last one ends: one longer than the stacks.
+    starts: Vec<u64>,
+}
+
+/// A frame's place in samples; depth 0 is the frame for everything.
+struct Place {
+    from: u64,
+    to: u64,
+    depth: usize,
+}
+
+impl<G: Group> Graph<G> {
+    pub(super) fn new(counted: &'static str, stacks: impl Iterator<Item = Stack<G>>) -> Graph<G> {
+        let stacks: Vec<Stack<G>> = stacks.filter(|stack| stack.width() > 0).collect();
+        let mut starts = vec![0];
+        let mut end = 0;
+        for stack in &stacks {
+            end += stack.width();
+            starts.push(end);
+        }
+        Graph { counted, stacks, starts }
+    }
+
+    fn total(&self) -> u64 {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// The stacks between two places.
+    fn between(&self, place: &Place) -> &[Stack<G>] {
+        let index = |at: u64| self.starts.partition_point(|start| *start < at);
+        &self.stacks[index(place.from)..index(place.to)]
+    }
+
+    /// The group and name of the frame at a place; `None` for the frame for everything.
+    fn named(&self, place: &Place) -> Option<(G, &str)> {
+        let first = self.between(place).first()?;
+        let name = match place.depth {
+            0 => return None,
+            1 => first.group.name(),
+            depth => first.frames.get(depth - 2)?,
+        };
+        Some((first.group, name))
+    }
+
+    /// inferno's SVG of the graph.
+    fn render(&self, title: &str, subtitle: &str) -> Result<String> {
+        let mut options = Options::default();
+        options.direction = Direction::Inverted;
+        options.title = title.to_owned();
+        options.subtitle = (!subtitle.is_empty()).then(|| subtitle.to_owned());
+        options.count_name = self.counted.to_owned();
+        options.name_type = G::PLACE.to_owned();
+        options.frame_height = FRAME_HEIGHT;
+        options.text_truncate_direction = TextTruncateDirection::Right;
+        options.bgcolors = Some(BackgroundColor::Flat(Color { r: 255, g: 255, b: 255 }));
+        options.deterministic = true;
+        // Every frame is kept: totals are exact down to the last block.
+        options.min_width = 0.0;
+        // A flame chart keeps the order it is given (back to front) where a flame graph sorts lines as text, which
+        // tears a frame in two when another's name begins with its name.
+        options.flame_chart = true;
+        let lines: Vec<String> = self
+            .stacks
+            .iter()
+            .map(|stack| {
+                let frames: Vec<String> = stack.frames.iter().map(|frame| name::clean(frame)).collect();
+                format!("{} {}", fold::line(stack.group.name(), &frames), stack.width())
+            })
+            .collect();
+        let mut svg = Vec::new();
+        inferno::flamegraph::from_lines(&mut options, lines.iter().rev().map(String::as_str), &mut svg)
+            .context("inferno could not draw the stacks")?;
+        String::from_utf8(svg).context("inferno's SVG is not UTF-8")
+    }
+
+    /// Where inferno put the frames, in the order it drew them.
+    fn places(&self, svg: &str) -> Result<Vec<Place>> {
+        let mut reader = Reader::from_str(svg);
+        let mut places: Vec<(u64, u64, usize)> = Vec::new();
+        loop {
+            match reader.read_event().context("inferno's SVG is not XML")? {
+                Event::Eof => break,
+                Event::Empty(rect) if rect.name().as_ref() == "rect" => {
+                    if let (Some(x), Some(width)) = (number(&rect, "fg:x")?, number(&rect, "fg:w")?) {
+                        let y = number(&rect, "y")?.context("a frame of inferno's SVG has no y")?;
+                        places.push((x, x + width, y as usize));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let top = places.iter().map(|place| place.2).min().unwrap_or(0);
+        let widest = places.iter().map(|place| place.1 - place.0).max().unwrap_or(0);
+        // A line inferno could not parse would be left out silently, and every frame behind it would be another's.
+        ensure!(widest == self.total(), "inferno drew {widest} of {}", self.total());
+        Ok(places.into_iter().map(|(from, to, y)| Place { from, to, depth: (y - top) / FRAME_HEIGHT }).collect())
+    }
+}
+
+/// The frames of a graph, top to bottom and left to right.
+pub(super) fn layout(graph: &Graph<Stage>) -> Result<Vec<Frame>> {
+    if graph.total() == 0 {
+        return Ok(Vec::new());
+    }
+    let mut places = graph.places(&graph.render("", "")?)?;
+    places.sort_by_key(|place| (place.depth, place.from));
+    let share = |samples: u64| samples as f64 / graph.total() as f64;
+    let frame = |place: &Place| {
+        let (stage, name) = graph.named(place)?;
+        let stacks = graph.between(place);
+        Some(Frame {
+            x: share(place.from),
+            width: share(place.to - place.from),
+            depth: place.depth as u32 - 1,
+            name: name.to_owned(),
+            stage,
+            value: stacks.iter().map(|stack| stack.after).sum(),
+            before: stacks.iter().map(|stack| stack.before).sum(),
+        })
+    };
+    Ok(places.iter().filter_map(frame).collect())
+}
+
+/// A standalone SVG of a graph.
+pub(super) fn svg<G: Group>(graph: &Graph<G>, title: &str, subtitle: &str) -> Result<String> {
+    let (title, subtitle) = (name::printable(title), name::printable(subtitle));
+    if graph.total() == 0 {
+        return Ok(empty(&title, &subtitle, G::NOTHING));
+    }
+    let drawn = graph.render(&title, &subtitle)?;
+    let mut places = graph.places(&drawn)?.into_iter();
+    let mut reader = Reader::from_str(&drawn);
+    let mut writer = Writer::new(Vec::with_capacity(drawn.len()));
+    // inferno writes a frame as `<g><title>…</title><rect/><text>…</text></g>`; the title comes before the place.
+    let mut group: Vec<Event<'_>> = Vec::new();
+    loop {
+        match reader.read_event().context("inferno's SVG is not XML")? {
+            Event::Eof => break,
+            Event::End(end) if end.name().as_ref() == "g" => {
+                let place = places.next().context("inferno's SVG has a group that is no frame")?;
+                for event in paint(group.drain(..), graph, &place) {
+                    writer.write_event(event)?;
+                }
+                writer.write_event(Event::End(end))?;
+            }
+            event if !group.is_empty() => group.push(event),
+            Event::Start(start) if start.name().as_ref() == "g" => group.push(Event::Start(start)),
+            event => writer.write_event(event)?,
+        }
+    }
+    Ok(String::from_utf8(writer.into_inner())?)
+}
+
+/// A frame's events with our colour and a title that says, in a differential, before and after.
+fn paint<'a, G: Group>(group: impl Iterator<Item = Event<'a>>, graph: &Graph<G>, place: &Place) -> Vec<Event<'a>> {
+    let frame = graph.named(place);
+    let stacks = graph.between(place);
+    let after: u64 = stacks.iter().map(|stack| stack.after).sum();
+    let before: Option<u64> = stacks.iter().map(|stack| stack.before).sum();
+    let (fill, ink) = match (frame, before) {
+        (_, Some(before)) => delta_colours(Delta::of(before, after)),
+        (Some((group, _)), None) => (group.colour(), "#000000"),
+        (None, None) => ("#e3e6ea", "#000000"),
+    };
+    let counts = match before {
+        Some(before) => change(before, after, graph.counted),
+        None => {
+            format!("{} {}, {:.2} %", grouped(after), graph.counted, after as f64 * 100.0 / graph.total() as f64)
+        }
+    };
+    // Nothing in parentheses but the counts at the end: inferno's search and labels cut a title at the last `(`.
+    let title = format!("{} ({counts})", frame.map_or("all".to_owned(), |(_, frame)| name::clean(frame)));
+    let mut events = Vec::new();
+    let mut in_title = false;
+    for event in group {
+        match event {
+            Event::Start(start) if start.name().as_ref() == "title" => {
+                in_title = true;
+                events.push(Event::Start(start));
+                events.push(Event::Text(BytesText::new(&title).into_owned()));
+            }
+            Event::End(end) if end.name().as_ref() == "title" => {
+                in_title = false;
+                events.push(Event::End(end));
+            }
+            _ if in_title => {}
+            Event::Empty(rect) => events.push(Event::Empty(with(&rect, "fill", fill))),
+            Event::Start(text) if text.name().as_ref() == "text" => events.push(Event::Start(with(&text, "fill", ink))),
+            event => events.push(event),
+        }
+    }
+    events
+}
+
+/// The element with this attribute in place of the one it had.
+fn with<'a>(element: &BytesStart<'a>, key: &str, value: &str) -> BytesStart<'a> {
+    let name = element.name().as_ref().to_owned();
+    let mut copy = BytesStart::new(name);
+    for attribute in element.attributes().flatten().filter(|attribute| attribute.key.as_ref() != key) {
+        copy.push_attribute(attribute);
+    }
+    copy.push_attribute((key, value));
+    copy
+}
+
+fn number(element: &BytesStart<'_>, key: &str) -> Result<Option<u64>> {
+    let Some(attribute) = element.try_get_attribute(key)? else { return Ok(None) };
+    let text = attribute.value.as_ref();
+    // Percentages are places on the screen, not samples.
+    text.parse().map(Some).with_context(|| format!("{key}={text:?} in inferno's SVG is no count"))
+}
+
+/// `12,345 → 678 bytes, −94.5 %`.
+fn change(before: u64, after: u64, counted: &str) -> String {
+    let share = match Delta::of(before, after) {
+        Delta::Gone => "gone".to_owned(),
+        Delta::New => "new".to_owned(),
+        _ if before == after => "same".to_owned(),
+        _ => format!("{:+.1} %", (after as f64 - before as f64) * 100.0 / before as f64).replace('-', "\u{2212}"),
+    };
+    format!("{} \u{2192} {} {}, {share}", grouped(before), grouped(after), counted)
+}
+
+/// Digits in groups of three.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The picture of a graph without stacks; inferno has none.
+fn empty(title: &str, subtitle: &str, nothing: &str) -> String {
+    let title = quick_xml::escape::escape(title);
+    let subtitle = quick_xml::escape::escape(subtitle);
+    format!(
+        r##"<?xml version="1.0" standalone="no"?>
+<svg version="1.1" width="1200" height="140" viewBox="0 0 1200 140" xmlns="http://www.w3.org/2000/svg">
+<rect width="100%" height="100%" fill="#ffffff"/>
+<g font-family="monospace" text-anchor="middle">
+<text x="600" y="30" font-size="17">{title}</text>
+<text x="600" y="52" font-size="12">{subtitle}</text>
+<text x="600" y="96" font-size="14" fill="#5b636d">{nothing}</text>
+</g>
+</svg>
+"##
+    )
+}

@@ -1,0 +1,128 @@
+//! Small pieces several sections share: a change, a figure that is not there, a sentence with code in it.
+
+use alloc_ladder::Side;
+use alloc_ladder::record::{Instrument, Run, StepRecord};
+use maud::{Markup, html};
+
+use super::figures::{Change, Figure, Sample, Verdict};
+use super::units;
+use crate::analyse::stats;
+
+/// What stands in place of a figure nobody measured.
+pub(crate) fn not_measured() -> Markup {
+    html! { span.absent { "not measured" } }
+}
+
+/// A change: direction by arrow, sign and word, good or bad by colour on top; p where rounds were timed.
+pub(crate) fn change(change: Option<&Change>) -> Markup {
+    let Some(change) = change else {
+        return html! { span.quiet { "–" } };
+    };
+    let arrow = if change.after > change.before { "▲" } else { "▼" };
+    let p = change.p.map(units::p_value);
+    html! {
+        @match change.verdict {
+            Verdict::Same => { span.quiet title="exactly the same" { "=" } }
+            Verdict::Close => { span.quiet title=(change.words()) { "≈" } }
+            Verdict::Noise => {
+                span.quiet title=(change.words()) { "~" }
+                @if let Some(p) = &p { " " span.p { (p) } } @else { " " span.p { "one run" } }
+            }
+            verdict => {
+                span class=(match verdict { Verdict::Better => "better", Verdict::Worse => "worse", _ => "moved" }) {
+                    span.arrow aria-hidden="true" { (arrow) }
+                    (change.words())
+                    @match verdict {
+                        Verdict::Better => { span.spoken { " better" } }
+                        Verdict::Worse => { span.spoken { " worse" } }
+                        _ => {}
+                    }
+                }
+                @if let Some(p) = &p { " " span.p { (p) } }
+            }
+        }
+    }
+}
+
+/// A figure with how far its rounds spread.
+pub(crate) fn figure(figure: Figure, sample: Option<&Sample>) -> Markup {
+    match sample {
+        None => not_measured(),
+        Some(sample) => html! {
+            b { (figure.format(sample.median())) }
+            @if let Some(spread) = sample.spread() { " " span.p { "±" (percent(spread)) } }
+        },
+    }
+}
+
+/// What an interval between `rounds` values may be called: few of them miss the median more often than 1 time in 20.
+pub(crate) fn interval_words(rounds: usize) -> String {
+    let covered = stats::coverage(rounds).min(0.95) * 100.0;
+    format!("{} % interval", format!("{covered:.1}").trim_end_matches(".0"))
+}
+
+/// The same of everything timed in a run, the fewest rounds deciding; `None` where nothing has an interval.
+pub(crate) fn interval_words_of(run: &Run) -> Option<String> {
+    let rounds = |step: &StepRecord| Side::ALL.map(|side| step.of(side, Instrument::Time).count());
+    Some(interval_words(run.steps.iter().flat_map(rounds).filter(|rounds| *rounds > 1).min()?))
+}
+
+/// How a plot of timed runs reads.
+pub(crate) fn plot_words(run: &Run) -> String {
+    match interval_words_of(run) {
+        Some(interval) => format!("Every timed run is a dot, the tick is the median, the band its {interval}"),
+        None => "Every timed run is a dot, the tick is the median".to_owned(),
+    }
+}
+
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent >= 9.5 || percent == 0.0 { format!("{percent:.0}%") } else { format!("{percent:.1}%") }
+}
+
+/// A sentence in which backticks mark code.
+pub(crate) fn prose(text: &str) -> Markup {
+    html! {
+        @for (index, part) in text.split('`').enumerate() {
+            @if index % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
+}
+
+/// A table that scrolls sideways by itself where the window is narrow, and can be reached by keyboard for it.
+pub(crate) fn scrolling(label: &str, table: Markup) -> Markup {
+    html! { div.scroll role="region" aria-label=(label) tabindex="0" { (table) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backticks_become_code_and_everything_is_escaped() {
+        let html = prose("`Vec<u8>` & `Bytes`").into_string();
+        assert_eq!(html, "<code>Vec&lt;u8&gt;</code> &amp; <code>Bytes</code>");
+    }
+
+    #[test]
+    fn an_interval_is_called_what_it_covers() {
+        let words = [2, 3, 5, 6, 10].map(interval_words);
+        assert_eq!(words, ["50 % interval", "75 % interval", "93.8 % interval", "95 % interval", "95 % interval"]);
+        let mut run = crate::render::page::fixture::run();
+        assert!(plot_words(&run).ends_with("the band its 95 % interval"));
+        for step in &mut run.steps {
+            step.measurements.retain(|m| m.instrument != Instrument::Time || m.round < 3);
+        }
+        assert!(plot_words(&run).ends_with("the band its 75 % interval"));
+        for step in &mut run.steps {
+            step.measurements.retain(|m| m.instrument != Instrument::Time || m.round < 1);
+        }
+        assert!(!plot_words(&run).contains("interval"), "one run has none");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_never_a_number() {
+        assert!(!figure(Figure::Blocks, None).into_string().contains('0'));
+        assert!(!change(None).into_string().contains('0'));
+    }
+}

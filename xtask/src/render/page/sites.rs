@@ -1,0 +1,165 @@
+//! The largest allocation sites of one side of one step: the flame graph as a table, with what is gone and new.
+
+use std::collections::BTreeMap;
+
+use alloc_ladder::Stage;
+use alloc_ladder::record::Stacks;
+use maud::{Markup, html};
+
+use super::figures::{self, Change};
+use super::{charts, parts, units};
+use crate::analyse::fold::{Profile, Site};
+
+/// How many rows the table has.
+const ROWS: usize = 10;
+
+/// Names of generic code can be as long as a page; the front says what it is.
+const NAME_MAX: usize = 240;
+
+/// A profile with what its counts are divided by.
+#[derive(Clone, Copy)]
+pub(crate) struct PerMessage<'a> {
+    pub(crate) profile: &'a Profile,
+    pub(crate) stacks: &'a Stacks,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Amount {
+    bytes: f64,
+    blocks: f64,
+}
+
+struct Row {
+    stage: Stage,
+    leaf: String,
+    caller: String,
+    before: Option<Amount>,
+    after: Amount,
+}
+
+pub(crate) fn table(side: &str, noun: &str, this: PerMessage<'_>, previous: Option<PerMessage<'_>>) -> Markup {
+    let rows = rows(this, previous);
+    let total: f64 = gather(this).values().map(|amount| amount.bytes).sum();
+    if rows.is_empty() {
+        return html! { p.empty { "Nothing is allocated here any more." } };
+    }
+    let shown = &rows[..rows.len().min(ROWS)];
+    parts::scrolling(
+        &format!("Largest allocation sites, {side}"),
+        html! {
+            table.sites role="table" {
+                thead role="rowgroup" {
+                    tr role="row" {
+                        th role="columnheader" scope="col" { "allocates in" }
+                        th role="columnheader" scope="col" { "called by" }
+                        th.number role="columnheader" scope="col" { "bytes / " (noun) }
+                        th.number role="columnheader" scope="col" { "share" }
+                        th.number role="columnheader" scope="col" { "allocs / " (noun) }
+                        th.number role="columnheader" scope="col" { "vs previous" }
+                    }
+                }
+                tbody role="rowgroup" {
+                    @for row in shown {
+                        @let gone = row.after.blocks == 0.0;
+                        tr.gone[gone] role="row" {
+                            th role="rowheader" scope="row" {
+                                (charts::swatch(row.stage)) span.spoken { (charts::words(row.stage)) ": " }
+                                " " bdi.code { (clipped(&row.leaf)) }
+                            }
+                            td role="cell" { bdi.code { (clipped(&row.caller)) } }
+                            (numbers(noun, row.after, total, &moved(row, previous.is_some())))
+                        }
+                    }
+                }
+                @if rows.len() > shown.len() {
+                    @let rest = rows[shown.len()..].iter().fold(Amount::default(), |sum, row| Amount {
+                        bytes: sum.bytes + row.after.bytes,
+                        blocks: sum.blocks + row.after.blocks,
+                    });
+                    @let count = rows.len() - shown.len();
+                    tfoot role="rowgroup" {
+                        tr.aside role="row" {
+                            th role="rowheader" scope="row" {
+                                (units::count(count as u64)) " smaller " (if count == 1 { "site" } else { "sites" })
+                            }
+                            td role="cell" {}
+                            (numbers(noun, rest, total, &html! {}))
+                        }
+                    }
+                }
+            }
+        },
+    )
+}
+
+/// The figures of one row; labels are for narrow windows, where a row turns into a card.
+fn numbers(noun: &str, amount: Amount, total: f64, moved: &Markup) -> Markup {
+    let share = if total > 0.0 { amount.bytes / total } else { 0.0 };
+    html! {
+        td.number role="cell" data-label={ "bytes / " (noun) } { (units::bytes(amount.bytes)) }
+        td.number role="cell" data-label="share" { (units::share(share)) }
+        td.number role="cell" data-label={ "allocs / " (noun) } { (units::number(amount.blocks)) }
+        td.number role="cell" data-label="vs previous" { (moved) }
+    }
+}
+
+fn moved(row: &Row, has_previous: bool) -> Markup {
+    match row.before {
+        _ if !has_previous => html! { span.quiet { "–" } },
+        None => html! { span.worse { b { "new" } } },
+        Some(_) if row.after.blocks == 0.0 => html! { span.better { b { "gone" } } },
+        Some(before) => parts::change(Some(&Change::cost(before.bytes, row.after.bytes))),
+    }
+}
+
+/// Largest first, by whichever of before and after is larger: what vanished keeps its place.
+fn rows(this: PerMessage<'_>, previous: Option<PerMessage<'_>>) -> Vec<Row> {
+    let mut after = gather(this);
+    let mut before = previous.map(gather).unwrap_or_default();
+    let mut rows: Vec<Row> = Vec::new();
+    while let Some((key, amount)) = after.pop_first() {
+        let before = before.remove(&key);
+        let (stage, leaf, caller) = key;
+        rows.push(Row { stage, leaf, caller, before, after: amount });
+    }
+    rows.extend(before.into_iter().map(|((stage, leaf, caller), amount)| Row {
+        stage,
+        leaf,
+        caller,
+        before: Some(amount),
+        after: Amount::default(),
+    }));
+    let size = |row: &Row| row.after.bytes.max(row.before.map_or(0.0, |before| before.bytes));
+    rows.sort_by(|a, b| size(b).total_cmp(&size(a)));
+    rows
+}
+
+/// Sites by stage, allocating frame and caller, per message.
+fn gather(per: PerMessage<'_>) -> BTreeMap<(Stage, String, String), Amount> {
+    let messages = per.stacks.messages.max(1) as f64;
+    let mut amounts: BTreeMap<(Stage, String, String), Amount> = BTreeMap::new();
+    for site in per.profile.sites.iter().filter(|site| site.stage != Stage::Instrument) {
+        let (leaf, caller) = ends(site);
+        let amount = amounts.entry((site.stage, leaf.to_owned(), caller.to_owned())).or_default();
+        amount.bytes += site.bytes as f64 / messages;
+        amount.blocks += site.blocks as f64 / messages;
+    }
+    amounts
+}
+
+/// The allocating frame and the first one above it that is somewhere else.
+fn ends(site: &Site) -> (&str, &str) {
+    let mut frames = site.frames.iter().rev().map(String::as_str);
+    let leaf = frames.next().unwrap_or("(no frames)");
+    let module = |name: &str| name.rsplit_once("::").map_or(String::new(), |(module, _)| module.to_owned());
+    let own = module(leaf);
+    let mut rest = frames.clone();
+    // `BytesMut::reserve_inner` is called by `BytesMut::reserve`, which says nothing new.
+    let caller = rest.find(|name| module(name) != own).or_else(|| frames.next());
+    (leaf, caller.unwrap_or("–"))
+}
+
+/// A name cut to what a table can hold.
+pub(crate) fn clipped(name: &str) -> String {
+    figures::clipped(name, NAME_MAX)
+}

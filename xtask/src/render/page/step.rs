@@ -1,0 +1,454 @@
+//! One step: what changed, what it costs, every figure against the previous step and the baseline, and the stages.
+
+use alloc_ladder::record::{Counts, Instrument, Retained, Run, StepRecord};
+use alloc_ladder::{Side, Stage};
+use maud::{Markup, html};
+
+use super::figures::{self, Change, Figure, StepView};
+use super::{charts, overview, parts, raw, trade_off, units};
+use crate::analyse::cpu::margin;
+use crate::analyse::profiles::Profiles;
+use crate::render::files;
+
+/// What changed, why, the switch, and the trade-off with its measured number.
+pub(crate) fn story(run: &Run, view: &StepView<'_>, count: usize) -> Markup {
+    html! {
+        p.eyebrow { "Step " (view.index + 1) " of " (count) }
+        h2.step-title id={ (view.anchor()) "-title" } tabindex="-1" { (view.title()) }
+        @match view.step {
+            Some(step) => {
+                p.lead { (parts::prose(step.hypothesis)) }
+                @if view.previous.is_some() { p.measured { (outcome(run, view)) } }
+                p.switch { code { (step.switch) } " " span.file { (step.file) } }
+                (trade_off::section(run, view, step))
+            }
+            None => {
+                p.lead {
+                    "Not a step of this version's ladders: the record says "
+                    code { (figures::clipped(&view.record.set.to_string(), 200)) } "."
+                }
+                @if view.previous.is_some() { p.measured { (outcome(run, view)) } }
+            }
+        }
+    }
+}
+
+/// The stage the step is there for, or the one that moved most, in one measured sentence.
+fn outcome(run: &Run, view: &StepView<'_>) -> Markup {
+    let Some(previous) = view.previous else { return html! {} };
+    let noun = figures::noun(run);
+    let promised = view.step.and_then(|step| step.reduces);
+    let target = promised.or_else(|| most_moved(view.record, previous));
+    let Some((side, stage)) = target else {
+        return html! { b { "Measured: " } "no stage moved." };
+    };
+    let before = figures::stage_per_message(previous, side, stage);
+    let after = figures::stage_per_message(view.record, side, stage);
+    html! {
+        b { "Measured: " }
+        @match (before, after) {
+            (Some(before), Some(after)) => {
+                (charts::words(stage)) " on the " (side.name()) " " (units::bytes(before.bytes)) " → "
+                (units::bytes(after.bytes)) " per " (noun) " ("
+                (parts::change(Some(&Change::cost(before.bytes, after.bytes)))) ")"
+                @if promised.is_none() { ", the stage that moved most" }
+                "."
+            }
+            _ => { (parts::not_measured()) " (no exact counts of this step)." }
+        }
+    }
+}
+
+fn most_moved(record: &StepRecord, previous: &StepRecord) -> Option<(Side, Stage)> {
+    let moved = |side, stage| {
+        let before = figures::stage_per_message(previous, side, stage)?.bytes;
+        Some((figures::stage_per_message(record, side, stage)?.bytes - before).abs())
+    };
+    Side::ALL
+        .into_iter()
+        .flat_map(|side| figures::subject_stages().map(move |stage| (side, stage)))
+        .filter_map(|(side, stage)| Some((moved(side, stage)?, (side, stage))))
+        .filter(|(bytes, _)| *bytes > 0.0)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, target)| target)
+}
+
+/// This step, against the previous one, against the baseline: a table a side and one for the pair.
+pub(crate) fn metrics(run: &Run, view: &StepView<'_>) -> Markup {
+    let noun = figures::noun(run);
+    html! {
+        div.sides {
+            @for side in Side::ALL {
+                (metric_table(view, side.name(), &Figure::of_side(run), noun, &|figure, step| figure.sample(step, side)))
+            }
+        }
+        (metric_table(view, "the pair", &Figure::of_pair(run), noun, &|figure, step| figure.pair(step)))
+    }
+}
+
+fn metric_table(
+    view: &StepView<'_>,
+    name: &str,
+    metrics: &[Figure],
+    noun: &str,
+    sample: &dyn Fn(Figure, &StepRecord) -> Option<figures::Sample>,
+) -> Markup {
+    html! {
+        table.metrics {
+            thead {
+                tr {
+                    th.caption scope="col" { (name) }
+                    th.number scope="col" { "this step" }
+                    th.number scope="col" { "vs previous" }
+                    th.number scope="col" { "vs " (figures::first_is(view)) }
+                }
+            }
+            tbody {
+                @for figure in metrics {
+                    @let this = sample(*figure, view.record);
+                    @let against = |other: Option<&StepRecord>| {
+                        let other = other.and_then(|step| sample(*figure, step));
+                        Change::between(*figure, other.as_ref(), this.as_ref())
+                    };
+                    tr {
+                        th scope="row" { (overview::capitalised(&figure.label(noun))) }
+                        td.number { (parts::figure(*figure, this.as_ref())) }
+                        td.number { (parts::change(against(view.previous).as_ref())) }
+                        td.number { (parts::change(against(view.previous.map(|_| view.baseline)).as_ref())) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where the bytes come from: a table a side, rows that sum to the total, the previous step outlined.
+pub(crate) fn stages(run: &Run, view: &StepView<'_>) -> Markup {
+    let noun = figures::noun(run);
+    html! {
+        h3 { "Where the bytes come from" }
+        div.sides { @for side in Side::ALL { (stage_table(run, view, side, noun)) } }
+        p.note {
+            "Bars share one scale over all steps; the dashed outline is the previous step. "
+            "The instrument's own row is outside the total, and outside every figure of allocations and bytes."
+        }
+    }
+}
+
+fn stage_table(run: &Run, view: &StepView<'_>, side: Side, noun: &str) -> Markup {
+    let Some(total) = figures::subject_per_message(view.record, side) else {
+        return html! { div { h4 { (side.name()) } p.empty { "Not measured: no exact counts of this side." } } };
+    };
+    let previous = |stage| view.previous.and_then(|step| figures::stage_per_message(step, side, stage));
+    let previous_total = view.previous.and_then(|step| figures::subject_per_message(step, side));
+    let max = figures::subject_stages()
+        .map(|stage| figures::largest(run, |step| figures::stage_per_message(step, side, stage).map(|row| row.bytes)))
+        .fold(0.0, f64::max);
+    let delta = |before: Option<figures::PerMessage>, after: figures::PerMessage| {
+        before.map(|before| Change::cost(before.bytes, after.bytes))
+    };
+    html! {
+        table.stages {
+            thead {
+                tr {
+                    th.caption scope="col" { (side.name()) ", per " (noun) }
+                    td {}
+                    th.number scope="col" { "bytes" }
+                    th.number scope="col" { "allocs" }
+                    th.number scope="col" { "bytes vs prev." }
+                }
+            }
+            tbody {
+                @for stage in figures::subject_stages() {
+                    @let row = figures::stage_per_message(view.record, side, stage).unwrap_or_default();
+                    tr {
+                        th scope="row" { (charts::swatch(stage)) " " (charts::words(stage)) }
+                        td.bars { (charts::outlined_bar(stage, row.bytes, previous(stage).map(|row| row.bytes), max)) }
+                        td.number { b { (units::bytes(row.bytes)) } }
+                        td.number { (units::number(row.blocks)) }
+                        td.number { (parts::change(delta(previous(stage), row).as_ref())) }
+                    }
+                }
+            }
+            tfoot {
+                tr.total {
+                    th scope="row" { "total" }
+                    td {}
+                    td.number { b { (units::bytes(total.bytes)) } }
+                    td.number { b { (units::number(total.blocks)) } }
+                    td.number { (parts::change(delta(previous_total, total).as_ref())) }
+                }
+                @let instrument = figures::stage_per_message(view.record, side, Stage::Instrument).unwrap_or_default();
+                tr.aside {
+                    th scope="row" { (charts::swatch(Stage::Instrument)) " instrument" }
+                    td {}
+                    td.number { (units::bytes(instrument.bytes)) }
+                    td.number { (units::number(instrument.blocks)) }
+                    td {}
+                }
+            }
+        }
+    }
+}
+
+/// Where CPU time goes, a row a side; nothing where no sampler ran on this step.
+pub(crate) fn cpu(view: &StepView<'_>, profiles: &Profiles) -> Markup {
+    let record = view.record;
+    html! {
+        @if !record.cpu.is_empty() {
+            h3 { "Where CPU time goes " small { "shares of samples" } }
+            (parts::scrolling("Where CPU time goes", html! {
+                table.metrics {
+                    thead {
+                        tr {
+                            th.caption scope="col" { "side" }
+                            th.number scope="col" { "samples" }
+                            th.number scope="col" { "± at worst" }
+                            th.number scope="col" { "allocator" }
+                            th.number scope="col" { "copying" }
+                            th.number scope="col" { "kernel" }
+                            th.number scope="col" { "own code" }
+                            th.number scope="col" { "system time" }
+                            th scope="col" { "stacks" }
+                        }
+                    }
+                    tbody {
+                        @for profile in &record.cpu {
+                            @let used = record.of(profile.side, Instrument::Cpu).next().map(|measurement| measurement.usage);
+                            tr {
+                                th scope="row" { (profile.side.name()) }
+                                td.number { (units::count(profile.samples)) }
+                                td.number { (units::share(margin(profile.samples))) }
+                                td.number { (units::share(profile.allocator_share)) }
+                                td.number { (units::share(profile.copy_share)) }
+                                td.number { (units::share(profile.kernel_share)) }
+                                td.number { (units::share(profile.own_share())) }
+                                td.number {
+                                    @match used.and_then(|usage| usage.system_share()) {
+                                        Some(share) => (units::share(share)),
+                                        None => (parts::not_measured()),
+                                    }
+                                }
+                                td {
+                                    (raw::link(profiles, &files::cpu_graph(&profile.folded), "flame graph")) ", "
+                                    (raw::link(profiles, &profile.folded, "folded"))
+                                }
+                            }
+                        }
+                    }
+                }
+            }))
+            p.note {
+                "A sample in the allocator is the allocator's, with what it copies and asks the kernel for. System time is "
+                "what " code { "getrusage" } " charged for the same messages: page faults and interrupts are in it, and "
+                "in the samples they are wherever they happened."
+            }
+        }
+    }
+}
+
+/// Shares may differ by this much and still count as agreeing.
+const AGREEMENT: f64 = 0.02;
+
+/// What the scopes say beside what the stacks say.
+pub(crate) fn attribution(view: &StepView<'_>) -> Markup {
+    let sides: Vec<(Side, Vec<Attributed>)> =
+        Side::ALL.into_iter().filter_map(|side| Some((side, attributed(view.record, side)?))).collect();
+    if sides.is_empty() {
+        return html! {
+            p.note { b { "Scopes and stacks: " } (parts::not_measured()) ", this step needs both exact counts and call sites." }
+        };
+    }
+    html! {
+        details.attribution {
+            summary {
+                "Scopes and stacks, two ways to say whose a byte is: "
+                @for (index, (side, rows)) in sides.iter().enumerate() {
+                    @if index > 0 { ", " }
+                    (side.name()) " "
+                    @let worst = worst(rows);
+                    @if worst <= AGREEMENT { "agree (within " (units::share(worst)) ")" }
+                    @else { b { "differ by " (units::share(worst)) } }
+                }
+            }
+            div.sides {
+                @for (side, rows) in &sides {
+                    table {
+                        thead {
+                            tr {
+                                th.caption scope="col" { (side.name()) ", share of bytes" }
+                                th.number scope="col" { "scopes" }
+                                th.number scope="col" { "stacks" }
+                                th.number scope="col" { "apart" }
+                            }
+                        }
+                        tbody {
+                            @for row in rows {
+                                tr {
+                                    th scope="row" { (charts::swatch(row.stage)) " " (charts::words(row.stage)) }
+                                    td.number { (units::share(row.scopes)) }
+                                    td.number { (units::share(row.stacks)) }
+                                    td.number {
+                                        @if row.apart() <= AGREEMENT { span.quiet { (units::share(row.apart())) } }
+                                        @else { b { (units::share(row.apart())) } }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            p.note {
+                "Scopes are the stage the code had entered when it allocated; stacks are judged by their frames. "
+                "h2 reserves its read buffer inside the connection task, where no scope can stand: scopes then say "
+                "transport or other, stacks say receive buffer. The two must agree within "
+                (units::share(AGREEMENT)) " of bytes elsewhere."
+            }
+        }
+    }
+}
+
+struct Attributed {
+    stage: Stage,
+    scopes: f64,
+    stacks: f64,
+}
+
+impl Attributed {
+    fn apart(&self) -> f64 {
+        (self.scopes - self.stacks).abs()
+    }
+}
+
+fn worst(rows: &[Attributed]) -> f64 {
+    rows.iter().map(Attributed::apart).fold(0.0, f64::max)
+}
+
+fn attributed(record: &StepRecord, side: Side) -> Option<Vec<Attributed>> {
+    let counts = record.counts(side)?.counts.as_ref()?;
+    let stacks = record.stacks(side)?;
+    let of_stacks = |stage| stacks.stages.iter().filter(|row| row.stage == stage).map(|row| row.bytes).sum::<u64>();
+    let scopes_total = counts.subject().bytes as f64;
+    let stacks_total = (stacks.total_bytes - of_stacks(Stage::Instrument).min(stacks.total_bytes)) as f64;
+    let share = |bytes: u64, total: f64| if total > 0.0 { bytes as f64 / total } else { 0.0 };
+    let rows = figures::subject_stages().map(|stage| Attributed {
+        stage,
+        scopes: share(counts.stage(stage).bytes, scopes_total),
+        stacks: share(of_stacks(stage), stacks_total),
+    });
+    Some(rows.collect())
+}
+
+/// Sizes and heap of one side, with the previous step outlined.
+pub(crate) fn distributions(view: &StepView<'_>, side: Side) -> Markup {
+    let counts = |step: &'_ StepRecord| -> Option<Counts> { step.counts(side)?.counts.clone() };
+    let this = counts(view.record);
+    let previous = view.previous.and_then(counts);
+    html! {
+        section.panel.half {
+            h3 { "Sizes, " (side.name()) " " small { "blocks by size in bytes, log₂ buckets, √ scale" } }
+            @match &this {
+                Some(this) => {
+                    (charts::size_histogram(&format!("Sizes of blocks, {}", side.name()), this, previous.as_ref()))
+                }
+                None => { p.empty { "Not measured: no exact counts of this side." } }
+            }
+        }
+        section.panel.half {
+            h3 { "Heap, " (side.name()) " " small { "live bytes as messages go by" } }
+            @match &this {
+                Some(this) => { (charts::heap(&format!("Heap, {}", side.name()), this, previous.as_ref())) }
+                None => { p.empty { "Not measured: no exact counts of this side." } }
+            }
+        }
+    }
+}
+
+/// Live bytes by allocating stage, and who frees what.
+pub(crate) fn retained(run: &Run, view: &StepView<'_>, side: Side) -> Markup {
+    let of = |step: &StepRecord| step.of(side, Instrument::Retained).next().map(|m| by_stage(&m.retained));
+    let rows = of(view.record);
+    let previous = view.previous.and_then(of);
+    html! {
+        h3 { "Retained, " (side.name()) " " small { "still live at the end, by the stage that allocated" } }
+        @match rows {
+            None => { p.empty { "Not measured: no build with the " code { "retained" } " instrument ran on this side of this step." } }
+            Some(rows) if rows.is_empty() => { p.empty { "Nothing was live at the end." } }
+            Some(rows) => {
+                @let max = figures::largest(run, |step| of(step)?.iter().map(|row| row.bytes as f64).reduce(f64::max));
+                (parts::scrolling(&format!("Retained bytes, {}", side.name()), html! {
+                    table.retained {
+                        thead {
+                            tr {
+                                th scope="col" { "stage" }
+                                td {}
+                                th.number scope="col" { "live bytes" }
+                                th.number scope="col" { "live blocks" }
+                                th.number scope="col" { "vs previous" }
+                                th scope="col" { "its blocks were freed in" }
+                            }
+                        }
+                        tbody {
+                            @for row in &rows {
+                                @let before = previous.as_ref()
+                                    .map(|rows| rows.iter().find(|old| old.stage == row.stage).map_or(0, |old| old.bytes));
+                                tr {
+                                    th scope="row" { (charts::swatch(row.stage)) " " (charts::words(row.stage)) }
+                                    td.bars {
+                                        (charts::outlined_bar(row.stage, row.bytes as f64, before.map(|b| b as f64), max))
+                                    }
+                                    td.number { b { (units::bytes(row.bytes as f64)) } }
+                                    td.number { (units::count(row.blocks)) }
+                                    td.number {
+                                        (parts::change(before.map(|b| Change::cost(b as f64, row.bytes as f64)).as_ref()))
+                                    }
+                                    td { (row.freed_words()) }
+                                }
+                            }
+                        }
+                    }
+                }))
+            }
+        }
+    }
+}
+
+struct RetainedRow {
+    stage: Stage,
+    bytes: u64,
+    blocks: u64,
+    freed: Vec<(Stage, u64)>,
+}
+
+impl RetainedRow {
+    fn freed_words(&self) -> String {
+        let total: u64 = self.freed.iter().map(|(_, blocks)| blocks).sum();
+        if total == 0 {
+            return "none were freed".to_owned();
+        }
+        let mut freed: Vec<&(Stage, u64)> = self.freed.iter().filter(|(_, blocks)| *blocks > 0).collect();
+        freed.sort_by_key(|(_, blocks)| std::cmp::Reverse(*blocks));
+        let words = freed.iter().map(|(stage, blocks)| {
+            format!("{} {}", charts::words(*stage), units::share(*blocks as f64 / total as f64))
+        });
+        words.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// One row a stage, methods added up, in the order tables show stages.
+fn by_stage(retained: &[Retained]) -> Vec<RetainedRow> {
+    let row = |stage: Stage| {
+        let of_stage: Vec<&Retained> = retained.iter().filter(|row| row.stage == stage).collect();
+        let freed = Stage::ALL.map(|by| {
+            let blocks = of_stage.iter().flat_map(|row| &row.freed_by).filter(|freed| freed.stage == by);
+            (by, blocks.map(|freed| freed.blocks).sum())
+        });
+        (!of_stage.is_empty()).then(|| RetainedRow {
+            stage,
+            bytes: of_stage.iter().map(|row| row.curr_bytes).sum(),
+            blocks: of_stage.iter().map(|row| row.curr_blocks).sum(),
+            freed: freed.to_vec(),
+        })
+    };
+    Stage::ALL.into_iter().filter_map(row).collect()
+}

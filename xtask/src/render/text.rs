@@ -1,0 +1,8 @@
+//! Tables for a terminal.
+
+pub(crate) mod limits;
+pub(crate) mod nine_stages;
+pub(crate) mod repeat;
+pub(crate) mod retained;
+pub(crate) mod summary;
+pub(crate) mod sweep;

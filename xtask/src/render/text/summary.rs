@@ -1,0 +1,414 @@
+//! What `profile` prints: a line a step while it measures, and the ladder as a table at the end.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use alloc_ladder::record::{CpuProfile, Instrument, Measurement, Run, StepRecord};
+use alloc_ladder::scenario::Scenario;
+use alloc_ladder::{Side, Stage};
+
+use super::retained;
+use crate::analyse::cpu::margin;
+use crate::analyse::judge::{self, Pair, Verdict};
+use crate::analyse::metric::{self, METRICS, Metric};
+use crate::analyse::nine_stages;
+use crate::analyse::stats::{interval_words, median, p_words, plus_minus};
+use crate::cli::quantity::Rate;
+use crate::cli::table::{Cell, Table};
+use crate::cli::terminal::{self, Style, paint};
+use crate::render::text;
+
+/// Two shares of a side's bytes may differ by this much and still agree.
+const AGREEMENT: f64 = 0.02;
+/// Below this many bytes a message, shares of nothing are not compared.
+const NOTHING_BYTES: f64 = 64.0;
+
+/// The columns of the table, from the metrics' own table: the name and the sides shown.
+const COLUMNS: &[(&str, &[Side])] = &[
+    ("allocs-per-message", &Side::ALL),
+    ("bytes-per-message", &Side::ALL),
+    ("amplification", &Side::ALL),
+    ("cpu-per-gb", &Side::ALL),
+    ("cpu-per-message", &Side::ALL),
+    ("throughput", &[]),
+    ("calls-per-second", &[]),
+    ("peak-heap", &[Side::Server]),
+    ("instructions-per-message", &Side::ALL),
+];
+
+/// The metric whose change from step to step is tested: what a step is climbed for.
+fn headline(scenario: Option<Scenario>) -> Option<&'static Metric> {
+    let name = if scenario == Some(Scenario::Unary) { "calls-per-second" } else { "throughput" };
+    metric::find(name)
+}
+
+/// One line for a step whose counts are known.
+pub(crate) fn step_line(run: &Run, index: usize) -> String {
+    let step = &run.steps[index];
+    let mut line = format!("{:>2} {:<20}", index + 1, step.name);
+    let noun = noun(run);
+    for side in Side::ALL {
+        let Some([blocks, bytes, amplification]) = allocated(step, side) else { continue };
+        let blocks = metric::digits(blocks);
+        let bytes = match run.scenario {
+            Some(Scenario::Unary) => format!("{} B/call", metric::digits(bytes)),
+            _ => format!("{} B/B", metric::digits(amplification)),
+        };
+        let _ = write!(line, "  {side} {blocks:>7} allocs/{noun} {bytes:>10}");
+    }
+    line
+}
+
+/// Blocks and bytes per message, and bytes per payload byte: as counted, or as dhat saw them where nothing was counted.
+fn allocated(step: &StepRecord, side: Side) -> Option<[f64; 3]> {
+    if let Some(counts) = step.counts(side) {
+        let figures = [counts.blocks_per_message(), counts.bytes_per_message(), counts.amplification()];
+        return Some(figures.map(Option::unwrap_or_default));
+    }
+    let stacks = step.stacks(side)?;
+    let bytes = stacks.total_bytes as f64;
+    let messages = stacks.messages as f64;
+    Some([stacks.total_blocks as f64 / messages, bytes / messages, bytes / stacks.payload_bytes as f64])
+}
+
+fn noun(run: &Run) -> &'static str {
+    if run.scenario == Some(Scenario::Unary) { "call" } else { "msg" }
+}
+
+/// The ladder as a table, how well the attributions agree, and where the report lies.
+pub(crate) fn text(run: &Run, page: &Path, link: Option<Rate>) -> String {
+    let mut text = String::new();
+    let scenario = run.scenario.map_or("run", Scenario::name);
+    let rounds = run.steps.first().map_or(0, |step| step.of(Side::Server, Instrument::Time).count());
+    let title = match rounds {
+        0 => scenario.to_owned(),
+        1 => format!("{scenario}, one round"),
+        rounds => format!("{scenario}, median of {rounds} rounds, ± is the far end of {}", interval_words(rounds)),
+    };
+    let _ = writeln!(text, "\n{}", paint(Style::Bold, &title));
+    let stacks_alone = run.steps.iter().all(|step| step.measurements.is_empty());
+    text.push_str(&if stacks_alone { seen_by_dhat(run) } else { ladder(run) });
+    let agreement = agreement(run);
+    if !agreement.is_empty() {
+        let title = "attribution by scope and by stack, shares of bytes";
+        let _ = writeln!(text, "\n{}\n{agreement}", paint(Style::Bold, title));
+    } else {
+        text.push('\n');
+    }
+    if let Some(stages) = nine_stages(run) {
+        let _ = writeln!(text, "{}\n{stages}", paint(Style::Bold, "a call, stage by stage, allocations and bytes"));
+    }
+    let retained = retained::table(run);
+    if !retained.is_empty() {
+        let title = "what stays live when the measured part ends";
+        let _ = writeln!(text, "{}\n{retained}", paint(Style::Bold, title));
+    }
+    let cpu = cpu(run);
+    if !cpu.is_empty() {
+        let title = "where CPU time goes, shares of samples";
+        let _ = writeln!(text, "{}\n{cpu}", paint(Style::Bold, title));
+    }
+    if let Some(rate) = link {
+        text.push_str(&held(run, rate));
+    }
+    text.push_str(&peers(run, link));
+    let folder = page.parent().unwrap_or(page);
+    let _ = writeln!(text, "report  {}", terminal::path(page));
+    let _ = writeln!(text, "raw     {}/", terminal::path(folder));
+    let _ = writeln!(text, "open    cargo xtask view {}", run.id);
+    text
+}
+
+/// What was allocated, in a run that has nothing but dhat's figures.
+fn seen_by_dhat(run: &Run) -> String {
+    let mut table = Table::default();
+    let noun = noun(run);
+    let heads = ["step", "side", &format!("allocs/{noun}"), &format!("bytes/{noun}"), "peak heap"];
+    table.row(heads.map(|head| if matches!(head, "step" | "side") { Cell::left(head) } else { Cell::right(head) }));
+    for step in &run.steps {
+        for stacks in &step.stacks {
+            let Some([blocks, bytes, _]) = allocated(step, stacks.side) else { continue };
+            table.row([
+                Cell::left(step.name.clone()),
+                Cell::left(stacks.side.name()),
+                Cell::right(metric::digits(blocks)),
+                Cell::right(metric::memory(bytes)),
+                Cell::right(metric::memory(stacks.peak_bytes as f64)),
+            ]);
+        }
+    }
+    table.render()
+}
+
+/// A paced stream that reaches this share of its rate filled the link: late timers cost it a few percent.
+const FULL: f64 = 0.95;
+
+/// Cores used while the stream is held to a rate: CPU seconds per second.
+fn held(run: &Run, rate: Rate) -> String {
+    let mut table = Table::default();
+    table.row(["step", "Gbit/s", "server cores", "client cores", ""].map(Cell::left));
+    for step in &run.steps {
+        let of = |side: Side, figure: fn(&Measurement) -> f64| {
+            let values: Vec<f64> = step.of(side, Instrument::Time).map(figure).collect();
+            (!values.is_empty()).then(|| median(&values))
+        };
+        let cores = |m: &Measurement| m.usage.cpu_ns() as f64 / m.wall_ns as f64;
+        let (Some(gb), Some(server), Some(client)) =
+            (of(Side::Server, |m| m.throughput_gb_per_s()), of(Side::Server, cores), of(Side::Client, cores))
+        else {
+            continue;
+        };
+        let full = gb * 8.0 >= FULL * rate.gbit();
+        table.row([
+            Cell::left(step.name.clone()),
+            Cell::right(metric::digits(gb * 8.0)),
+            Cell::right(metric::digits(server)),
+            Cell::right(metric::digits(client)),
+            Cell::left(if full { "" } else { "this machine cannot fill the link" }).style(Style::Warning),
+        ]);
+    }
+    let title = format!("cores used at {} Gbit/s of payload", metric::digits(rate.gbit()));
+    format!("{}\n{}\n", paint(Style::Bold, &title), table.render())
+}
+
+/// The peers of the same rounds, beside the last step: what the server of each takes.
+fn peers(run: &Run, link: Option<Rate>) -> String {
+    let Some(last) = run.steps.last().filter(|_| !run.limits.is_empty()) else { return String::new() };
+    let own: Vec<f64> = last.of(Side::Server, Instrument::Time).map(Measurement::cpu_seconds_per_gb).collect();
+    let mut table = Table::default();
+    let cores = link.map(|rate| format!("cores at {} Gbit/s", metric::digits(rate.gbit())));
+    let heads = ["server", "CPU-s/GB"].map(str::to_owned).into_iter().chain(cores);
+    table
+        .row(heads.map(|head| if head == "server" { Cell::left(head) } else { Cell::right(head) }).collect::<Vec<_>>());
+    let limits = run.limits.iter().map(|limit| (limit.name.as_str(), &limit.server_cpu_seconds_per_gb));
+    for (name, samples) in limits.chain([(last.name.as_str(), &own)]).filter(|(_, samples)| !samples.is_empty()) {
+        let middle = median(samples);
+        let figure = format!("{} {}", metric::digits(middle), plus_minus(samples, metric::digits));
+        let cores = link.map(|rate| Cell::right(metric::digits(middle * rate.gbit() / 8.0)));
+        table.row([Cell::left(name), Cell::right(figure)].into_iter().chain(cores).collect::<Vec<_>>());
+    }
+    format!("{}\n{}\n", paint(Style::Bold, "without gRPC, in the same rounds, and the last step"), table.render())
+}
+
+fn ladder(run: &Run) -> String {
+    let columns: Vec<(&Metric, Side)> = COLUMNS
+        .iter()
+        .filter_map(|(name, sides)| METRICS.iter().find(|metric| metric.name == *name).map(|metric| (metric, *sides)))
+        .filter(|(metric, _)| metric::of(run.scenario).any(|other| other == *metric))
+        .flat_map(|(metric, sides)| {
+            let sides = if sides.is_empty() { metric.sides(run.scenario) } else { sides };
+            sides.iter().map(move |side| (metric, *side))
+        })
+        .filter(|(metric, side)| run.steps.iter().any(|step| !metric.samples(step, *side, None).is_empty()))
+        .collect();
+    let mut table = Table::default();
+    let head = |cell: &dyn Fn(&Metric, Side) -> String, first: &str, last: &str| {
+        let mut row = vec![Cell::left(""), Cell::left(first)];
+        row.extend(columns.iter().map(|(metric, side)| Cell::right(cell(metric, *side))));
+        row.push(Cell::right(last));
+        row
+    };
+    let timed = headline(run.scenario).filter(|metric| columns.iter().any(|(other, _)| other == metric));
+    let label = |metric: &Metric| metric.label.replace("/msg", &format!("/{}", noun(run)));
+    table.row(head(&|metric, _| label(metric), "", if timed.is_some() { "vs" } else { "" }));
+    let one = |metric: &Metric| metric.sides(run.scenario).len() == 1;
+    table.row(head(
+        &|metric, side| if one(metric) { String::new() } else { side.name().to_owned() },
+        "step",
+        if timed.is_some() { "previous" } else { "" },
+    ));
+    for (index, step) in run.steps.iter().enumerate() {
+        let mut row = vec![Cell::right((index + 1).to_string()), Cell::left(step.name.clone())];
+        for (metric, side) in &columns {
+            let samples = metric.samples(step, *side, None);
+            row.push(Cell::right(figure(metric, &samples)));
+        }
+        if let (Some(metric), Some(previous)) = (timed, index.checked_sub(1).map(|before| &run.steps[before])) {
+            row.push(against(run, metric, metric.sides(run.scenario)[0], [previous, step]));
+        }
+        table.row(row);
+    }
+    if let [first, .., last] = run.steps.as_slice() {
+        let mut row = vec![Cell::left(""), Cell::left(format!("{} vs 1", run.steps.len()))];
+        for (metric, side) in &columns {
+            row.push(against(run, metric, *side, [first, last]));
+        }
+        table.row(row);
+    }
+    table.render()
+}
+
+/// A median, with its spread where there are rounds enough to have one.
+fn figure(metric: &Metric, samples: &[f64]) -> String {
+    if samples.is_empty() {
+        return "—".to_owned();
+    }
+    let shown = metric.show(median(samples));
+    match metric.kind {
+        metric::Kind::Sampled if samples.len() > 1 => {
+            format!("{shown} {}", plus_minus(samples, |value| metric.show(value)))
+        }
+        _ => shown,
+    }
+}
+
+/// How a step's figure stands against another's; coloured where it is better or worse, and `~` where nobody can tell.
+fn against(run: &Run, metric: &Metric, side: Side, steps: [&StepRecord; 2]) -> Cell {
+    let Some(Pair { judged, .. }) = judge::steps(&[run], metric, side, None, steps, judge::ALPHA) else {
+        return Cell::right("");
+    };
+    let p = judged.p.map_or_else(String::new, |p| format!(" {}", p_words(p)));
+    let change = format!("{}{p}", judged.change);
+    match judged.verdict {
+        Verdict::Better => Cell::right(change).style(Style::Better),
+        Verdict::Worse => Cell::right(change).style(Style::Worse),
+        Verdict::Equal => Cell::right("="),
+        Verdict::Unclear | Verdict::TooFew => Cell::right(format!("~{p}")),
+    }
+}
+
+/// Per step and side: the stage whose shares by scope and by stack differ most, and what neither can place.
+fn agreement(run: &Run) -> String {
+    let mut table = Table::default();
+    table.row(["step", "side", "largest difference", "scope", "stack", "other", ""].map(Cell::left));
+    let mut rows = 0;
+    for step in &run.steps {
+        for side in Side::ALL {
+            let (Some(measurement), Some(stacks)) = (step.counts(side), step.stacks(side)) else { continue };
+            let Some(counts) = &measurement.counts else { continue };
+            let subject = counts.subject().bytes as f64;
+            let seen: u64 =
+                stacks.stages.iter().filter(|row| row.stage != Stage::Instrument).map(|row| row.bytes).sum();
+            if subject / (measurement.messages as f64) < NOTHING_BYTES {
+                table.row([Cell::left(step.name.clone()), Cell::left(side.name()), Cell::left("nothing to attribute")]);
+                rows += 1;
+                continue;
+            }
+            let by_scope = |stage: Stage| counts.stage(stage).bytes as f64 / subject;
+            let by_stack = |stage: Stage| {
+                let row = stacks.stages.iter().find(|row| row.stage == stage);
+                row.map_or(0.0, |row| row.bytes as f64 / seen.max(1) as f64)
+            };
+            let largest = Stage::ALL
+                .into_iter()
+                .filter(|stage| *stage != Stage::Instrument)
+                .max_by(|a, b| {
+                    let difference = |stage: Stage| (by_scope(stage) - by_stack(stage)).abs();
+                    difference(*a).total_cmp(&difference(*b))
+                })
+                .expect("there are stages");
+            let agrees = (by_scope(largest) - by_stack(largest)).abs() <= AGREEMENT;
+            let percent = |share: f64| format!("{:.1} %", share * 100.0);
+            table.row([
+                Cell::left(step.name.clone()),
+                Cell::left(side.name()),
+                Cell::left(largest.name()),
+                Cell::right(percent(by_scope(largest))),
+                Cell::right(percent(by_stack(largest))),
+                Cell::right(percent(by_scope(Stage::Other))),
+                if agrees {
+                    Cell::left("agree").style(Style::Better)
+                } else {
+                    Cell::left("differ").style(Style::Worse)
+                },
+            ]);
+            rows += 1;
+        }
+    }
+    if rows == 0 { String::new() } else { table.render() }
+}
+
+/// What a unary call allocates from the client's marshalling to the client's unmarshalling, first step and last.
+fn nine_stages(run: &Run) -> Option<String> {
+    if run.scenario != Some(Scenario::Unary) {
+        return None;
+    }
+    let mut counted: Vec<_> =
+        run.steps.iter().filter_map(|step| Some((step.name.as_str(), nine_stages::of_step(step)?))).collect();
+    if counted.len() > 2 {
+        counted.drain(1..counted.len() - 1);
+    }
+    (!counted.is_empty()).then(|| text::nine_stages::table(&counted))
+}
+
+/// Per step and side: what CPU time was spent on, how sure that is, and what the system charged for its own part.
+fn cpu(run: &Run) -> String {
+    let mut table = Table::default();
+    table.row(
+        ["step", "side", "samples", "± at worst", "allocator", "copy", "kernel", "own", "system (getrusage)"]
+            .map(|head| if matches!(head, "step" | "side") { Cell::left(head) } else { Cell::right(head) }),
+    );
+    let mut rows = 0;
+    for step in &run.steps {
+        for profile in &step.cpu {
+            let CpuProfile { side, samples, allocator_share, copy_share, kernel_share, .. } = profile;
+            let percent = |share: f64| Cell::right(format!("{:.1} %", share * 100.0));
+            let system =
+                step.of(*side, Instrument::Cpu).next().and_then(|measurement| measurement.usage.system_share());
+            table.row([
+                Cell::left(step.name.clone()),
+                Cell::left(side.name()),
+                Cell::right(samples.to_string()),
+                percent(margin(*samples)),
+                percent(*allocator_share),
+                percent(*copy_share),
+                percent(*kernel_share),
+                percent(profile.own_share()),
+                system.map_or_else(|| Cell::right("—"), percent),
+            ]);
+            rows += 1;
+        }
+    }
+    if rows == 0 { String::new() } else { table.render() }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fixture;
+
+    use super::*;
+
+    #[test]
+    fn a_change_within_noise_has_no_colour_and_no_figure() {
+        let step = |name, cpu: [u64; 6], blocks: [u64; 2]| {
+            let timed = (0..).zip(cpu).map(|(round, cpu)| fixture::time(Side::Server, round, cpu, 1_000_000));
+            let counted = |(round, blocks)| fixture::count(Side::Server, round, &[(Stage::Handler, blocks, 0)]);
+            fixture::step(name, timed.chain((0..).zip(blocks).map(counted)).collect())
+        };
+        let run = Run {
+            steps: vec![
+                step("baseline", [1000, 1100, 1050, 1010, 1090, 1020], [3000, 3400]),
+                step("pooled-message", [1010, 1060, 1095, 1025, 1080, 1000], [2900, 3100]),
+                step("rope", [500, 520, 510, 540, 530, 560], [100, 100]),
+            ],
+            ..fixture::run("put-a", Scenario::Put)
+        };
+        let cell = |metric, from: usize, to: usize| {
+            let metric = metric::find(metric).expect("in the table");
+            let mut table = Table::default();
+            table.row([against(&run, metric, Side::Server, [&run.steps[from], &run.steps[to]])]);
+            table.render().trim().to_owned()
+        };
+        assert_eq!(cell("cpu-per-gb", 0, 1), "~ p=1.000");
+        assert_eq!(cell("cpu-per-gb", 0, 2), paint(Style::Better, "−49.3% p=0.002"));
+        assert_eq!(cell("allocs-per-message", 0, 1), "~");
+        assert_eq!(cell("allocs-per-message", 0, 2), paint(Style::Better, "−96.9%"));
+        assert_eq!(cell("peak-heap", 0, 1), "=");
+        assert_eq!(cell("latency-p50", 0, 1), "");
+    }
+
+    #[test]
+    fn few_rounds_do_not_claim_a_95_percent_interval() {
+        let run = |rounds| Run {
+            steps: vec![fixture::step(
+                "baseline",
+                (0..rounds).map(|round| fixture::time(Side::Server, round, 1000, 1_000_000)).collect(),
+            )],
+            ..fixture::run("put-a", Scenario::Put)
+        };
+        let text = |rounds| text(&run(rounds), Path::new("report.html"), None);
+        assert!(text(1).contains("put, one round"));
+        assert!(text(3).contains("median of 3 rounds, ± is the far end of the range (75 % coverage)"));
+        assert!(text(10).contains("median of 10 rounds, ± is the far end of a 95 % interval"));
+    }
+}

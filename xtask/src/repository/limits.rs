@@ -1,0 +1,76 @@
+//! `cargo xtask limits`: the same payload without gRPC, side by side, in interleaved rounds.
+//!
+//! A round runs every contender once, in an order shuffled anew; what is compared is each contender's server CPU with
+//! that of `raw-tokio` in the same round, so that a machine that slows down slows both.
+
+use alloc_ladder::peer::Direction;
+use alloc_ladder::scenario::Workload;
+
+use crate::cli::quantity::{Mode, Rate, Size};
+use crate::cli::terminal::{self};
+use crate::measure::build::Allocator;
+use crate::measure::link::Veth;
+use crate::measure::peers::{Link, Peers};
+use crate::measure::rounds::clock_seed;
+use crate::render::text;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Which way the payload goes
+    direction: Direction,
+    /// Bytes written at a time
+    #[arg(long, default_value = "64KiB")]
+    chunk: Size,
+    /// Chunks in the measured part [default: 8000; with --link what two seconds of it carry]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    messages: Option<u64>,
+    /// Rounds over all peers
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Seed of the shuffled order [default: from the clock]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Hold the sender to a rate, as in 5gbit, and show how many cores that takes
+    #[arg(long, value_name = "RATE")]
+    link: Option<Rate>,
+    /// How the rate is held
+    #[arg(long, value_enum, default_value_t = Mode::Paced, requires = "link")]
+    link_mode: Mode,
+    /// Count instructions per message too, where valgrind is installed
+    #[arg(long, conflicts_with = "link")]
+    instructions: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a case without a rate measures by default: half a gigabyte.
+const MESSAGES: u64 = 8000;
+/// What a case with a rate measures by default.
+const LINK_SECONDS: u64 = 2;
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    crate::measure::pair::catch_interrupts()?;
+    let messages = args.messages.unwrap_or_else(|| match args.link {
+        Some(rate) => (rate.0 / 8 * LINK_SECONDS).div_ceil(args.chunk.0 as u64),
+        None => MESSAGES,
+    });
+    let workload = Workload { chunk: args.chunk.0, messages, ..Workload::default() };
+    let link = match (args.link, args.link_mode) {
+        (None, _) => Link::None,
+        (Some(rate), Mode::Paced) => Link::Paced(rate),
+        (Some(rate), Mode::Veth) => Link::Veth(rate, Veth::shaped(rate)?),
+    };
+    let mut peers = Peers::prepare(args.direction, workload, link, Allocator::System, "release")?;
+    let seed = args.seed.unwrap_or_else(clock_seed);
+    terminal::progress("Measuring", &format!("{} rounds, seed {seed}", args.rounds));
+    peers.rounds(args.rounds, seed)?;
+    if args.instructions {
+        peers.count_instructions()?;
+    }
+    if args.json {
+        let json = text::limits::json(&peers, seed);
+        return terminal::result(&format!("{}\n", serde_json::to_string_pretty(&json)?));
+    }
+    terminal::result(&text::limits::text(&peers))
+}

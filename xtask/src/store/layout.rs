@@ -1,0 +1,57 @@
+//! Every name on disk: a run's folder, its record, its page, the folders of its steps and sides.
+
+use std::path::{Path, PathBuf};
+
+use alloc_ladder::scenario::Scenario;
+
+/// The name a run's record has in its folder.
+pub(crate) const RUN_JSON: &str = "run.json";
+/// The page's name in a run's folder.
+pub(crate) const REPORT: &str = "report.html";
+/// The file dhat writes in a side's folder.
+pub(crate) const DHAT_FILE: &str = "dhat.json";
+/// What the sampler of CPU time writes in a side's folder: whole names, every frame.
+pub(crate) const CPU_RAW: &str = "cpu.raw.folded";
+/// The same as people look at it.
+pub(crate) const CPU_FOLDED: &str = "cpu.folded";
+
+/// The workspace's folder.
+pub(crate) fn root() -> PathBuf {
+    // Cargo says at run time where the package is, so a built binary may move along with its checkout.
+    let package =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.parent().map_or_else(|| ".".into(), Path::to_path_buf)
+}
+
+/// The folder of all runs.
+pub(crate) fn profiles() -> PathBuf {
+    root().join("profiles")
+}
+
+/// The folder of the run the README quotes for a scenario.
+pub(crate) fn reference(scenario: Scenario) -> PathBuf {
+    profiles().join("reference").join(scenario.name())
+}
+
+/// Whether a folder is among the reference runs, by whatever path it was reached.
+pub(crate) fn is_reference(folder: &Path) -> bool {
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    whole(folder).starts_with(whole(&profiles().join("reference")))
+}
+
+/// A step's folder in its run's: `03-bytes-field`.
+pub(crate) fn step_folder(index: usize, name: &str) -> String {
+    format!("{:02}-{name}", index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_run_is_one_by_any_path() {
+        assert!(is_reference(&reference(Scenario::Put)));
+        assert!(is_reference(&root().join("xtask/../profiles/reference/get")));
+        assert!(!is_reference(&profiles().join("put-20260820-1402")));
+    }
+}

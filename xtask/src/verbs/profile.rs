@@ -1,0 +1,222 @@
+//! `profile <put|get|unary>`: measures every step of a ladder and renders the run.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use alloc_ladder::ladder::{Runtime, StepSet};
+use alloc_ladder::record::{Instrument, Run};
+use alloc_ladder::scenario::{Scenario, Workload};
+
+use crate::cli::browser;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::quantity::Rate;
+use crate::cli::terminal::{self, Style};
+use crate::measure::build::Allocator;
+use crate::measure::climb::{Climb, Lines};
+use crate::measure::plan::{DEFAULT_INSTRUMENTS, Plan, chunk};
+use crate::measure::step_sets::step_sets;
+use crate::measure::{environment, pair};
+use crate::render::page;
+use crate::render::text::{repeat, summary};
+use crate::store::{layout, write};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The RPC shape
+    pub(crate) scenario: Scenario,
+    /// Steps to climb to, as in `baseline,rope`; also `only=STEP` and `without=STEP` [default: all, in order]
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) steps: Vec<String>,
+    /// Messages (unary: calls) of a measured part [default: 2000 (unary: 5000)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
+    pub(crate) messages: Option<u64>,
+    /// Payload bytes of a message, as in 32760 or 64KiB [default: 64KiB; unary has none]
+    #[arg(long, value_parser = chunk)]
+    pub(crate) chunk: Option<usize>,
+    /// Timed rounds of every step
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) runs: u32,
+    /// What to measure
+    #[arg(long, value_delimiter = ',', default_values_t = DEFAULT_INSTRUMENTS.map(Shown))]
+    pub(crate) instruments: Vec<Shown>,
+    /// Concurrent streams
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) streams: u32,
+    /// Connections the streams are spread over
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) connections: u32,
+    /// Messages the server of put keeps before it lets the oldest go
+    #[arg(long, default_value_t = 0)]
+    pub(crate) retain: u32,
+    /// The server's runtime, whatever the steps say
+    #[arg(long)]
+    pub(crate) runtime: Option<Runtime>,
+    /// The allocator below the instrument
+    #[arg(long, default_value_t, value_enum)]
+    pub(crate) allocator: Allocator,
+    /// Cargo profile to build with; times mean something in `release` only
+    #[arg(long, default_value = "release")]
+    pub(crate) profile: String,
+    /// Hold the streams together to a rate, as in 5gbit, and show how many cores that takes
+    #[arg(long, value_name = "RATE")]
+    pub(crate) link: Option<Rate>,
+    /// Measure peers without gRPC in the same rounds
+    #[arg(long)]
+    pub(crate) limits: bool,
+    /// Seed of the shuffled order [default: from the clock]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Address the server listens on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub(crate) bind: std::net::SocketAddr,
+    /// Run the server on another host, where `cargo xtask agent` listens on this address
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["limits", "bind"])]
+    pub(crate) server: Option<String>,
+    /// Seconds a case may take before it counts as hung
+    #[arg(long, default_value_t = 60)]
+    pub(crate) timeout: u64,
+    /// The run's folder [default: one in profiles/, named by scenario and time]
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// Measure anew a run that the folder holds already
+    #[arg(long, requires = "out")]
+    pub(crate) replace: bool,
+    /// Open the report in a browser
+    #[arg(long)]
+    pub(crate) open: bool,
+    /// Print the run's record as JSON instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// More would take hours, and the clients' latencies gigabytes.
+const MESSAGES_MAX: u64 = 100_000_000;
+
+/// What is said of a run while it is measured.
+pub(crate) const LINES: Lines = Lines { step: summary::step_line, counted: repeat::line };
+
+/// An instrument as a flag's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shown(pub(crate) Instrument);
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.name())
+    }
+}
+
+impl clap::ValueEnum for Shown {
+    fn value_variants<'a>() -> &'a [Self] {
+        // What the sampler has to say is not read here: `cargo xtask cost` measures what it takes.
+        const PROFILED: [Shown; 6] = [
+            Shown(Instrument::Time),
+            Shown(Instrument::Count),
+            Shown(Instrument::Stacks),
+            Shown(Instrument::Retained),
+            Shown(Instrument::Cpu),
+            Shown(Instrument::Instructions),
+        ];
+        &PROFILED
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        self.0.to_possible_value()
+    }
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let began = Instant::now();
+    pair::catch_interrupts()?;
+    let sets = step_sets(args.scenario, &args.steps)?;
+    args.fit_together()?;
+    let (created, stamp) = environment::now();
+    let id = format!("{}-{stamp}", args.scenario);
+    let folder = args.out.clone().unwrap_or_else(|| layout::profiles().join(&id));
+    if !args.replace && folder.join(layout::RUN_JSON).exists() {
+        return Err(Failure::new(Kind::Usage, format!("{} holds a run already", folder.display()))
+            .help("name another folder, or overwrite that run with --replace")
+            .into());
+    }
+    let plan = args.plan(sets);
+    let mut climb = Climb::prepare(&plan, &LINES, &folder, id, created)?;
+    let measured = climb.build().and_then(|()| if args.replace { write::clear(&folder) } else { Ok(()) });
+    if let Err(error) = measured.and_then(|()| climb.measure_all()) {
+        give_up(climb, &folder);
+        return Err(error);
+    }
+    let run = climb.run();
+    let page = page::write_all(&folder, run)?;
+    if args.json {
+        terminal::result(&(serde_json::to_string_pretty(run)? + "\n"))?;
+    } else {
+        terminal::result(&summary::text(run, &page, args.link))?;
+    }
+    terminal::progress("Finished", &format!("in {:.1} s", began.elapsed().as_secs_f64()));
+    if args.open && !browser::open(&page) {
+        terminal::labelled(Style::Help, "help", &format!("there is no browser here; open {}", page.display()));
+    }
+    Ok(())
+}
+
+/// Keeps what was finished and says where it lies.
+fn give_up(mut climb: Climb<'_>, folder: &std::path::Path) {
+    let kept = climb.keep_finished().and_then(|any| {
+        let run: &Run = climb.run();
+        any.then(|| page::write_all(folder, run).map(|page| (run.steps.len(), page))).transpose()
+    });
+    match kept {
+        Ok(None) => {}
+        Ok(Some((steps, page))) => {
+            let line = format!("{steps} steps, marked partial: {}", terminal::path(&page));
+            terminal::labelled(Style::Warning, "kept", &line);
+        }
+        Err(lost) => terminal::labelled(Style::Error, "lost", &format!("{lost:#}")),
+    }
+}
+
+impl Args {
+    /// Whether the flags mean something together: none is ignored without a word.
+    fn fit_together(&self) -> anyhow::Result<()> {
+        let unary = self.scenario == Scenario::Unary;
+        let refused = if unary && self.chunk.is_some() {
+            "--chunk is for the streams; a unary call carries one user"
+        } else if unary && (self.link.is_some() || self.limits) {
+            "--link and --limits are for the streams; a unary call is not held to a rate and has no peers"
+        } else if self.retain > 0 && self.scenario != Scenario::Put {
+            "--retain is for put, whose server may keep what it received"
+        } else if self.limits && (self.streams, self.connections) != (1, 1) {
+            "--limits is for one stream: the peers have no more"
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(Kind::Usage, refused).help("leave the flag out").into())
+    }
+
+    /// The flags as a plan.
+    fn plan(&self, sets: Vec<(String, StepSet)>) -> Plan {
+        let plan = Plan::new(self.scenario, sets);
+        Plan {
+            workload: Workload {
+                chunk: self.chunk.unwrap_or(plan.workload.chunk),
+                messages: self.messages.unwrap_or(plan.workload.messages),
+                streams: self.streams,
+                connections: self.connections,
+                retain: self.retain,
+                rate_bits: self.link.map(|rate| rate.shared_by(self.streams).0),
+                ..plan.workload
+            },
+            instruments: self.instruments.iter().map(|shown| shown.0).collect(),
+            rounds: self.runs,
+            runtime: self.runtime,
+            allocator: self.allocator,
+            profile: self.profile.clone(),
+            link: self.link,
+            peers: self.limits,
+            seed: self.seed.unwrap_or(plan.seed),
+            bind: self.bind,
+            agent: self.server.clone(),
+            patience: Duration::from_secs(self.timeout),
+            ..plan
+        }
+    }
+}
