@@ -6,8 +6,8 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::ladder::{StepSet, Tuning};
-use crate::scenario::{Scenario, Workload};
+use crate::subject::ladder::{StepSet, Tuning};
+use crate::subject::scenario::{Scenario, Workload};
 use crate::{Side, Snapshot, Stage, Tally};
 
 /// The version of the format this build writes and the newest it reads.

@@ -18,7 +18,6 @@
 //! tokio task id in a fixed table, and the allocator asks that table for code no guard covers: about the price of
 //! reading two thread-local words, paid by unscoped allocations alone.
 
-mod aligned;
 mod body;
 mod codec;
 mod frames;
@@ -27,12 +26,11 @@ mod layer;
 mod stream;
 mod task;
 
-pub use aligned::AlignedIo;
 pub use body::StagedBody;
 pub use codec::{StagedCodec, StagedDecoder, StagedEncoder};
 pub use io::StagedIo;
 pub use layer::{ClientLayer, ClientService, ServerLayer, ServerService, connect};
 pub use stream::StagedStream;
-#[cfg(feature = "grpc")]
+#[cfg(feature = "subject")]
 pub(crate) use task::charge_connection;
 pub use task::{TransportExecutor, spawn, spawn_blocking};

@@ -1,6 +1,6 @@
 //! The last rung of get allocates nothing per message, on neither side.
 
-#![cfg(feature = "grpc")]
+#![cfg(feature = "subject")]
 
 #[path = "support/checked.rs"]
 mod checked;
@@ -10,8 +10,8 @@ mod steady;
 use std::sync::{Arc, Mutex};
 
 use alloc_ladder::CountingAlloc;
-use alloc_ladder::ladder::Tuning;
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::ladder::Tuning;
+use alloc_ladder::subject::scenario::Scenario;
 use checked::{Caller, Plan, Running, block_on, last_rung};
 use steady::{Steady, measured, warmup};
 

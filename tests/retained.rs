@@ -4,7 +4,7 @@
 
 use alloc_ladder::Stage;
 use alloc_ladder::record::{FreedBy, Retained};
-use alloc_ladder::retained::Ledger;
+use alloc_ladder::driver::retained::Ledger;
 use tracking_allocator::{AllocationRegistry, Allocator};
 
 #[global_allocator]

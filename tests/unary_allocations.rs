@@ -1,17 +1,17 @@
 //! What a unary call allocates on the first rung and on the last, on both sides together.
 
-#![cfg(feature = "grpc")]
+#![cfg(feature = "subject")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use alloc_ladder::grpc::client::Client;
-use alloc_ladder::grpc::meter::Meter;
-use alloc_ladder::grpc::serve::{self, Listener};
-use alloc_ladder::grpc::service::Ladder;
-use alloc_ladder::instrument::Options;
-use alloc_ladder::ladder::{StepSet, Tuning, ladder};
-use alloc_ladder::scenario::{Scenario, Workload};
+use alloc_ladder::subject::client::Client;
+use alloc_ladder::subject::meter::Meter;
+use alloc_ladder::subject::serve::{self, Listener};
+use alloc_ladder::subject::service::Ladder;
+use alloc_ladder::driver::instrument::Options;
+use alloc_ladder::subject::ladder::{StepSet, Tuning, ladder};
+use alloc_ladder::subject::scenario::{Scenario, Workload};
 use alloc_ladder::{CountingAlloc, Side, Snapshot};
 
 #[global_allocator]

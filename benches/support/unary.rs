@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use alloc_ladder::Side;
-use alloc_ladder::grpc::client::Client;
-use alloc_ladder::grpc::http2::Settings;
-use alloc_ladder::grpc::meter::Meter;
-use alloc_ladder::grpc::serve::{self, Listener};
-use alloc_ladder::grpc::service::Ladder;
-use alloc_ladder::instrument::Options;
-use alloc_ladder::ladder::{Step, StepSet, Tuning, ladder};
+use alloc_ladder::subject::client::Client;
+use alloc_ladder::subject::http2::Settings;
+use alloc_ladder::subject::meter::Meter;
+use alloc_ladder::subject::serve::{self, Listener};
+use alloc_ladder::subject::service::Ladder;
+use alloc_ladder::driver::instrument::Options;
+use alloc_ladder::subject::ladder::{Step, StepSet, Tuning, ladder};
 use alloc_ladder::record::Measurement;
-use alloc_ladder::scenario::{Scenario, Workload};
+use alloc_ladder::subject::scenario::{Scenario, Workload};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 

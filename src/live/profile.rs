@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Semaphore;
 
-use super::pprof::{SourceLine, Writer};
+use crate::wire::pprof::{SourceLine, Writer};
 use crate::sampled::{self, Frame, Profile};
 use crate::{Side, Snapshot, Stage};
 

@@ -101,7 +101,7 @@ pub(super) fn mark(stage: Stage) {
 
 /// Charges the running task's unguarded work to [`Stage::Transport`]: for a connection served without
 /// [`ServerLayer`](super::ServerLayer), called once from its own task.
-#[cfg(feature = "grpc")]
+#[cfg(feature = "subject")]
 pub(crate) fn charge_connection() {
     charge_long(Scope::new(Method::NONE, Stage::Transport));
 }
