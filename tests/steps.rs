@@ -8,7 +8,7 @@ mod checked;
 
 use alloc_ladder::subject::ladder::Runtime;
 use alloc_ladder::subject::scenario::{CHUNK_MAX, Scenario};
-use checked::{Caller, Plan, Running, Then, block_on, last_rung, step_sets};
+use checked::{Caller, Plan, Running, Then, block_on, last_step, step_sets};
 use tonic::Code;
 
 /// Around every limit, and shorter after longer: what one message leaves behind must not show in the next.
@@ -122,8 +122,8 @@ fn many_streams_do_not_mix() {
 }
 
 #[test]
-fn the_last_rung_is_the_whole_ladder() {
+fn the_last_step_is_the_whole_ladder() {
     for scenario in [Scenario::Put, Scenario::Get] {
-        assert_eq!(step_sets(scenario).iter().filter(|(_, tuning)| *tuning == last_rung(scenario)).count(), 1);
+        assert_eq!(step_sets(scenario).iter().filter(|(_, tuning)| *tuning == last_step(scenario)).count(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! What a unary call allocates on the first rung and on the last, on both sides together.
+//! What a unary call allocates on the first step and on the last, on both sides together.
 
 #![cfg(feature = "subject")]
 
@@ -48,7 +48,7 @@ fn per_call(set: StepSet) -> (f64, f64) {
 }
 
 #[test]
-fn the_last_rung_keeps_a_fifth_of_the_blocks_and_a_sixteenth_of_the_bytes() {
+fn the_last_step_keeps_a_fifth_of_the_blocks_and_a_sixteenth_of_the_bytes() {
     let (blocks, bytes) = per_call(StepSet::Baseline);
     assert!((82.9..83.2).contains(&blocks), "baseline: {blocks} blocks a call");
     assert!((46_000.0..48_000.0).contains(&bytes), "baseline: {bytes} bytes a call");

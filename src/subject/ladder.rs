@@ -162,7 +162,7 @@ pub enum CostFigure {
     Cpu,
 }
 
-/// One rung of a ladder.
+/// One step of a ladder.
 #[derive(Clone, Copy)]
 pub struct Step {
     /// Kebab-case; the same in flags, JSON and folders.

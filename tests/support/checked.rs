@@ -59,7 +59,7 @@ pub(crate) fn step_sets(scenario: Scenario) -> Vec<(String, Tuning)> {
 }
 
 /// The tuning with every step of the ladder.
-pub(crate) fn last_rung(scenario: Scenario) -> Tuning {
+pub(crate) fn last_step(scenario: Scenario) -> Tuning {
     let last = ladder(scenario).last().expect("a ladder has steps").name;
     StepSet::UpTo(last.to_owned()).tuning(scenario).expect("a step of the ladder")
 }
