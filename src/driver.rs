@@ -30,8 +30,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::record::{Counts, Instrument, Measurement};
-use usage::usage;
 use crate::{Side, Snapshot, Stage};
+use usage::usage;
 
 /// The environment variable that names the folder to write to.
 pub const OUT: &str = "ALLOC_LADDER_OUT";

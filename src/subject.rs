@@ -45,3 +45,5 @@ pub mod service;
 pub mod swap;
 #[cfg(feature = "subject")]
 pub mod user;
+#[cfg(feature = "subject")]
+pub mod user_codec;

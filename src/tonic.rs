@@ -7,7 +7,7 @@
 //! | [`StagedCodec`] | `encode`, `decode`, and the buffers tonic sizes around them | marshal, message-construction, receive-buffer |
 //! | [`StagedIo`] | the connection's reads and writes | receive-buffer, transport |
 //! | [`TransportExecutor`] | a client's connection tasks | transport |
-//! | [`connect`] | a client's layer and executor at once | transport, marshal |
+//! | `connect` (feature `transport`) | a client's layer and executor at once | transport, marshal |
 //! | [`StagedStream`], [`spawn`], [`spawn_blocking`] | message streams, tasks and blocking work of the service's own | handler |
 //!
 //! Each can be left out: a column then merges into its neighbour, and what nothing covers is shown as `other`.
@@ -19,7 +19,10 @@
 //! reading two thread-local words, paid by unscoped allocations alone.
 
 mod body;
+mod call;
 mod codec;
+#[cfg(feature = "transport")]
+mod connect;
 mod frames;
 mod io;
 mod layer;
@@ -28,8 +31,10 @@ mod task;
 
 pub use body::StagedBody;
 pub use codec::{StagedCodec, StagedDecoder, StagedEncoder};
+#[cfg(feature = "transport")]
+pub use connect::connect;
 pub use io::StagedIo;
-pub use layer::{ClientLayer, ClientService, ServerLayer, ServerService, connect};
+pub use layer::{ClientLayer, ClientService, ServerLayer, ServerService};
 pub use stream::StagedStream;
 #[cfg(feature = "subject")]
 pub(crate) use task::charge_connection;

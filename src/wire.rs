@@ -2,6 +2,11 @@
 //!
 //! Nothing here measures, and nothing here knows a message of ours.
 
+#[cfg(feature = "subject")]
+pub mod accept;
+#[cfg(feature = "tonic")]
+pub mod grpc;
+pub mod http2;
 #[cfg(feature = "wire")]
 pub mod pprof;
 #[cfg(feature = "tonic")]

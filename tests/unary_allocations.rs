@@ -5,13 +5,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use alloc_ladder::driver::instrument::Options;
 use alloc_ladder::subject::client::Client;
+use alloc_ladder::subject::ladder::{StepSet, Tuning, ladder};
 use alloc_ladder::subject::meter::Meter;
+use alloc_ladder::subject::scenario::{Scenario, Workload};
 use alloc_ladder::subject::serve::{self, Listener};
 use alloc_ladder::subject::service::Ladder;
-use alloc_ladder::driver::instrument::Options;
-use alloc_ladder::subject::ladder::{StepSet, Tuning, ladder};
-use alloc_ladder::subject::scenario::{Scenario, Workload};
 use alloc_ladder::{CountingAlloc, Side, Snapshot};
 
 #[global_allocator]

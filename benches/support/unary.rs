@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use alloc_ladder::Side;
+use alloc_ladder::driver::instrument::Options;
+use alloc_ladder::record::Measurement;
 use alloc_ladder::subject::client::Client;
 use alloc_ladder::subject::http2::Settings;
+use alloc_ladder::subject::ladder::{Step, StepSet, Tuning, ladder};
 use alloc_ladder::subject::meter::Meter;
+use alloc_ladder::subject::scenario::{Scenario, Workload};
 use alloc_ladder::subject::serve::{self, Listener};
 use alloc_ladder::subject::service::Ladder;
-use alloc_ladder::driver::instrument::Options;
-use alloc_ladder::subject::ladder::{Step, StepSet, Tuning, ladder};
-use alloc_ladder::record::Measurement;
-use alloc_ladder::subject::scenario::{Scenario, Workload};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 

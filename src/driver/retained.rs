@@ -130,7 +130,7 @@ struct Tracker;
 impl AllocationTracker for Tracker {
     fn allocated(&self, address: usize, object_size: usize, _wrapped_size: usize, _group: AllocationGroupId) {
         let Some(ledger) = LEDGER.get() else { return };
-        ledger.allocated(address, stage::current_for(object_size), object_size);
+        ledger.allocated(address, stage::window::current_for(object_size), object_size);
     }
 
     fn deallocated(

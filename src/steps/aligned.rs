@@ -32,18 +32,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
-use tonic::transport::server::Connected;
 
-/// Bytes of an HTTP/2 frame header: length (3), type (1), flags (1), stream (4). RFC 9113, section 4.1.
-const HEADER_BYTES: usize = 9;
-/// Bytes a client sends before its first frame. RFC 9113, section 3.4.
-const PREFACE_BYTES: usize = 24;
-/// The frame type that carries payload. RFC 9113, section 6.1.
-const DATA: u8 = 0;
-/// A frame type that means nothing: RFC 9113 defines 0 to 9.
-const FILLER: u8 = 0xFF;
-/// The frame size HTTP/2 begins with. RFC 9113, section 6.5.2.
-const FRAME_BYTES_MAX: usize = 1 << 14;
+use crate::wire::http2::{DATA, FRAME_BYTES_DEFAULT, FrameHeader, HEADER_BYTES, PREFACE, UNKNOWN};
+
 /// One byte in so many may be spent on growing h2's buffer again after the first time.
 const GROWTH_SHARE: usize = 16;
 /// Frames' worth of bytes that may be spent beyond that: a block lost now and then is grown again at once.
@@ -110,7 +101,7 @@ enum State {
 impl<IO: AsyncRead + Unpin> AlignedIo<IO> {
     /// Wraps a socket on the server's side, where the client's preface comes first.
     pub fn server(io: IO) -> Self {
-        AlignedIo::new(io, State::Preface(PREFACE_BYTES))
+        AlignedIo::new(io, State::Preface(PREFACE.len()))
     }
 
     /// Wraps a socket on the client's side, where frames begin at once.
@@ -130,8 +121,8 @@ impl<IO: AsyncRead + Unpin> AlignedIo<IO> {
             tight: false,
             growth: None,
             fresh: 0,
-            credit: GROWTH_FRAMES * FRAME_BYTES_MAX,
-            frame_bytes_max: FRAME_BYTES_MAX,
+            credit: GROWTH_FRAMES * FRAME_BYTES_DEFAULT as usize,
+            frame_bytes_max: FRAME_BYTES_DEFAULT as usize,
             error: None,
         }
     }
@@ -253,7 +244,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for AlignedIo<IO> {
                     }
                     let mut header = [0; HEADER_BYTES];
                     header.copy_from_slice(&this.ahead[this.start..this.start + HEADER_BYTES]);
-                    let payload = usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
+                    let FrameHeader { len: payload, kind, .. } = FrameHeader::read(&header);
                     // A header behind the payload must fit too, or h2 would need room the moment the frame ends.
                     let fits = buf.remaining() >= HEADER_BYTES + payload + HEADER_BYTES;
                     if !fits {
@@ -266,14 +257,13 @@ impl<IO: AsyncRead + Unpin> AsyncRead for AlignedIo<IO> {
                             return Poll::Pending;
                         }
                     }
-                    let data = header[3] == DATA;
+                    let data = kind == DATA;
                     // Only before DATA: nothing may stand inside a block of HEADERS and CONTINUATION.
                     if data
                         && !fits
                         && let Some(len) = this.filler(buf.remaining(), payload)
                     {
-                        let [_, high, middle, low] = (len as u32).to_be_bytes();
-                        let header = [high, middle, low, FILLER, 0, 0, 0, 0, 0];
+                        let header = FrameHeader { len, kind: UNKNOWN, flags: 0, stream: 0 }.write();
                         this.state = State::HandOver { header, done: 0, payload: len, filler: true };
                         continue;
                     }
@@ -381,7 +371,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for AlignedIo<IO> {
     }
 }
 
-impl<IO: AsyncRead + Connected> Connected for AlignedIo<IO> {
+#[cfg(feature = "transport")]
+impl<IO: AsyncRead + tonic::transport::server::Connected> tonic::transport::server::Connected for AlignedIo<IO> {
     type ConnectInfo = IO::ConnectInfo;
 
     fn connect_info(&self) -> IO::ConnectInfo {

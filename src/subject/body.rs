@@ -13,9 +13,10 @@ use http_body::{Body, Frame};
 use pin_project_lite::pin_project;
 use tonic::{Code, Status};
 
-use super::message::{HEAD_BYTES_MAX, Outgoing, PREFIX_BYTES, put_prefix};
+use super::message::{HEAD_BYTES_MAX, Outgoing};
 use super::pool::Ring;
 use crate::Side;
+use crate::wire::grpc::{PREFIX_BYTES, put_prefix};
 
 /// Messages that are ready are sent together until there are this many bytes: two of 64 KiB with what comes before their
 /// payloads. tonic stops at 32 KiB. A frame costs two writes' and two wakings' worth of time, so that larger ones are

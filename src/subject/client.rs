@@ -22,20 +22,22 @@ use super::codec::{AnyDecoder, AnyEncoder, Pair, PooledDecoder, ProstDecoder, Pr
 use super::connect::{self, PartsBody, StagedChannel};
 use super::http2::Settings;
 use super::lean::client::LeanClient;
-use super::message::{Outgoing, Payload, put_prefix};
+use super::message::{Outgoing, Payload};
 use super::meter::Meter;
 use super::pool::MessagePool;
 use super::rope::RopeStreaming;
-use crate::wire::status;
 use super::swap::{SwapUser, swap_codec};
-use super::user::{UserRecord, codec_buffers, sample_user};
+use super::user::{UserRecord, sample_user};
+use super::user_codec::codec_buffers;
+use crate::record::Latency;
+use crate::stage::{Scope, Staged};
 use crate::subject::ladder::{ClientStack, Codec, Deframe, Encode, MessageSource, Payload as PayloadType, Tuning};
 use crate::subject::pb::{bytes as pb_bytes, owned as pb_owned};
 use crate::subject::peer::pace::Pace;
-use crate::record::Latency;
 use crate::subject::scenario::{Scenario, Workload};
-use crate::stage::{Scope, Staged};
 use crate::tonic::{StagedBody, StagedStream};
+use crate::wire::grpc::put_prefix;
+use crate::wire::status;
 use crate::{Side, Stage};
 
 /// One client process's part of a case.

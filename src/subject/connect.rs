@@ -18,9 +18,10 @@ use tower::service_fn;
 use super::body::Parts;
 use super::http2::Settings;
 use super::lean::client::LeanClient;
-use crate::subject::ladder::{Reads, Socket, Tuning};
 use crate::steps::AlignedIo;
+use crate::subject::ladder::{Reads, Socket, Tuning};
 use crate::tonic::{ClientLayer, ClientService, StagedBody, StagedIo, TransportExecutor};
+use crate::wire::grpc::CONTENT_VALUE;
 
 /// A channel with the client's seam on it.
 pub type StagedChannel = ClientService<Channel>;
@@ -123,14 +124,14 @@ pub async fn hyper(settings: Option<Settings>, address: &str) -> anyhow::Result<
 /// A gRPC request of a method on such a connection.
 ///
 /// # Panics
-/// When `path` is none.
+/// If `path` is not a valid URI path.
 pub fn request<B>(path: &str, body: B) -> Request<B> {
     let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = format!("{ORIGIN}{path}").parse().expect("a method's path is valid in a URI");
     request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
-    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    request.headers_mut().insert(CONTENT_TYPE, CONTENT_VALUE);
     request
 }
 

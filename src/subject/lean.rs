@@ -19,20 +19,14 @@ pub mod server;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::RecvStream;
-use http::{HeaderName, HeaderValue};
 use tonic::Status;
 
 use super::codec::{AnyDecoder, AnyEncoder};
-use super::message::PREFIX_BYTES;
 use super::pool::Ring;
 use super::user::USER_BUFFER_BYTES;
 use crate::Stage;
 use crate::subject::scenario::RECEIVE_LIMIT;
-
-// As names, because a name that is inserted as text is allocated.
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-const GRPC_CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
+use crate::wire::grpc::{PREFIX_BYTES, ended_inside_message, message_len, prefix};
 
 /// Encodes one message behind its prefix into recycled memory.
 fn marshal<E: AnyEncoder>(ring: &mut Ring, encoder: &mut E, message: &E::Item) -> Result<Bytes, Status> {
@@ -40,10 +34,8 @@ fn marshal<E: AnyEncoder>(ring: &mut Ring, encoder: &mut E, message: &E::Item) -
     ring.fill(USER_BUFFER_BYTES, USER_BUFFER_BYTES, |buffer| {
         buffer.put_bytes(0, PREFIX_BYTES);
         encoder.encode_any(message, buffer)?;
-        let len = buffer.len() - PREFIX_BYTES;
-        let prefix = u32::try_from(len)
-            .map_err(|_| Status::resource_exhausted(format!("a message of {len} bytes exceeds gRPC's 4 GiB")))?;
-        buffer[1..PREFIX_BYTES].copy_from_slice(&prefix.to_be_bytes());
+        let prefix = prefix(buffer.len() - PREFIX_BYTES)?;
+        buffer[..PREFIX_BYTES].copy_from_slice(&prefix);
         Ok(())
     })
 }
@@ -68,7 +60,7 @@ async fn one_message<D: AnyDecoder>(body: &mut RecvStream, decoder: &mut D) -> R
             }
         }
     }
-    if deframer.is_empty() { Ok(message) } else { Err(Status::internal("the body ended inside a message")) }
+    if deframer.is_empty() { Ok(message) } else { Err(ended_inside_message()) }
 }
 
 /// Messages out of DATA frames: a message that lies within one frame is a slice of it, one that spans frames is
@@ -118,17 +110,8 @@ impl Deframer {
     /// How long the message at the front is with its prefix, once the prefix is there.
     fn message_bytes(&self) -> Result<Option<usize>, Status> {
         let front = if self.gathered.is_empty() { &self.frame[..] } else { &self.gathered[..] };
-        let Some((&[flag, a, b, c, d], _)) = front.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
-        match flag {
-            0 => {}
-            1 => return Err(Status::internal("a message is marked as compressed, the stream is not")),
-            _ => return Err(Status::internal(format!("compression flag {flag} is neither 0 nor 1"))),
-        }
-        let len = u32::from_be_bytes([a, b, c, d]) as usize;
-        if len > RECEIVE_LIMIT {
-            let what = format!("a message of {len} bytes exceeds the limit of {RECEIVE_LIMIT} bytes");
-            return Err(Status::out_of_range(what));
-        }
+        let Some((prefix, _)) = front.split_first_chunk() else { return Ok(None) };
+        let len = message_len(*prefix, RECEIVE_LIMIT)?;
         Ok(Some(PREFIX_BYTES + len))
     }
 }

@@ -1,6 +1,6 @@
 //! The messages as handlers see them, whichever type they were decoded into.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
@@ -40,18 +40,6 @@ pub const HEAD_BYTES_MAX: usize = 1 + 10;
 pub fn chunk_encoded_len(len: usize) -> usize {
     if len == 0 { 0 } else { key_len(DATA_FIELD) + encoded_len_varint(len as u64) + len }
 }
-
-/// Writes gRPC's length-prefix: not compressed, `len` bytes.
-pub fn put_prefix(len: usize, buf: &mut impl BufMut) -> Result<(), tonic::Status> {
-    let len = u32::try_from(len)
-        .map_err(|_| tonic::Status::resource_exhausted(format!("a message of {len} bytes exceeds gRPC's 4 GiB")))?;
-    buf.put_u8(0);
-    buf.put_u32(len);
-    Ok(())
-}
-
-/// Bytes of gRPC's length-prefix: a flag and a 32-bit length.
-pub const PREFIX_BYTES: usize = 5;
 
 impl Payload for owned::Chunk {
     fn payload(&self) -> &[u8] {
@@ -103,6 +91,7 @@ impl<M: Payload + Recycle> Payload for Pooled<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::BufMut as _;
 
     #[test]
     fn head_and_payload_are_the_message_prost_writes() {

@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 use crate::Side;
 use crate::Stage;
 use crate::driver::instrument::{self, Options, Window};
+use crate::driver::usage::usage;
 use crate::record::{Instrument, Measurement, Usage};
 use crate::subject::scenario::Workload;
-use crate::driver::usage::usage;
 
 /// One process's stopwatch: opened by the last warm-up message, closed by the last measured one.
 pub struct Meter {

@@ -24,16 +24,22 @@ mod http2;
 #[cfg(feature = "subject")]
 mod hyper;
 #[cfg(feature = "subject")]
+mod outcome;
+#[cfg(feature = "subject")]
 pub mod pace;
 #[cfg(feature = "subject")]
 mod raw;
 #[cfg(feature = "subject")]
 mod run;
 #[cfg(feature = "subject")]
+mod settings;
+#[cfg(feature = "subject")]
 pub mod window;
 
 #[cfg(feature = "subject")]
-pub use run::{PeerError, connect, serve};
+pub use outcome::PeerError;
+#[cfg(feature = "subject")]
+pub use run::{connect, serve};
 
 /// Which way the payload goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]

@@ -24,11 +24,13 @@ use tonic::codec::{CompressionEncoding, Streaming};
 use tonic::{Code, Status};
 
 use super::codec::AnyDecoder;
-use super::message::PREFIX_BYTES;
-use crate::wire::status::{self, code_of_http};
 use crate::Stage;
-use crate::subject::scenario::RECEIVE_LIMIT;
 use crate::stage;
+use crate::subject::scenario::RECEIVE_LIMIT;
+use crate::wire::grpc::{
+    GRPC_ACCEPT_ENCODING, GRPC_ENCODING, IDENTITY, PREFIX_BYTES, ended_inside_message, message_len,
+};
+use crate::wire::status::{self, code_of_http};
 
 /// A stream of messages decoded from the frames of a body.
 pub struct RopeStreaming<D: AnyDecoder>(Kind<D>);
@@ -127,15 +129,15 @@ pub(super) fn encoding(
     headers: &HeaderMap,
     accept: &[CompressionEncoding],
 ) -> Result<Option<CompressionEncoding>, Status> {
-    let Some(name) = headers.get("grpc-encoding").filter(|name| *name != "identity") else { return Ok(None) };
+    let Some(name) = headers.get(GRPC_ENCODING).filter(|name| *name != IDENTITY) else { return Ok(None) };
     let name = name.to_str().unwrap_or("(not text)");
     match accept.iter().find(|encoding| encoding.to_string() == name) {
         Some(encoding) => Ok(Some(*encoding)),
         None => {
             let mut status = Status::unimplemented(format!("messages compressed with `{name}` are not accepted"));
-            let names: Vec<String> = accept.iter().map(ToString::to_string).chain(["identity".to_owned()]).collect();
+            let names: Vec<String> = accept.iter().map(ToString::to_string).chain([IDENTITY.to_owned()]).collect();
             if let Ok(value) = names.join(",").parse() {
-                status.metadata_mut().insert("grpc-accept-encoding", value);
+                status.metadata_mut().insert(GRPC_ACCEPT_ENCODING, value);
             }
             Err(status)
         }
@@ -194,17 +196,9 @@ impl<D: AnyDecoder> Deframer<D> {
                 if self.rope.remaining() < PREFIX_BYTES {
                     return Ok(None);
                 }
-                match self.rope.get_u8() {
-                    0 => {}
-                    1 => return Err(Status::internal("a message is marked as compressed, the stream is not")),
-                    flag => return Err(Status::internal(format!("compression flag {flag} is neither 0 nor 1"))),
-                }
-                let len = self.rope.get_u32() as usize;
-                if len > self.limit {
-                    let limit = self.limit;
-                    let what = format!("a message of {len} bytes exceeds the limit of {limit} bytes");
-                    return Err(Status::out_of_range(what));
-                }
+                let mut prefix = [0; PREFIX_BYTES];
+                self.rope.copy_to_slice(&mut prefix);
+                let len = message_len(prefix, self.limit)?;
                 self.pending = Some(len);
                 len
             }
@@ -220,9 +214,8 @@ impl<D: AnyDecoder> Deframer<D> {
 
     fn end(&mut self, trailers: Option<&HeaderMap>) -> Result<Option<D::Item>, Status> {
         let unfinished = self.pending.is_some() || self.rope.has_remaining();
-        let ended_inside = || Status::internal("the body ended inside a message");
         let status = match self.direction {
-            _ if unfinished && trailers.is_none() => Some(ended_inside()),
+            _ if unfinished && trailers.is_none() => Some(ended_inside_message()),
             Direction::Response(http) => match trailers.and_then(status::carried) {
                 Some(answer) => answer.err(),
                 None => Some(Status::new(code_of_http(http), format!("HTTP {http} and no gRPC status"))),
@@ -230,7 +223,7 @@ impl<D: AnyDecoder> Deframer<D> {
             // Trailers of a request mean nothing.
             Direction::Request | Direction::Answered => None,
         };
-        match status.or_else(|| unfinished.then(ended_inside)) {
+        match status.or_else(|| unfinished.then(ended_inside_message)) {
             Some(status) => Err(self.fail(status)),
             None => {
                 self.done = true;
@@ -372,7 +365,7 @@ mod tests {
         let mut wire = Vec::new();
         for data in messages {
             let message = Chunk { data: data.clone().into() }.encode_to_vec();
-            crate::subject::message::put_prefix(message.len(), &mut wire).expect("a short message");
+            crate::wire::grpc::put_prefix(message.len(), &mut wire).expect("a short message");
             wire.extend(message);
         }
         wire
@@ -562,7 +555,7 @@ mod tests {
             std::io::Write::write_all(&mut gzip, &message).expect("in memory");
             let message = gzip.finish().expect("in memory");
             let mut wire = Vec::new();
-            crate::subject::message::put_prefix(message.len(), &mut wire).expect("a short message");
+            crate::wire::grpc::put_prefix(message.len(), &mut wire).expect("a short message");
             wire[0] = 1;
             wire.extend(message);
             Bytes::from(wire)

@@ -32,11 +32,14 @@ use super::deadline;
 use super::http2::Settings;
 use super::lean::{self, server::LeanMethod};
 use super::service::{Ladder, grpc_response};
-use super::user::{UserRecord, WithUserCodec, server_codec};
+use super::user::UserRecord;
+use super::user_codec::{WithUserCodec, server_codec};
+use crate::steps::AlignedIo;
 use crate::subject::ladder::{Encode, Reads, Runtime, ServerStack, Socket, Tuning};
 use crate::subject::scenario::Scenario;
-use crate::steps::AlignedIo;
 use crate::tonic::{ServerLayer, StagedIo};
+use crate::wire::accept::accept_failed;
+use crate::wire::grpc;
 
 /// What a server listens on, before it has a runtime.
 #[derive(Debug)]
@@ -245,11 +248,6 @@ where
     Ok(server.layer(layer).add_service(ladder).serve_with_incoming(incoming).await?)
 }
 
-/// One failed accept must not end the server, nor have it ask again at once where there are no more file descriptors.
-pub(super) async fn accept_failed() {
-    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-}
-
 /// `CreateUser` on h2 itself.
 struct ServeLean<I> {
     settings: Option<Settings>,
@@ -317,7 +315,7 @@ async fn parts(
     request: Request<Body>,
 ) -> Result<Response<impl HttpBody<Data = Parts, Error = Status>>, Infallible> {
     let refuse = |status: Status| status.into_http::<Body>().map(|body| Reply::Tonic { body });
-    let timeout = deadline::timeout(request.headers());
+    let timeout = grpc::timeout(request.headers());
     if request.uri().path() == Scenario::Get.path() {
         return Ok(match deadline::within(timeout, ladder.get_parts(request)).await.and_then(|reply| reply) {
             Ok(body) => grpc_response(Reply::Parts { body }),

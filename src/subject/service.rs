@@ -23,12 +23,14 @@ use super::message::{Outgoing, Payload};
 use super::meter::Meter;
 use super::pool::MessagePool;
 use super::rope::{self, RopeStreaming};
-use super::user::{UserRecord, WithUserCodec, server_codec};
+use super::user::UserRecord;
+use super::user_codec::{WithUserCodec, server_codec};
 use crate::Side;
 use crate::subject::ladder::{Deframe, Encode, MessageSource, Payload as PayloadType, Tuning};
 use crate::subject::pb::{bytes as pb_bytes, owned as pb_owned};
 use crate::subject::scenario::{RECEIVE_LIMIT, Scenario};
 use crate::tonic::{StagedEncoder, StagedStream};
+use crate::wire::grpc::CONTENT_VALUE;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -221,7 +223,7 @@ async fn get_request(request: Request<Body>) -> Result<pb_owned::GetRequest, Sta
 /// A successful response whose trailers come from the body.
 pub fn grpc_response<B>(body: B) -> Response<B> {
     let mut response = Response::new(body);
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, CONTENT_VALUE);
     response
 }
 

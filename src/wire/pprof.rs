@@ -1,160 +1,194 @@
-//! pprof's protobuf, and a writer that shares its strings, functions and locations.
+//! pprof's protobuf (`profile.proto` of github.com/google/pprof), and a writer that shares its strings, functions and
+//! locations.
+//!
+//! The messages are written out by hand: they are few and never change, and generating them would need a vendored
+//! `.proto`.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{Read, Write};
 
 use prost::Message;
 
-/// `perftools.profiles.Profile`, the fields written here.
+/// A whole profile: the fields that are written here.
 #[derive(Clone, PartialEq, Message)]
+#[allow(missing_docs, reason = "named as in profile.proto")]
 pub struct Profile {
     #[prost(message, repeated, tag = "1")]
-    sample_type: Vec<ValueType>,
+    pub sample_type: Vec<ValueType>,
     #[prost(message, repeated, tag = "2")]
-    sample: Vec<Sample>,
+    pub sample: Vec<Sample>,
     #[prost(message, repeated, tag = "3")]
-    mapping: Vec<Mapping>,
+    pub mapping: Vec<Mapping>,
     #[prost(message, repeated, tag = "4")]
-    location: Vec<Location>,
+    pub location: Vec<Location>,
     #[prost(message, repeated, tag = "5")]
-    function: Vec<Function>,
+    pub function: Vec<Function>,
     #[prost(string, repeated, tag = "6")]
-    string_table: Vec<String>,
+    pub string_table: Vec<String>,
     #[prost(int64, tag = "9")]
-    time_nanos: i64,
+    pub time_nanos: i64,
     #[prost(int64, tag = "10")]
-    duration_nanos: i64,
+    pub duration_nanos: i64,
     #[prost(message, optional, tag = "11")]
-    period_type: Option<ValueType>,
+    pub period_type: Option<ValueType>,
     #[prost(int64, tag = "12")]
-    period: i64,
+    pub period: i64,
     #[prost(int64, repeated, tag = "13")]
-    comment: Vec<i64>,
+    pub comment: Vec<i64>,
     #[prost(int64, tag = "14")]
-    default_sample_type: i64,
+    pub default_sample_type: i64,
 }
 
+/// A type of values and its unit, as indexes of strings.
 #[derive(Clone, PartialEq, Message)]
-struct ValueType {
+#[allow(missing_docs, reason = "named as in profile.proto")]
+pub struct ValueType {
     #[prost(int64, tag = "1")]
-    r#type: i64,
+    pub r#type: i64,
     #[prost(int64, tag = "2")]
-    unit: i64,
+    pub unit: i64,
 }
 
+/// One stack, its values, and its labels.
 #[derive(Clone, PartialEq, Message)]
-struct Sample {
+#[allow(missing_docs, reason = "named as in profile.proto")]
+pub struct Sample {
     #[prost(uint64, repeated, tag = "1")]
-    location_id: Vec<u64>,
+    pub location_id: Vec<u64>,
     #[prost(int64, repeated, tag = "2")]
-    value: Vec<i64>,
+    pub value: Vec<i64>,
     #[prost(message, repeated, tag = "3")]
-    label: Vec<Label>,
+    pub label: Vec<Label>,
 }
 
+/// A label, as indexes of strings.
 #[derive(Clone, PartialEq, Message)]
-struct Label {
+#[allow(missing_docs, reason = "named as in profile.proto")]
+pub struct Label {
     #[prost(int64, tag = "1")]
-    key: i64,
+    pub key: i64,
     #[prost(int64, tag = "2")]
-    str: i64,
+    pub str: i64,
 }
 
+/// Where a program lies in memory, and what is known of its symbols.
 #[derive(Clone, PartialEq, Message)]
-struct Mapping {
+#[allow(missing_docs, reason = "named as in profile.proto")]
+pub struct Mapping {
     #[prost(uint64, tag = "1")]
-    id: u64,
+    pub id: u64,
     #[prost(uint64, tag = "2")]
-    memory_start: u64,
+    pub memory_start: u64,
     #[prost(uint64, tag = "3")]
-    memory_limit: u64,
+    pub memory_limit: u64,
     #[prost(int64, tag = "5")]
-    filename: i64,
+    pub filename: i64,
     #[prost(bool, tag = "7")]
-    has_functions: bool,
+    pub has_functions: bool,
     #[prost(bool, tag = "8")]
-    has_filenames: bool,
+    pub has_filenames: bool,
     #[prost(bool, tag = "9")]
-    has_line_numbers: bool,
+    pub has_line_numbers: bool,
     #[prost(bool, tag = "10")]
-    has_inline_frames: bool,
+    pub has_inline_frames: bool,
 }
 
+/// One address: the functions there, the innermost first.
 #[derive(Clone, PartialEq, Message)]
-struct Location {
+#[allow(missing_docs, reason = "named as in profile.proto")]
+pub struct Location {
     #[prost(uint64, tag = "1")]
-    id: u64,
+    pub id: u64,
     #[prost(uint64, tag = "2")]
-    mapping_id: u64,
+    pub mapping_id: u64,
     #[prost(uint64, tag = "3")]
-    address: u64,
+    pub address: u64,
     #[prost(message, repeated, tag = "4")]
-    line: Vec<Line>,
+    pub line: Vec<Line>,
 }
 
+/// A function and a line in it.
 #[derive(Clone, PartialEq, Message)]
-struct Line {
+#[allow(missing_docs, reason = "named as in profile.proto")]
+pub struct Line {
     #[prost(uint64, tag = "1")]
-    function_id: u64,
+    pub function_id: u64,
     #[prost(int64, tag = "2")]
-    line: i64,
+    pub line: i64,
 }
 
+/// A function, as indexes of strings.
 #[derive(Clone, PartialEq, Message)]
-struct Function {
+#[allow(missing_docs, reason = "named as in profile.proto")]
+pub struct Function {
     #[prost(uint64, tag = "1")]
-    id: u64,
+    pub id: u64,
     #[prost(int64, tag = "2")]
-    name: i64,
+    pub name: i64,
     #[prost(int64, tag = "3")]
-    system_name: i64,
+    pub system_name: i64,
     #[prost(int64, tag = "4")]
-    filename: i64,
+    pub filename: i64,
 }
 
 /// One function of a location.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct SourceLine<'a> {
+    /// Its name, demangled.
     pub function: &'a str,
+    /// Its file; empty where none is known.
     pub file: &'a str,
+    /// The line; 0 where none is known.
     pub line: u32,
 }
 
+/// What is known of the program whose functions are named.
+#[derive(Clone, Copy, Debug)]
+pub struct Program<'a> {
+    /// Its name or path.
+    pub name: &'a str,
+    /// Files, lines and inlined functions are known, not names alone.
+    pub lines: bool,
+}
+
 /// Builds a [`Profile`].
+#[derive(Debug)]
 pub struct Writer {
     profile: Profile,
     strings: HashMap<String, i64>,
     functions: HashMap<(i64, i64), u64>,
     locations: HashMap<u64, u64>,
+    /// Locations without an address, by function.
+    named: HashMap<u64, u64>,
 }
 
 impl Writer {
     /// A profile with these values per sample, each `(type, unit)`.
-    pub fn new(values: &[(&str, &str)]) -> Writer {
+    pub fn new(values: &[(&str, &str)], program: Program<'_>) -> Writer {
         let mut writer = Writer {
             profile: Profile::default(),
             strings: HashMap::new(),
             functions: HashMap::new(),
             locations: HashMap::new(),
+            named: HashMap::new(),
         };
-        // pprof's table starts with the empty string.
+        // The table starts with the empty string: index 0 stands for "not given".
         writer.string("");
         for (kind, unit) in values {
             let value = ValueType { r#type: writer.string(kind), unit: writer.string(unit) };
             writer.profile.sample_type.push(value);
         }
         // One mapping that covers every address and says that the names are known: pprof then asks for no binary.
-        let filename = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
-        let filename = writer.string(&filename);
+        let filename = writer.string(program.name);
         writer.profile.mapping.push(Mapping {
             id: 1,
             memory_start: 0,
             memory_limit: u64::MAX,
             filename,
             has_functions: true,
-            has_filenames: true,
-            has_line_numbers: true,
-            has_inline_frames: true,
+            has_filenames: program.lines,
+            has_line_numbers: program.lines,
+            has_inline_frames: program.lines,
         });
         writer
     }
@@ -170,12 +204,13 @@ impl Writer {
         self.profile.period = period;
     }
 
-    /// When the profile was taken and over how long, nanoseconds.
+    /// When the profile was taken and over how long, nanoseconds. Without it the same samples give the same bytes.
     pub fn time(&mut self, time_nanos: i64, duration_nanos: i64) {
         self.profile.time_nanos = time_nanos;
         self.profile.duration_nanos = duration_nanos;
     }
 
+    /// A line of text for people.
     pub fn comment(&mut self, comment: &str) {
         let comment = self.string(comment);
         self.profile.comment.push(comment);
@@ -187,13 +222,24 @@ impl Writer {
             return *id;
         }
         let line = lines.into_iter().map(|line| self.line(line)).collect();
-        let id = self.profile.location.len() as u64 + 1;
-        self.profile.location.push(Location { id, mapping_id: 1, address, line });
+        let id = self.push_location(address, line);
         self.locations.insert(address, id);
         id
     }
 
-    /// A sample; labels with an empty value are left out.
+    /// The location of a function of which only the name is known.
+    pub fn named_location(&mut self, function: &str) -> u64 {
+        let line = self.line(SourceLine { function, file: "", line: 0 });
+        let function_id = line.function_id;
+        if let Some(id) = self.named.get(&function_id) {
+            return *id;
+        }
+        let id = self.push_location(0, vec![line]);
+        self.named.insert(function_id, id);
+        id
+    }
+
+    /// A sample: its locations innermost first, and a value for each type. Labels with an empty value are left out.
     pub fn sample(&mut self, location_id: Vec<u64>, value: &[i64], labels: &[(&str, &str)]) {
         let label = labels
             .iter()
@@ -204,10 +250,17 @@ impl Writer {
     }
 
     /// The profile as pprof reads it: protobuf, gzip-compressed.
-    pub fn finish(self) -> std::io::Result<Vec<u8>> {
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        gzip.write_all(&self.profile.encode_to_vec())?;
-        gzip.finish()
+    pub fn finish(self, compression: flate2::Compression) -> Vec<u8> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), compression);
+        gzip.write_all(&self.profile.encode_to_vec()).expect("writing to memory cannot fail");
+        gzip.finish().expect("writing to memory cannot fail")
+    }
+
+    fn push_location(&mut self, address: u64, line: Vec<Line>) -> u64 {
+        // The format numbers from 1.
+        let id = self.profile.location.len() as u64 + 1;
+        self.profile.location.push(Location { id, mapping_id: 1, address, line });
+        id
     }
 
     fn line(&mut self, line: SourceLine<'_>) -> Line {
@@ -232,5 +285,47 @@ impl Writer {
         self.profile.string_table.push(string.to_owned());
         self.strings.insert(string.to_owned(), index);
         index
+    }
+}
+
+impl Profile {
+    /// Reads what [`Writer::finish`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are not gzip, or not a profile.
+    pub fn read(gzipped: &[u8]) -> std::io::Result<Profile> {
+        let mut bytes = Vec::new();
+        flate2::read::GzDecoder::new(gzipped).read_to_end(&mut bytes)?;
+        Profile::decode(&*bytes).map_err(std::io::Error::other)
+    }
+
+    /// The string with this index.
+    pub fn string(&self, index: i64) -> &str {
+        usize::try_from(index).ok().and_then(|index| self.string_table.get(index)).map_or("", String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_same_is_written_once() {
+        let mut writer = Writer::new(&[("space", "bytes")], Program { name: "test", lines: false });
+        let line = SourceLine { function: "Wire<u64>::encode", file: "wire.rs", line: 7 };
+        let at = writer.location(0x1000, [line]);
+        assert_eq!(writer.location(0x1000, []), at);
+        assert_ne!(writer.location(0x2000, [line]), at);
+        let named = writer.named_location("main");
+        assert_eq!(writer.named_location("main"), named);
+        writer.sample(vec![at, named], &[100], &[("side", "server"), ("rpc", "")]);
+        let profile = Profile::read(&writer.finish(flate2::Compression::fast())).expect("a profile");
+        assert_eq!((profile.location.len(), profile.function.len(), profile.string(0)), (3, 2, ""));
+        let labels = &profile.sample[0].label;
+        assert_eq!(labels.len(), 1, "the empty label is left out");
+        assert_eq!((profile.string(labels[0].key), profile.string(labels[0].str)), ("side", "server"));
+        for function in &profile.function {
+            assert_ne!(function.name, function.system_name, "pprof would take the generics out of it");
+        }
     }
 }

@@ -4,8 +4,7 @@ use http::{HeaderMap, StatusCode};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-const GRPC_STATUS: &str = "grpc-status";
-const GRPC_MESSAGE: &str = "grpc-message";
+use super::grpc::{GRPC_MESSAGE, GRPC_STATUS, OK};
 
 /// The status that headers or trailers carry, `Ok` for success; `None` where they carry none.
 ///
@@ -14,7 +13,7 @@ const GRPC_MESSAGE: &str = "grpc-message";
 /// would be a box.
 pub fn carried(headers: &HeaderMap) -> Option<Result<(), Status>> {
     let code = headers.get(GRPC_STATUS)?;
-    if code == "0" {
+    if code == OK {
         return Some(Ok(()));
     }
     let mut own = HeaderMap::with_capacity(2);

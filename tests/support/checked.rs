@@ -12,19 +12,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use alloc_ladder::Side;
+use alloc_ladder::steps::AlignedIo;
 use alloc_ladder::subject::body::{Parts, PooledBody};
 use alloc_ladder::subject::codec::{AnyDecoder, Pair, PooledDecoder, ProstDecoder, ProstEncoder, stock_buffers};
 use alloc_ladder::subject::connect::{self, PartsBody, StagedChannel};
 use alloc_ladder::subject::http2::Settings;
-use alloc_ladder::subject::message::{Outgoing, Payload as _, put_prefix};
+use alloc_ladder::subject::ladder::{
+    ClientStack, Deframe, Encode, MessageSource, Payload, Reads, StepSet, Tuning, ladder,
+};
+use alloc_ladder::subject::message::{Outgoing, Payload as _};
+use alloc_ladder::subject::pb::{bytes as pb_bytes, owned as pb_owned};
 use alloc_ladder::subject::pool::MessagePool;
 use alloc_ladder::subject::rope::RopeStreaming;
-use alloc_ladder::subject::service::grpc_response;
-use alloc_ladder::subject::ladder::{ClientStack, Deframe, Encode, MessageSource, Payload, Reads, StepSet, Tuning, ladder};
-use alloc_ladder::subject::pb::{bytes as pb_bytes, owned as pb_owned};
 use alloc_ladder::subject::scenario::{RECEIVE_LIMIT, Scenario, Workload};
-use alloc_ladder::steps::AlignedIo;
+use alloc_ladder::subject::service::grpc_response;
 use alloc_ladder::tonic::{ServerLayer, StagedIo};
+use alloc_ladder::wire::grpc::put_prefix;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use http::uri::PathAndQuery;

@@ -4,8 +4,8 @@ use tracking_allocator::{AllocationRegistry, Allocator};
 
 use super::Options;
 use super::inner::{INNER, Inner};
-use crate::record::{Instrument, Measurement};
 use crate::driver::retained::Ledger;
+use crate::record::{Instrument, Measurement};
 
 /// The global allocator of this build.
 pub type Global = Allocator<Inner>;

@@ -14,17 +14,12 @@ use super::super::codec::{AnyDecoder, AnyEncoder};
 use super::super::http2::Settings;
 use super::super::pool::Ring;
 use super::super::rope::encoding;
-use super::{GRPC_CONTENT, GRPC_TIMEOUT, broken, marshal, one_message};
-use crate::wire::status::{carried, code_of_http};
+use super::{broken, marshal, one_message};
 use crate::stage::{Scope, Staged};
+use crate::wire::grpc::{CONTENT_VALUE, GRPC_TIMEOUT, timeout_value};
+use crate::wire::http2;
+use crate::wire::status::{carried, code_of_http};
 use crate::{Side, Stage};
-
-/// What hyper's client announces where nothing is set, in bytes.
-const STREAM_WINDOW: u32 = 2 << 20;
-const CONNECTION_WINDOW: u32 = 5 << 20;
-const HEADER_LIST_MAX: u32 = 16 << 10;
-/// The largest number of seconds `grpc-timeout` can say in milliseconds: eight digits.
-const TIMEOUT_MILLIS_MAX: u128 = 99_999_999;
 
 /// Makes unary calls of one method. Clones share the connection; each has encode buffers of its own.
 ///
@@ -65,10 +60,12 @@ impl LeanClient {
     {
         let mut builder = h2::client::Builder::new();
         builder
-            .initial_window_size(settings.map_or(STREAM_WINDOW, |settings| settings.stream_window))
-            .initial_connection_window_size(settings.map_or(CONNECTION_WINDOW, |settings| settings.connection_window))
+            .initial_window_size(settings.map_or(http2::hyper::CLIENT_STREAM_WINDOW, |settings| settings.stream_window))
+            .initial_connection_window_size(
+                settings.map_or(http2::hyper::CLIENT_CONNECTION_WINDOW, |settings| settings.connection_window),
+            )
             .max_frame_size(settings.unwrap_or_default().max_frame_size)
-            .max_header_list_size(HEADER_LIST_MAX)
+            .max_header_list_size(http2::hyper::HEADER_LIST_MAX)
             .enable_push(false);
         let (connection, task) = builder.handshake(io).await?;
         // An error of the connection reaches every call on it.
@@ -79,9 +76,7 @@ impl LeanClient {
 
     /// Gives every call this long, and tells the server so.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        let millis = timeout.as_millis().clamp(1, TIMEOUT_MILLIS_MAX);
-        let value = HeaderValue::try_from(format!("{millis}m")).expect("digits and a letter are a header's value");
-        self.timeout = Some((timeout, value));
+        self.timeout = Some((timeout, timeout_value(timeout)));
         self
     }
 
@@ -136,7 +131,7 @@ impl LeanClient {
         // Room for one more than is needed would double it.
         let mut headers = HeaderMap::with_capacity(3 + usize::from(self.timeout.is_some()));
         headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(CONTENT_TYPE, GRPC_CONTENT);
+        headers.insert(CONTENT_TYPE, CONTENT_VALUE);
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("alloc-ladder/", env!("CARGO_PKG_VERSION"))));
         if let Some((_, value)) = &self.timeout {
             headers.insert(GRPC_TIMEOUT, value.clone());

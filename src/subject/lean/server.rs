@@ -19,15 +19,12 @@ use super::super::deadline;
 use super::super::http2::Settings;
 use super::super::pool::Ring;
 use super::super::rope::encoding;
-use super::super::serve::accept_failed;
-use super::{GRPC_CONTENT, GRPC_STATUS, marshal, one_message};
+use super::{marshal, one_message};
 use crate::stage::{Scope, Staged};
+use crate::wire::accept::accept_failed;
+use crate::wire::grpc::{self, CONTENT_VALUE, GRPC_STATUS};
+use crate::wire::http2::hyper::{HEADER_LIST_MAX, SERVER_STREAMS_MAX, SERVER_WINDOW};
 use crate::{Method, Side, Stage};
-
-/// What hyper's server announces where nothing is set, in bytes and streams.
-const WINDOW: u32 = 1 << 20;
-const HEADER_LIST_MAX: u32 = 16 << 10;
-const STREAMS_MAX: u32 = 200;
 
 /// A unary method whose handler answers without waiting.
 #[derive(Clone, Debug)]
@@ -90,11 +87,11 @@ where
     {
         crate::tonic::charge_connection();
         let mut connection = h2::server::Builder::new()
-            .initial_window_size(settings.map_or(WINDOW, |settings| settings.stream_window))
-            .initial_connection_window_size(settings.map_or(WINDOW, |settings| settings.connection_window))
+            .initial_window_size(settings.map_or(SERVER_WINDOW, |settings| settings.stream_window))
+            .initial_connection_window_size(settings.map_or(SERVER_WINDOW, |settings| settings.connection_window))
             .max_frame_size(settings.unwrap_or_default().max_frame_size)
             .max_header_list_size(HEADER_LIST_MAX)
-            .max_concurrent_streams(STREAMS_MAX)
+            .max_concurrent_streams(SERVER_STREAMS_MAX)
             .handshake::<_, Bytes>(io)
             .await?;
         let mut spare: Option<ReusableBoxFuture<'static, ()>> = None;
@@ -131,10 +128,10 @@ where
         match answered {
             Ok(message) => {
                 let mut response = Response::new(());
-                *response.headers_mut() = one_header(CONTENT_TYPE, GRPC_CONTENT);
+                *response.headers_mut() = one_header(CONTENT_TYPE, CONTENT_VALUE);
                 let Ok(mut stream) = respond.send_response(response, false) else { return };
                 let _ = stream.send_data(message, false);
-                let _ = stream.send_trailers(one_header(GRPC_STATUS, HeaderValue::from_static("0")));
+                let _ = stream.send_trailers(one_header(GRPC_STATUS, HeaderValue::from_static(grpc::OK)));
             }
             Err(status) => drop(respond.send_response(status.into_http(), true)),
         }
@@ -146,7 +143,7 @@ where
         let (mut encoder, mut decoder) = (self.method.encoder.clone(), self.method.decoder.clone());
         let receive = one_message(&mut body, &mut decoder);
         // The handler does not wait, so the request's body is all that can.
-        let message = deadline::within(deadline::timeout(&head.headers), receive).await??;
+        let message = deadline::within(grpc::timeout(&head.headers), receive).await??;
         let mut message = message.ok_or_else(|| Status::internal("the request message is missing"))?;
         {
             let _handler = Stage::Handler.enter();

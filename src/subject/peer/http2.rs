@@ -10,36 +10,17 @@ use h2::{RecvStream, SendStream};
 use http::{Request, Response, StatusCode};
 use tokio::net::TcpStream;
 
+use super::outcome::{PeerError, check};
 use super::pace::Pace;
-use super::run::{PeerError, check};
+use super::settings::{
+    COUNTED_HEADER, PATH, TUNED_CONNECTION_WINDOW, TUNED_STREAM_WINDOW, tuned_frame_size, tuned_send_buffer,
+};
 use super::window::Window;
 use super::{Direction, Kind, Traffic};
 use crate::Side;
-use crate::subject::ladder::Http2;
 use crate::record::Measurement;
-
-/// The response header in which a sink says how many bytes it counted.
-pub(super) const COUNTED_HEADER: &str = "x-payload-bytes";
-/// What every client asks for; file servers have a file of that name.
-pub(super) const PATH: &str = "/payload";
-
-/// The windows of a tuned peer: those of the ladders' `tuned-h2` step for one stream, but not in whole messages, which a
-/// peer does not have.
-pub(super) const TUNED_STREAM_WINDOW: u32 = 4 << 20;
-pub(super) const TUNED_CONNECTION_WINDOW: u32 = 8 << 20;
-/// hyper's client announces these when nobody says otherwise.
-const HYPER_STREAM_WINDOW: u32 = 2 << 20;
-const HYPER_CONNECTION_WINDOW: u32 = 5 << 20;
-
-/// A frame size above the message size, so that a message is one DATA frame, within what the protocol allows.
-pub(super) fn tuned_frame_size(chunk: usize) -> u32 {
-    (chunk as u32).saturating_add(1024).clamp(257 * 1024, (1 << 24) - 1)
-}
-
-/// How much h2 may hold of a stream before it is written: a whole message and the next.
-pub(super) fn tuned_send_buffer(chunk: usize) -> usize {
-    2 * tuned_frame_size(chunk) as usize
-}
+use crate::subject::ladder::Http2;
+use crate::wire::http2::hyper::{CLIENT_CONNECTION_WINDOW, CLIENT_STREAM_WINDOW};
 
 pub(super) async fn serve(
     stream: TcpStream,
@@ -96,7 +77,7 @@ pub(super) async fn connect(
             .max_frame_size(tuned_frame_size(traffic.chunk))
             .max_send_buffer_size(tuned_send_buffer(traffic.chunk)),
         Http2::Stock if kind == Kind::Hyper => {
-            builder.initial_window_size(HYPER_STREAM_WINDOW).initial_connection_window_size(HYPER_CONNECTION_WINDOW)
+            builder.initial_window_size(CLIENT_STREAM_WINDOW).initial_connection_window_size(CLIENT_CONNECTION_WINDOW)
         }
         Http2::Stock => &mut builder,
     };

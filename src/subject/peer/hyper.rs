@@ -15,13 +15,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::http2::{COUNTED_HEADER, TUNED_CONNECTION_WINDOW, TUNED_STREAM_WINDOW, tuned_frame_size, tuned_send_buffer};
-use super::run::{PeerError, check};
+use super::outcome::{PeerError, check};
+use super::settings::{
+    COUNTED_HEADER, TUNED_CONNECTION_WINDOW, TUNED_STREAM_WINDOW, tuned_frame_size, tuned_send_buffer,
+};
 use super::window::Window;
 use super::{Direction, Traffic};
 use crate::Side;
-use crate::subject::ladder::Http2;
 use crate::record::Measurement;
+use crate::subject::ladder::Http2;
 
 /// The window, put back by whoever had it once its stream is through.
 type Slot = Arc<Mutex<Option<Window>>>;

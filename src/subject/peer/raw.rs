@@ -8,8 +8,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::outcome::{PeerError, check};
 use super::pace::Pace;
-use super::run::{PeerError, check};
 use super::window::Window;
 use super::{Direction, Traffic};
 use crate::Side;

@@ -9,8 +9,8 @@ use std::time::Instant;
 use super::Traffic;
 use crate::Side;
 use crate::driver::instrument::{self, INSTRUMENT};
-use crate::record::{Measurement, Usage};
 use crate::driver::usage::usage;
+use crate::record::{Measurement, Usage};
 
 /// Watches payload go by and measures from one position to another.
 #[derive(Debug)]
