@@ -22,7 +22,7 @@ const STD: [&str; 3] = ["alloc", "core", "std"];
 
 impl Name {
     pub(crate) fn parse(raw: &str) -> Name {
-        let full = clean(raw);
+        let full = super::moved::today(clean(raw));
         let Path { segments: own, implements } = path(&full);
         let homeless = own.crate_name().is_none_or(|krate| STD.contains(&krate));
         let segments = match &implements {
