@@ -69,6 +69,17 @@ impl Method {
         Method::register_among(side, path, Method::LEARNED)
     }
 
+    /// Whether no further path of `side` can be learned: such calls are [`OVERFLOW`](Method::OVERFLOW)'s from their start.
+    #[cfg(feature = "tonic")]
+    pub(crate) fn is_full(side: Side) -> bool {
+        let registered = Method::registered();
+        registered == Method::OVERFLOW.index() || Method::rows_of(side, registered) >= Method::LEARNED
+    }
+
+    fn rows_of(side: Side, registered: usize) -> usize {
+        TABLE[..registered].iter().filter(|name| name.get().is_some_and(|name| name.side == Some(side))).count()
+    }
+
     fn register_among(side: Side, path: &str, most: usize) -> Method {
         if let Some(method) = Method::find(side, path) {
             return method;
@@ -79,8 +90,7 @@ impl Method {
             return method;
         }
         let index = Method::registered();
-        let own = TABLE[..index].iter().filter(|name| name.get().is_some_and(|name| name.side == Some(side))).count();
-        if index == Method::OVERFLOW.index() || own >= most {
+        if index == Method::OVERFLOW.index() || Method::rows_of(side, index) >= most {
             return Method::OVERFLOW;
         }
         let path: &'static str = Box::leak(path.to_owned().into_boxed_str());

@@ -2,8 +2,10 @@
 
 use std::cell::Cell;
 
+use http::Uri;
+
 use super::task;
-use crate::Method;
+use crate::{Method, Side};
 use crate::method::OpenCall;
 
 /// An open call, and what is to be done when it ends.
@@ -49,4 +51,50 @@ pub(super) fn making_streaming(making: bool) -> bool {
 /// What the thread's decoder was told; it is told no second time.
 pub(super) fn is_making_streaming() -> bool {
     MAKING.take()
+}
+
+thread_local! {
+    /// The call that a layer on this thread is handing on.
+    static PASSING: Cell<Option<Passing>> = const { Cell::new(None) };
+}
+
+/// Which call a layer hands on, so that the same layer below it knows that the call is counted already.
+///
+/// Layers hand on the request's URI as it is, so its place in memory tells one call from another without a look at its
+/// bytes. Told on the thread and not in the request's extensions, because those allocate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passing {
+    side: Side,
+    path: usize,
+    inside: bool,
+}
+
+impl Passing {
+    /// A call that reaches a layer of `side`.
+    pub(super) fn of(side: Side, uri: &Uri) -> Passing {
+        let path = uri.path().as_ptr() as usize;
+        let inside = PASSING.get().is_some_and(|outer| outer.side == side && outer.path == path);
+        Passing { side, path, inside }
+    }
+
+    /// A layer of the same side counts the call already.
+    pub(super) fn is_inside_another(&self) -> bool {
+        self.inside
+    }
+
+    /// Does what hands the call on.
+    pub(super) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        if self.inside {
+            return work();
+        }
+        /// Goes back to the outer call, also where `work` panics.
+        struct Back(Option<Passing>);
+        impl Drop for Back {
+            fn drop(&mut self) {
+                PASSING.set(self.0);
+            }
+        }
+        let _back = Back(PASSING.replace(Some(*self)));
+        work()
+    }
 }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tonic::body::Body;
@@ -12,13 +13,18 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::body::StagedBody;
-use super::call::{Call, making_streaming};
+use super::call::{Call, Passing, making_streaming};
 use super::task;
 use crate::stage::{self, Scope, Staged};
 use crate::wire::grpc;
 use crate::{Method, Side, Stage};
 
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// For `tonic::transport::Server::layer`: every call charged to its stage and RPC method.
+///
+/// It takes requests with any body of `Bytes` and hands on `tonic::body::Body`, so it fits around axum's `Router`, tonic's
+/// `Routes` and any other service that accepts such a body. Applied twice, it counts once.
 ///
 /// A path from the wire gets a row of its own from its first successful answer. Until then it is booked without a
 /// method, and so are, to their end, the request and the handler of calls that began before: a stream that is called
@@ -82,9 +88,11 @@ impl<S> Drop for ServerService<S> {
     }
 }
 
-impl<S, ResBody> Service<Request<Body>> for ServerService<S>
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ServerService<S>
 where
     S: Service<Request<Body>, Response = Response<ResBody>>,
+    ReqBody: http_body::Body<Data = Bytes> + Send + 'static,
+    ReqBody::Error: Into<BoxError>,
     ResBody: http_body::Body,
 {
     type Response = Response<StagedBody<ResBody>>;
@@ -97,7 +105,12 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> ServerFuture<S::Future> {
+    fn call(&mut self, request: Request<ReqBody>) -> ServerFuture<S::Future> {
+        let passing = Passing::of(Side::Server, request.uri());
+        if passing.is_inside_another() {
+            let future = Staged::new(stage::current(), self.inner.call(request.map(Body::new)));
+            return ServerFuture { future, unknown: None, charged: true, making: false, call: None, passing };
+        }
         // For servers that do not ask whether the service is ready.
         task::charge(Scope::new(Method::NONE, Stage::Transport));
         let (method, unknown) = known(Side::Server, &request);
@@ -105,20 +118,19 @@ where
         let scope = Scope::new(method, Stage::Handler);
         let _guard = scope.enter();
         let call = Some(Call::served(method));
-        ServerFuture {
-            future: Staged::new(scope, self.inner.call(request)),
-            unknown,
-            charged: false,
-            making: true,
-            call,
-        }
+        let future = passing.within(|| self.inner.call(request));
+        ServerFuture { future: Staged::new(scope, future), unknown, charged: false, making: true, call, passing }
     }
 }
 
 /// The request with its body staged, in a box that is the instrument's.
-fn staged(request: Request<Body>, stage: impl FnOnce(Body) -> StagedBody<Body>) -> Request<Body> {
+fn staged<B, T>(request: Request<B>, stage: impl FnOnce(B) -> StagedBody<B>) -> Request<Body>
+where
+    B: http_body::Body<Data = Bytes, Error = T> + Send + 'static,
+    T: Into<BoxError> + 'static,
+{
     if stage::UNSTAGED {
-        return request;
+        return request.map(Body::new);
     }
     request.map(|body| {
         let _guard = Stage::Instrument.enter();
@@ -130,6 +142,8 @@ fn staged(request: Request<Body>, stage: impl FnOnce(Body) -> StagedBody<Body>) 
 fn known<B>(side: Side, request: &Request<B>) -> (Method, Option<http::Uri>) {
     match Method::find(side, request.uri().path()) {
         Some(method) => (method, None),
+        // No answer can give it a row: all of the call belongs to the row that such methods share.
+        None if Method::is_full(side) => (Method::OVERFLOW, None),
         None => {
             let _guard = Stage::Instrument.enter();
             (Method::NONE, Some(request.uri().clone()))
@@ -150,8 +164,9 @@ pin_project! {
         charged: bool,
         // tonic has not made the request's `Streaming` yet.
         making: bool,
-        // Until the answer's body has it.
+        // Until the answer's body has it; `None` for a call that an outer layer counts.
         call: Option<Call>,
+        passing: Passing,
     }
 }
 
@@ -168,8 +183,12 @@ where
         if !std::mem::replace(this.charged, true) {
             task::charge(Scope::new(method, Stage::Transport));
         }
+        if this.passing.is_inside_another() {
+            let response = ready!(this.future.as_mut().poll(cx))?;
+            return Poll::Ready(Ok(response.map(|body| StagedBody::outgoing(method, body))));
+        }
         let outer = making_streaming(*this.making);
-        let response = this.future.as_mut().poll(cx);
+        let response = this.passing.within(|| this.future.as_mut().poll(cx));
         *this.making = making_streaming(outer);
         let response = ready!(response)?;
         if let Some(uri) = this.unknown.take()
@@ -258,13 +277,19 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> ClientFuture<S::Future> {
+        let passing = Passing::of(Side::Client, request.uri());
+        if passing.is_inside_another() {
+            let future = Staged::new(stage::current(), self.inner.call(request));
+            return ClientFuture { future, unknown: None, call: None, passing };
+        }
         stage::window::close_window();
         let (method, unknown) = known(Side::Client, &request);
         let request = staged(request, |body| StagedBody::outgoing(method, body));
         let scope = Scope::new(method, Stage::Transport);
         let _guard = scope.enter();
         let call = Some(Call::made(method));
-        ClientFuture { future: Staged::new(scope, self.inner.call(request)), unknown, call }
+        let future = passing.within(|| self.inner.call(request));
+        ClientFuture { future: Staged::new(scope, future), unknown, call, passing }
     }
 }
 
@@ -277,8 +302,9 @@ pin_project! {
         future: Staged<F>,
         // The path of a method without a row.
         unknown: Option<http::Uri>,
-        // Until the answer's body has it.
+        // Until the answer's body has it; `None` for a call that an outer layer counts.
         call: Option<Call>,
+        passing: Passing,
     }
 }
 
@@ -291,8 +317,11 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let response = ready!(this.future.as_mut().poll(cx))?;
+        let response = ready!(this.passing.within(|| this.future.as_mut().poll(cx)))?;
         let mut method = this.future.as_ref().scope().method();
+        if this.passing.is_inside_another() {
+            return Poll::Ready(Ok(response.map(StagedBody::passing)));
+        }
         if let Some(uri) = this.unknown.take()
             && succeeds(&response)
         {
