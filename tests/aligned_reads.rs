@@ -277,7 +277,8 @@ fn foreign() -> impl Strategy<Value = Vec<u8>> {
         Just(frame(SETTINGS, 0, 7, 0)),
         prop::collection::vec(any::<u8>(), 0..100),
     ];
-    let rest = prop::collection::vec(prop_oneof![some_frames(60_000), prop::collection::vec(any::<u8>(), 0..9000)], 0..6);
+    let rest =
+        prop::collection::vec(prop_oneof![some_frames(60_000), prop::collection::vec(any::<u8>(), 0..9000)], 0..6);
     (begins, rest).prop_map(|(begins, rest)| begins.into_iter().chain(rest.into_iter().flatten()).collect())
 }
 
