@@ -14,7 +14,7 @@ use std::fmt;
 pub(crate) use calls::{OpenCall, Receiving};
 #[cfg(feature = "tonic")]
 pub(crate) use rows::Proposal;
-pub(crate) use rows::{Standing, standing};
+pub(crate) use rows::{Standing, shown, standing};
 
 pub use crate::stage::Method;
 

@@ -6,7 +6,7 @@ use std::ops::Sub;
 use super::tally::{SIZE_BUCKETS, Tally};
 use super::{settled, shard};
 use crate::Stage;
-use crate::method::{Method, MethodName, Standing, standing};
+use crate::method::{Method, MethodName, Standing, shown, standing};
 use crate::stage::Scope;
 
 /// All counters at one moment, or what was counted between two moments.
@@ -123,11 +123,7 @@ impl Snapshot {
         let _guard = Stage::Instrument.enter();
         let mut rows = self.rows.clone();
         for method in (1..Method::MAX as u8).map(Method::from_index) {
-            let own = match standing(method) {
-                Standing::Own => method,
-                Standing::Lent => Method::UNANSWERED,
-                Standing::Free => Method::NONE,
-            };
+            let own = shown(method);
             for stage in Stage::ALL {
                 let [row, own, nobodys] = [method, own, Method::NONE].map(|of| Scope::new(of, stage).index());
                 let counted = std::mem::take(&mut rows[row]);

@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Method;
+use super::{Method, rows};
 
 impl Method {
     /// Calls of this method that are open now: made or arrived, and neither answered to the end nor dropped. Counted by
     /// the layers of [`tonic`](crate::tonic).
     pub fn open_calls(self) -> u64 {
-        OPEN[self.index()].load(Ordering::Relaxed)
+        rows::shown_under(self).map(|row| OPEN[row.index()].load(Ordering::Relaxed)).sum()
     }
 
     /// At most how many bytes of one message arrived on a stream of this method that is still read; 0 where none is.
@@ -17,9 +17,12 @@ impl Method {
     /// this is what a single stream among many may hold. It is known to a power of two, rounded up, and only where
     /// [`StagedBody`](crate::tonic::StagedBody) is what receives. A compressed message counts as it arrives.
     pub fn largest_received(self) -> u64 {
-        let streams = &RECEIVING[self.index()];
-        let largest = streams.iter().rposition(|streams| streams.load(Ordering::Relaxed) > 0);
-        largest.map_or(0, |bucket| (1u64 << bucket) - 1)
+        let largest = |row: Method| {
+            let streams = &RECEIVING[row.index()];
+            let largest = streams.iter().rposition(|streams| streams.load(Ordering::Relaxed) > 0);
+            largest.map_or(0, |bucket| (1u64 << bucket) - 1)
+        };
+        rows::shown_under(self).map(largest).max().unwrap_or(0)
     }
 }
 
@@ -90,5 +93,6 @@ impl Drop for OpenCall {
 /// Whether a call of the method is open or a stream of it is read.
 #[cfg(feature = "tonic")]
 pub(super) fn is_busy(method: Method) -> bool {
-    method.open_calls() > 0 || RECEIVING[method.index()].iter().any(|streams| streams.load(Ordering::Relaxed) > 0)
+    OPEN[method.index()].load(Ordering::Relaxed) > 0
+        || RECEIVING[method.index()].iter().any(|streams| streams.load(Ordering::Relaxed) > 0)
 }

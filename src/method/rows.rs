@@ -58,6 +58,22 @@ pub(crate) fn standing(method: Method) -> Standing {
     }
 }
 
+/// Where a row's counters are shown: under itself, or one of the rows that several share. Does not allocate or lock.
+pub(crate) fn shown(method: Method) -> Method {
+    match standing(method) {
+        Standing::Own => method,
+        Standing::Lent => Method::UNANSWERED,
+        Standing::Free => Method::NONE,
+    }
+}
+
+/// The rows whose counters are shown under `method`.
+pub(super) fn shown_under(method: Method) -> impl Iterator<Item = Method> {
+    let shares = matches!(method, Method::NONE | Method::UNANSWERED);
+    let lent = all().filter(move |row| shares && standing(*row) != Standing::Own && shown(*row) == method);
+    [method].into_iter().chain(lent)
+}
+
 pub(super) fn name(method: Method) -> Option<MethodName> {
     NAMES[method.index()].get().copied()
 }
