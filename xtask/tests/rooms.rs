@@ -82,8 +82,12 @@ fn trespasses(package: &Package, rooms: &[Room]) -> Vec<String> {
     let mut found = Vec::new();
     let names: BTreeSet<&str> =
         package.modules().map(|module| room_of(module)).filter(|name| !name.is_empty()).collect();
-    found.extend(names.iter().filter(|name| row(name).is_none()).map(|name| format!("room `{name}` is not in the table")));
-    found.extend(rooms.iter().filter(|room| !names.contains(room.name)).map(|room| format!("room `{}` is not there", room.name)));
+    found.extend(
+        names.iter().filter(|name| row(name).is_none()).map(|name| format!("room `{name}` is not in the table")),
+    );
+    found.extend(
+        rooms.iter().filter(|room| !names.contains(room.name)).map(|room| format!("room `{}` is not there", room.name)),
+    );
     for Reference { module, line, target, path } in package.references() {
         // `lib.rs` declares the rooms and starts them.
         let Some(from) = row(room_of(module)) else { continue };
@@ -111,9 +115,16 @@ fn verb(module: &str) -> Option<&str> {
 }
 
 /// Circles of imports between files: of each knot, the shortest circle through its first file.
+///
+/// A file may name the files that it declares, and they may use what it defines: that is a module and its parts. All
+/// other circles count.
 fn circles(package: &Package) -> Vec<String> {
     let mut edges: BTreeMap<&str, BTreeMap<&str, &Reference>> = BTreeMap::new();
-    for reference in package.references() {
+    let is_part = |reference: &&Reference| {
+        reference.module.is_empty()
+            || reference.target.strip_prefix(&*reference.module).is_some_and(|rest| rest.starts_with("::"))
+    };
+    for reference in package.references().iter().filter(|reference| !is_part(reference)) {
         edges.entry(&reference.module).or_default().entry(&reference.target).or_insert(reference);
     }
     let mut told: BTreeSet<&str> = BTreeSet::new();
@@ -132,7 +143,10 @@ fn circles(package: &Package) -> Vec<String> {
     found
 }
 
-fn shortest_circle<'a>(edges: &BTreeMap<&'a str, BTreeMap<&'a str, &'a Reference>>, start: &'a str) -> Option<Vec<&'a Reference>> {
+fn shortest_circle<'a>(
+    edges: &BTreeMap<&'a str, BTreeMap<&'a str, &'a Reference>>,
+    start: &'a str,
+) -> Option<Vec<&'a Reference>> {
     let mut came_by: BTreeMap<&str, &Reference> = BTreeMap::new();
     let mut next = VecDeque::from([start]);
     while let Some(module) = next.pop_front() {
@@ -223,7 +237,10 @@ fn a_trespass_is_found_however_it_is_written() {
         ("use super::two;", 1),
         ("use crate::verbs::two::run as other;", 1),
         // Words, visibility and tests are no imports.
-        ("// use crate::store::find;\n/// [`crate::store::find`]\npub(in crate::verbs) const S: &str = \"crate::store::find\";", 0),
+        (
+            "// use crate::store::find;\n/// [`crate::store::find`]\npub(in crate::verbs) const S: &str = \"crate::store::find\";",
+            0,
+        ),
         ("#[cfg(test)] mod tests { use crate::store::find; }", 0),
         ("#[cfg(test)] use crate::store::{find};", 0),
         ("#[cfg(test)]\n#[path = \"x.rs\"]\nfn f() { crate::store::find::x(); } use crate::store::find;", 1),
@@ -235,7 +252,12 @@ fn a_trespass_is_found_however_it_is_written() {
 #[test]
 fn a_crate_a_room_may_not_use_is_found() {
     const WIRE: &[Room] = &[Room { name: "wire", may: &[], crates: Some(&[]) }];
-    for (text, expected) in [("use bytes::Bytes;", 1), ("fn f(b: &bytes::Bytes) {}", 1), ("use std::io;", 0), ("mod bytes { } use self::bytes::x;", 0)] {
+    for (text, expected) in [
+        ("use bytes::Bytes;", 1),
+        ("fn f(b: &bytes::Bytes) {}", 1),
+        ("use std::io;", 0),
+        ("mod bytes { } use self::bytes::x;", 0),
+    ] {
         let (_folder, package) = package(&[("src/lib.rs", "mod wire;"), ("src/wire.rs", text)]);
         assert_eq!(trespasses(&package, WIRE).len(), expected, "{text}");
     }
@@ -247,13 +269,19 @@ fn circles_are_found_and_told_once() {
     let lib = ("src/lib.rs", "mod a; mod b; mod c;");
     let line = circles_of(&[lib, ("src/a.rs", "use crate::b;"), ("src/b.rs", "use crate::c;"), ("src/c.rs", "")]);
     assert_eq!(line, [""; 0]);
-    let circle = circles_of(&[lib, ("src/a.rs", "use crate::b;"), ("src/b.rs", "use crate::c;"), ("src/c.rs", "use super::a;")]);
+    let circle =
+        circles_of(&[lib, ("src/a.rs", "use crate::b;"), ("src/b.rs", "use crate::c;"), ("src/c.rs", "use super::a;")]);
     assert_eq!(circle.len(), 1, "{circle:?}");
     for file in ["src/a.rs:1", "src/b.rs:1", "src/c.rs:1"] {
         assert!(circle[0].contains(file), "{circle:?}");
     }
-    let parent = [("src/lib.rs", "mod a;"), ("src/a.rs", "mod b; fn f() { b::g() }\nstruct S;"), ("src/a/b.rs", "use super::S;")];
-    assert_eq!(circles_of(&parent).len(), 1);
-    let tests = [("src/lib.rs", "mod a;"), ("src/a.rs", "#[cfg(test)] mod tests;"), ("src/a/tests.rs", "use super::S;")];
+    let parts = |b: &str, c: &str| {
+        let parent = ("src/a.rs", "mod b; mod c; pub use b::B; fn f() { c::g() }\npub struct A;");
+        circles_of(&[("src/lib.rs", "mod a;"), parent, ("src/a/b.rs", b), ("src/a/c.rs", c)]).len()
+    };
+    assert_eq!(parts("use super::A;", "use super::{A, B};"), 0, "parts may use their module and each other");
+    assert_eq!(parts("use super::c;", "use super::B;"), 1, "but not in a circle, whatever name they go by");
+    let tests =
+        [("src/lib.rs", "mod a;"), ("src/a.rs", "#[cfg(test)] mod tests;"), ("src/a/tests.rs", "use super::S;")];
     assert_eq!(circles_of(&tests), [""; 0]);
 }

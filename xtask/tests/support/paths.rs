@@ -44,9 +44,13 @@ impl Package {
         modules_in(&folder.join("src"), &[], &mut files);
         let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("the package has a manifest");
         let manifest: toml::Table = manifest.parse().expect("the manifest is TOML");
-        let dependencies = manifest["dependencies"].as_table().expect("a table").keys().map(|name| name.replace('-', "_"));
-        let mut names =
-            Names { modules: files.keys().cloned().collect(), dependencies: dependencies.collect(), ..Names::default() };
+        let dependencies =
+            manifest["dependencies"].as_table().expect("a table").keys().map(|name| name.replace('-', "_"));
+        let mut names = Names {
+            modules: files.keys().cloned().collect(),
+            dependencies: dependencies.collect(),
+            ..Names::default()
+        };
         let texts: Vec<(Segments, TokenStream)> = files
             .iter()
             .map(|(module, file)| {
@@ -190,7 +194,8 @@ fn walk(tokens: TokenStream, module: &[String], names: &Names, found: &mut Found
                 at = item(&tokens, at, module, found);
             }
             TokenTree::Ident(word) if word == "pub" => {
-                let limited = matches!(next, Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis);
+                let limited =
+                    matches!(next, Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis);
                 at += 1 + usize::from(limited);
             }
             TokenTree::Ident(word) if word == "mod" => match (next, tokens.get(at + 2)) {
