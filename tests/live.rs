@@ -151,7 +151,7 @@ fn a_profile_is_had(addr: SocketAddr) {
 }
 
 /// Whether a connection is open and has no answer yet.
-fn waits(stream: &mut std::net::TcpStream) -> bool {
+fn waits(mut stream: &std::net::TcpStream) -> bool {
     stream.set_nonblocking(true).expect("a socket can be asked without waiting");
     let read = stream.read(&mut [0; 1]);
     read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
@@ -165,7 +165,11 @@ fn profiles_are_bounded_and_keep_nobody_waiting(addr: SocketAddr) {
             break answer;
         }
         // Refused itself, because the one above came first.
-        held.iter_mut().filter(|stream| !waits(stream)).for_each(|stream| *stream = hold(addr));
+        for stream in &mut held {
+            if !waits(stream) {
+                *stream = hold(addr);
+            }
+        }
     };
     assert!(busy.text().contains("two profiles"), "{}", busy.text());
     // As many as connections may be, and refused each: nothing waits.
@@ -173,7 +177,7 @@ fn profiles_are_bounded_and_keep_nobody_waiting(addr: SocketAddr) {
     for path in ["/metrics", "/debug/alloc"] {
         assert_eq!(get(addr, path).status, 200);
     }
-    assert!(held.iter_mut().all(waits), "what was answered meanwhile waited for no profile");
+    assert!(held.iter().all(waits), "what was answered meanwhile waited for no profile");
     drop((held, refused));
     a_profile_is_had(addr);
     // Asked for and abandoned, over and over: nothing is left to do but for the two that may be under way.
