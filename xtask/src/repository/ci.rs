@@ -28,10 +28,10 @@ pub(crate) struct Args {
 
 /// Features that tests, examples and documentation need. One set for all of them, so that cargo builds every dependency
 /// once.
-const ALL: &str = "driver,live,otel,sampled,subject,repository";
+const ALL: &str = "subject,live,otel,sampled,cpu,repository";
 
 /// Features of the library that `cargo check` is given alone. Clippy has seen the code with [`ALL`]; this finds a
-/// feature that asks for too little, and code that only one feature uses.
+/// feature that asks for too little, and code that only some feature uses.
 const ALONE: &[&str] = &[
     "",
     "tonic",
@@ -42,15 +42,14 @@ const ALONE: &[&str] = &[
     "sampled",
     "record",
     "driver",
+    "stacks",
+    "retained",
+    "cpu",
     "subject",
-    // What a measured program is built with.
+    // What the command builds besides.
     "subject,unstaged",
-    "subject,count",
-    "subject,stacks",
-    "subject,retained",
-    "subject,cpu",
-    "subject,count,mimalloc",
-    "subject,count,jemalloc",
+    "subject,mimalloc",
+    "subject,jemalloc",
 ];
 
 /// One check.
@@ -88,11 +87,10 @@ const TESTS: &[Check] = &[
     check("test: library", library),
     check("test: command", || tests(&strings(&tests_in("xtask/tests")?))),
     check("test: examples in documentation", || tests(&["--doc"])),
-    check("test: under nextest", under_nextest),
-    // Each needs an allocator that the other tests do not have.
-    check("test: retained", || {
-        cargo(&["test", "--package", "alloc-ladder", "--features", "subject,retained", "--lib", "--test", "retained"])
+    check("test: cargo's own runner", || {
+        tests(&["--test", "assert_reach", "--test", "assert_stacks", "--test", "assert_not_installed"])
     }),
+    // Features that the other tests must not have.
     check("test: inner allocators", || {
         let args = ["test", "--package", "alloc-ladder", "--features", "mimalloc,jemalloc"];
         cargo(&[&args[..], &["--test", "inner_mimalloc", "--test", "inner_jemalloc"]].concat())
@@ -203,26 +201,15 @@ fn strings(owned: &[String]) -> Vec<&str> {
 }
 
 /// Unit tests, the library's tests and the examples'. Most of these programs hold one test that waits for something, so
-/// that nextest, which runs several at once, is done sooner. The command's tests share what they measure within a
-/// process and stay with cargo.
+/// that nextest, which runs several at once, is done sooner. It also gives every test a process of its own, in which the
+/// scopes of `assert_allocs!` must count the same as in cargo's own runner. The command's tests share what they
+/// measure within a process and stay with cargo.
 fn library() -> Done {
     let programs = tests_in("tests")?;
     let which = [&["--lib", "--examples"][..], &strings(&programs)].concat();
-    if !has("cargo-nextest") {
-        return tests(&which);
-    }
-    let nextest = ["nextest", "run", "--workspace", "--no-fail-fast", "--features", ALL];
-    cargo(&[&nextest[..], &which].concat())
-}
-
-/// What `src/assert.rs` says of a test runner that gives every test a process: the same scopes, the same counts.
-fn under_nextest() -> Done {
     tool("cargo-nextest", NEXTEST, || {
-        let args = ["nextest", "run", "--package", "alloc-ladder", "--features", "stacks"];
-        cargo(
-            &[&args[..], &["--test", "assert_reach", "--test", "assert_stacks", "--test", "assert_not_installed"]]
-                .concat(),
-        )
+        let nextest = ["nextest", "run", "--workspace", "--no-fail-fast", "--features", ALL];
+        cargo(&[&nextest[..], &which].concat())
     })
 }
 
