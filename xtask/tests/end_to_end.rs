@@ -318,7 +318,7 @@ impl Drop for Agent {
 /// Servers of the agent that are still there, a moment after they should be gone.
 fn servers_of(agent: &Agent) -> Vec<String> {
     let parent = format!("PPid:\t{}\n", agent.child.id());
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let found: Vec<String> = std::fs::read_dir("/proc")
             .expect("Linux has /proc")
