@@ -3,11 +3,7 @@
 //! Only what the other formats are made of is kept: every program point's counts and the names of its frames.
 //! Addresses and source positions are dropped while reading, so nothing of the measuring machine travels further.
 
-use std::path::Path;
-
 use serde::Deserialize;
-
-use crate::cli::failure::{Failure, Kind};
 
 /// The format version this build reads: the one dhat 0.3 and Valgrind 3.17 and later write.
 const VERSION: u64 = 2;
@@ -48,7 +44,8 @@ pub(crate) enum BadDhat {
 }
 
 impl BadDhat {
-    fn help(&self) -> &'static str {
+    /// The way out.
+    pub(crate) fn help(&self) -> &'static str {
         match self {
             BadDhat::Truncated { .. } => "profile again, and let the process exit by itself: dhat writes at the end",
             BadDhat::NotDhat(_) | BadDhat::Frame(_) => "pass the dhat-heap.json of a `stacks` build, or profile again",
@@ -59,19 +56,6 @@ impl BadDhat {
 }
 
 impl Dhat {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// A [`Failure`] that names the path and a way out: the file cannot be read, or [`BadDhat`] says what is wrong.
-    pub(crate) fn read(path: &Path) -> Result<Dhat, Failure> {
-        let text = std::fs::read(path).map_err(|error| {
-            Failure::new(Kind::Environment, format!("cannot read {}: {error}", path.display()))
-                .help("profile again, or name a run folder that still has its dhat files")
-        })?;
-        Dhat::parse(&text)
-            .map_err(|error| Failure::new(Kind::Environment, format!("{}: {error}", path.display())).help(error.help()))
-    }
-
     /// Reads the text of a file.
     ///
     /// # Errors
@@ -183,22 +167,5 @@ mod tests {
         assert!(matches!(error(ad_hoc), BadDhat::Mode(mode) if mode == "rust-ad-hoc"));
         let beyond = r#"{"dhatFileVersion":2,"mode":"heap","pps":[{"tb":1,"tbk":1,"fs":[7]}],"ftbl":["[root]"]}"#;
         assert!(matches!(error(beyond), BadDhat::Frame(7)));
-    }
-
-    #[test]
-    fn a_failure_names_the_path_and_a_way_out() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("server.dhat.json");
-        let missing = Dhat::read(&path).expect_err("no file yet");
-        std::fs::write(&path, &PUT_SERVER[..1000]).expect("writable");
-        let truncated = Dhat::read(&path).expect_err("cut");
-        std::fs::write(&path, r#"{"dhatFileVersion":99}"#).expect("writable");
-        let newer = Dhat::read(&path).expect_err("newer");
-        for failure in [&missing, &truncated, &newer] {
-            assert!(failure.message.contains("server.dhat.json"), "{failure}");
-            assert!(failure.help.is_some());
-        }
-        assert!(truncated.message.contains("ends in the middle"), "{truncated}");
-        assert!(newer.message.contains("version 99"), "{newer}");
     }
 }

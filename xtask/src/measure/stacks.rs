@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use alloc_ladder::record::{Measurement, Run, Stacks};
 use anyhow::Context;
 
-use crate::analyse::dhat::Dhat;
+use crate::analyse::dhat::{BadDhat, Dhat};
 use crate::analyse::fold::Profile;
 use crate::store::layout;
 use crate::store::layout::DHAT_FILE;
+use crate::store::read;
 
 /// A step's folder, relative to the run's: `03-bytes-field`.
 pub(crate) fn folder(run: &Run, index: usize) -> PathBuf {
@@ -24,7 +25,7 @@ pub(crate) fn read(root: &Path, run: &Run, index: usize, measurement: &Measureme
     let folder = folder(run, index).join(side.name());
     let dhat = folder.join(DHAT_FILE);
     without_folders(&root.join(&dhat))?;
-    let seen = Dhat::read(&root.join(&dhat))?;
+    let seen = read::parsed(&root.join(&dhat), Dhat::parse, BadDhat::help)?;
     let profile = Profile::from_dhat(&seen);
     let messages = measurement.messages;
     Ok(Stacks {

@@ -13,12 +13,13 @@ use anyhow::Context;
 use crate::store::layout::{CPU_FOLDED, CPU_RAW};
 
 use crate::analyse::cpu::{Samples, margin};
-use crate::analyse::dhat::Dhat;
+use crate::analyse::dhat::{BadDhat, Dhat};
 use crate::analyse::fold::{self, Profile, Unit};
 use crate::analyse::profiles::Profiles;
 use crate::cli::failure::{Failure, Kind};
 use crate::render::flame;
 use crate::render::pprof;
+use crate::store::read;
 
 /// Reads the dhat files a run's record names.
 ///
@@ -28,7 +29,7 @@ pub(crate) fn load(dir: &Path, run: &Run) -> anyhow::Result<Profiles> {
     let mut profiles = Profiles { files: existing(dir, run).collect(), ..Profiles::default() };
     for (index, step) in run.steps.iter().enumerate() {
         for stacks in &step.stacks {
-            let dhat = Dhat::read(&inside(dir, &stacks.dhat)?)?;
+            let dhat = read::parsed(&inside(dir, &stacks.dhat)?, Dhat::parse, BadDhat::help)?;
             profiles.insert(index, stacks.side, Profile::from_dhat(&dhat));
         }
     }
@@ -72,7 +73,7 @@ pub(crate) fn make(dir: &Path, run: &Run, profiles: &Profiles) -> anyhow::Result
                 step,
                 side: stacks.side,
                 messages: stacks.messages,
-                dhat: &Dhat::read(&inside(dir, &stacks.dhat)?)?,
+                dhat: &read::parsed(&inside(dir, &stacks.dhat)?, Dhat::parse, BadDhat::help)?,
                 profile,
                 before: step.checked_sub(1).and_then(|before| profiles.get(before, stacks.side)),
             };

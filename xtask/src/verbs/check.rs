@@ -18,7 +18,7 @@ use anyhow::Context;
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::analyse::budget::{Budget, Budgets};
+use crate::analyse::budget::{BadBudgets, Budget, Budgets};
 use crate::analyse::judge;
 use crate::analyse::metric::{self, Better, digits};
 use crate::analyse::sites;
@@ -32,6 +32,7 @@ use crate::render::sites::{self as drawn, Endpoint};
 use crate::render::text::{repeat, summary};
 use crate::store::find;
 use crate::store::layout;
+use crate::store::read;
 
 /// The share of a budget without tolerance from which on it is nearly used up.
 const NEAR: f64 = 0.9;
@@ -56,8 +57,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let path = args.budgets.clone().unwrap_or_else(|| layout::profiles().join("budgets.toml"));
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let mut budgets = Budgets::parse(&text)?;
+    let help = |bad: &BadBudgets| bad.help.clone().unwrap_or_else(|| "mend that file, or name another".to_owned());
+    let mut budgets = read::parsed(&path, Budgets::read, help)?;
     let mut subjects = match &args.run {
         Some(name) => {
             let (folder, run) = find::load(name)?;
