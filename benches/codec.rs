@@ -14,12 +14,12 @@
 
 use std::hint::black_box;
 
-use alloc_ladder::grpc::codec::{AnyDecoder, ProstDecoder, stock_buffers};
-use alloc_ladder::grpc::swap::{SwapDecoder, SwapUser};
-use alloc_ladder::grpc::user::{USER_BUFFER_BYTES, sample_user};
-use alloc_ladder::instrument::{self, INSTRUMENT};
-use alloc_ladder::pb::owned::User;
+use alloc_ladder::driver::instrument::{self, INSTRUMENT};
 use alloc_ladder::record::Instrument;
+use alloc_ladder::subject::codec::{AnyDecoder, ProstDecoder, stock_buffers};
+use alloc_ladder::subject::pb::owned::User;
+use alloc_ladder::subject::swap::{SwapDecoder, SwapUser};
+use alloc_ladder::subject::user::{USER_BUFFER_BYTES, sample_user};
 use alloc_ladder::{Snapshot, Tally};
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, criterion_group, criterion_main};

@@ -14,6 +14,15 @@
 //! Every [`INTERVAL`] a snapshot and a file of some kilobytes, charged to [`Stage::Instrument`]. The file is replaced
 //! whole, so that a reader never meets half of it.
 
+#[cfg(feature = "subject")]
+#[doc(hidden)]
+pub mod instrument;
+#[cfg(feature = "retained")]
+#[doc(hidden)]
+pub mod retained;
+#[doc(hidden)]
+pub mod usage;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -21,8 +30,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::record::{Counts, Instrument, Measurement};
-use crate::usage::usage;
 use crate::{Side, Snapshot, Stage};
+use usage::usage;
 
 /// The environment variable that names the folder to write to.
 pub const OUT: &str = "ALLOC_LADDER_OUT";

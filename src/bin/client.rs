@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use alloc_ladder::grpc::case::CaseArgs;
-use alloc_ladder::grpc::client::Client;
-use alloc_ladder::grpc::meter::Meter;
-use alloc_ladder::process::{exit_with_parent, print_line};
+use alloc_ladder::Side;
+use alloc_ladder::driver::instrument;
 use alloc_ladder::record::Instrument;
-use alloc_ladder::{Side, instrument};
+use alloc_ladder::subject::case::CaseArgs;
+use alloc_ladder::subject::client::Client;
+use alloc_ladder::subject::meter::Meter;
+use alloc_ladder::subject::process::{exit_with_parent, print_line};
 use anyhow::Context;
 use clap::Parser;
 

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use alloc_ladder::instrument;
-use alloc_ladder::peer::{self, Direction, Kind, Traffic, pace::Pace};
-use alloc_ladder::process::{exit_with_parent, print_line};
+use alloc_ladder::driver::instrument;
 use alloc_ladder::record::Listening;
+use alloc_ladder::subject::peer::{self, Direction, Kind, Traffic, pace::Pace};
+use alloc_ladder::subject::process::{exit_with_parent, print_line};
 use clap::{Args, Parser};
 
 #[global_allocator]

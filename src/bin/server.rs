@@ -3,14 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use alloc_ladder::grpc::case::{CaseArgs, parent_ended};
-use alloc_ladder::grpc::http2::Settings;
-use alloc_ladder::grpc::meter::Meter;
-use alloc_ladder::grpc::serve::{self, Listener};
-use alloc_ladder::grpc::service::Ladder;
-use alloc_ladder::process::print_line;
+use alloc_ladder::Side;
+use alloc_ladder::driver::instrument;
 use alloc_ladder::record::Listening;
-use alloc_ladder::{Side, instrument};
+use alloc_ladder::subject::case::{CaseArgs, parent_ended};
+use alloc_ladder::subject::http2::Settings;
+use alloc_ladder::subject::meter::Meter;
+use alloc_ladder::subject::process::print_line;
+use alloc_ladder::subject::serve::{self, Listener};
+use alloc_ladder::subject::service::Ladder;
 use clap::Parser;
 
 #[global_allocator]

@@ -6,6 +6,7 @@ pub(crate) mod cpu;
 pub(crate) mod dhat;
 pub(crate) mod environments;
 pub(crate) mod fold;
+pub(crate) mod frame;
 pub(crate) mod judge;
 pub(crate) mod metric;
 pub(crate) mod nine_stages;

@@ -6,8 +6,8 @@
 
 use alloc_ladder::Stage;
 
-use crate::analyse::fold::name::Name;
-use crate::analyse::fold::runtime::{covers, is_allocator};
+use crate::analyse::frame::name::Name;
+use crate::analyse::frame::runtime::{covers, is_allocator};
 
 /// Frames that match are charged to the stage.
 pub(crate) struct Rule {
@@ -34,19 +34,29 @@ pub(crate) static RULES: &[Rule] = &[
     // This project's own mechanisms, each charged to what it stands in for.
     rule(
         Stage::Instrument,
-        &["alloc_ladder::alloc", "alloc_ladder::instrument", "alloc_ladder::retained", "dhat", "tracking_allocator"],
+        &[
+            "alloc_ladder::alloc",
+            "alloc_ladder::driver::instrument",
+            "alloc_ladder::driver::retained",
+            "dhat",
+            "tracking_allocator",
+        ],
         "what measuring itself allocates",
     ),
-    rule(Stage::Instrument, &["alloc_ladder::grpc::meter", "alloc_ladder::usage"], "the stopwatch and its record"),
+    rule(
+        Stage::Instrument,
+        &["alloc_ladder::subject::meter", "alloc_ladder::driver::usage"],
+        "the stopwatch and its record",
+    ),
     nobody(
         &["alloc_ladder::stage", "alloc_ladder::method", "alloc_ladder::tonic::task"],
         "scopes and tasks wrap the code they are about",
     ),
-    nobody(&["alloc_ladder::grpc::pool"], "a pool allocates for whoever takes from it"),
+    nobody(&["alloc_ladder::subject::pool"], "a pool allocates for whoever takes from it"),
     // The codec's contract comes before crates: anybody's encoder marshals.
     rule(
         Stage::Marshal,
-        &["as tonic::codec::Encoder", "as prost::message::Message::encode*", "alloc_ladder::grpc::body"],
+        &["as tonic::codec::Encoder", "as prost::message::Message::encode*", "alloc_ladder::subject::body"],
         "an encoder turns a message into bytes",
     ),
     rule(
@@ -59,31 +69,39 @@ pub(crate) static RULES: &[Rule] = &[
         &["as bytes::buf::buf_impl::Buf"],
         "reading from a buffer is the work of who reads, whoever wrote the buffer",
     ),
-    rule(Stage::Marshal, &["alloc_ladder::grpc::codec::*Encode*"], "this project's encoders"),
-    rule(Stage::MessageConstruction, &["alloc_ladder::grpc::codec::*Decode*"], "this project's decoders"),
+    rule(
+        Stage::Marshal,
+        &["alloc_ladder::subject::codec::*Encode*", "alloc_ladder::subject::user_codec::*Encode*"],
+        "this project's encoders",
+    ),
+    rule(Stage::MessageConstruction, &["alloc_ladder::subject::codec::*Decode*"], "this project's decoders"),
     rule(
         Stage::ReceiveBuffer,
-        &["alloc_ladder::grpc::rope", "alloc_ladder::tonic::aligned"],
+        &["alloc_ladder::subject::rope", "alloc_ladder::steps::aligned"],
         "memory that received bytes wait in, in place of tonic's and h2's",
     ),
     rule(
         Stage::Marshal,
-        &["alloc_ladder::grpc::swap::*Encode*", "alloc_ladder::grpc::swap::SwapUser::encode"],
+        &["alloc_ladder::subject::swap::*Encode*", "alloc_ladder::subject::swap::SwapUser::encode"],
         "the swapped codec writing a view",
     ),
     rule(
         Stage::MessageConstruction,
-        &["alloc_ladder::grpc::swap::*Decode*", "alloc_ladder::grpc::swap::SwapUser::decode"],
+        &["alloc_ladder::subject::swap::*Decode*", "alloc_ladder::subject::swap::SwapUser::decode"],
         "the swapped codec reading a view",
     ),
-    nobody(&["alloc_ladder::pb"], "generated code works for the codec or the handler that calls it"),
-    rule(Stage::Marshal, &["alloc_ladder::grpc::lean::marshal"], "a message behind its prefix, for bare HTTP/2"),
-    rule(Stage::ReceiveBuffer, &["alloc_ladder::grpc::lean::Deframer"], "a message that spans frames, gathered"),
-    rule(Stage::Transport, &["alloc_ladder::grpc::lean"], "heads, trailers and streams of calls on bare HTTP/2"),
+    nobody(&["alloc_ladder::subject::pb"], "generated code works for the codec or the handler that calls it"),
+    rule(Stage::Marshal, &["alloc_ladder::subject::lean::marshal"], "a message behind its prefix, for bare HTTP/2"),
+    rule(Stage::ReceiveBuffer, &["alloc_ladder::subject::lean::Deframer"], "a message that spans frames, gathered"),
+    rule(
+        Stage::Transport,
+        &["alloc_ladder::subject::lean", "alloc_ladder::wire"],
+        "heads, trailers and streams of calls on bare HTTP/2",
+    ),
     rule(Stage::Instrument, &["alloc_ladder::tonic"], "boxes the seams allocate exist only to measure"),
     rule(
         Stage::Transport,
-        &["alloc_ladder::grpc::serve", "alloc_ladder::grpc::connect", "alloc_ladder::grpc::http2"],
+        &["alloc_ladder::subject::serve", "alloc_ladder::subject::connect", "alloc_ladder::subject::http2"],
         "the connections a server accepts and a client opens",
     ),
     rule(Stage::Handler, &["alloc_ladder"], "the service, its client and what sets them up"),

@@ -10,8 +10,9 @@ use std::fmt::Write;
 
 use anyhow::Context;
 
-use crate::analyse::fold::name::Name;
-use crate::analyse::fold::{self, runtime};
+use crate::analyse::fold;
+use crate::analyse::frame::name::Name;
+use crate::analyse::frame::runtime;
 
 /// What a sample's time went to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,9 +3,6 @@
 //! A [`Profile`] keeps every block and byte of the file it is made from: frames are shortened, folded away and
 //! merged, counts never are, so the totals of everything rendered from it equal dhat's.
 
-pub(crate) mod name;
-pub(crate) mod runtime;
-
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -14,7 +11,8 @@ use alloc_ladder::record::StackStage;
 
 use crate::analyse::classify;
 use crate::analyse::dhat::Dhat;
-use name::Name;
+use crate::analyse::frame::name::Name;
+use crate::analyse::frame::runtime;
 
 /// Which count a graph's widths and a folded file's numbers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use alloc_ladder::Side;
-use alloc_ladder::ladder::{Runtime, StepSet};
 use alloc_ladder::record::{Instrument, Measurement};
-use alloc_ladder::scenario::{Scenario, Workload};
+use alloc_ladder::subject::ladder::{Runtime, StepSet};
+use alloc_ladder::subject::scenario::{Scenario, Workload};
 use clap::ValueEnum;
 
 use crate::analyse::peers::{BothSides, InstructionsPerMessage};

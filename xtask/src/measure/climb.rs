@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use alloc_ladder::Side;
-use alloc_ladder::ladder::Socket;
-use alloc_ladder::peer::Direction;
 use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, StepRecord, Usage};
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::ladder::Socket;
+use alloc_ladder::subject::peer::Direction;
+use alloc_ladder::subject::scenario::Scenario;
 use anyhow::Context;
 
 use crate::cli::failure::{Failure, Kind};

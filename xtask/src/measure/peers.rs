@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use alloc_ladder::peer::{Direction, Kind};
 use alloc_ladder::record::{Instrument, Limit, Measurement};
-use alloc_ladder::scenario::Workload;
+use alloc_ladder::subject::peer::{Direction, Kind};
+use alloc_ladder::subject::scenario::Workload;
 use anyhow::Context;
 
 use crate::analyse::peers::{BothSides, Contender};

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use alloc_ladder::Side;
-use alloc_ladder::peer::{self, Direction};
 use alloc_ladder::record::Instrument;
-use alloc_ladder::scenario::Workload;
+use alloc_ladder::subject::peer::{self, Direction};
+use alloc_ladder::subject::scenario::Workload;
 use anyhow::Context;
 
 use crate::analyse::sweep::Sweep;

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use alloc_ladder::Side;
-use alloc_ladder::ladder::StepSet;
 use alloc_ladder::record::{Environment, Instrument, Measurement};
-use alloc_ladder::scenario::{Scenario, Workload};
+use alloc_ladder::subject::ladder::StepSet;
+use alloc_ladder::subject::scenario::{Scenario, Workload};
 use anyhow::Context;
 use serde::Serialize;
 

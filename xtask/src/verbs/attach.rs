@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use alloc_ladder::driver;
-use alloc_ladder::ladder::{StepSet, Tuning};
 use alloc_ladder::record::{Environment, Measurement, Run, SCHEMA, StepRecord};
-use alloc_ladder::scenario::Workload;
+use alloc_ladder::subject::ladder::{StepSet, Tuning};
+use alloc_ladder::subject::scenario::Workload;
 use alloc_ladder::{Side, Stage};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};

@@ -1,7 +1,7 @@
 use expect_test::expect;
 
 use super::*;
-use crate::analyse::fold::runtime::RUNTIME;
+use crate::analyse::frame::runtime::RUNTIME;
 
 #[test]
 fn no_rule_is_hidden_by_one_above_it() {
@@ -72,26 +72,26 @@ fn single_frames_are_charged_to() {
         "tonic::body::Body::new",
         "app::service::put::{{closure}}",
         "some_database::pool::Pool::get",
-        "alloc_ladder::grpc::body::PooledBody::poll_frame",
-        "<alloc_ladder::grpc::codec::SizedEncoder as tonic::codec::Encoder>::encode",
-        "alloc_ladder::grpc::codec::PooledDecoder::refill",
-        "alloc_ladder::grpc::rope::Rope::push",
-        "<alloc_ladder::grpc::rope::Rope as bytes::buf::buf_impl::Buf>::copy_to_bytes",
+        "alloc_ladder::subject::body::PooledBody::poll_frame",
+        "<alloc_ladder::subject::codec::SizedEncoder as tonic::codec::Encoder>::encode",
+        "alloc_ladder::subject::codec::PooledDecoder::refill",
+        "alloc_ladder::subject::rope::Rope::push",
+        "<alloc_ladder::subject::rope::Rope as bytes::buf::buf_impl::Buf>::copy_to_bytes",
         "<tonic::codec::buffer::DecodeBuf as bytes::buf::buf_impl::Buf>::copy_to_bytes",
-        "alloc_ladder::grpc::swap::SwapUser::encode",
-        "<alloc_ladder::grpc::swap::SwapDecoder as alloc_ladder::grpc::codec::AnyDecoder>::decode_any",
-        "alloc_ladder::pb::swapped::__buffa::view::UserView::merge_view_field",
-        "alloc_ladder::grpc::lean::server::Connection<E,D,H>::answer::{{closure}}",
-        "alloc_ladder::grpc::lean::Deframer::next",
-        "alloc_ladder::grpc::lean::marshal",
-        "alloc_ladder::grpc::meter::Meter::end",
-        "alloc_ladder::grpc::serve::run::{{closure}}",
+        "alloc_ladder::subject::swap::SwapUser::encode",
+        "<alloc_ladder::subject::swap::SwapDecoder as alloc_ladder::subject::codec::AnyDecoder>::decode_any",
+        "alloc_ladder::subject::pb::swapped::__buffa::view::UserView::merge_view_field",
+        "alloc_ladder::subject::lean::server::Connection<E,D,H>::answer::{{closure}}",
+        "alloc_ladder::subject::lean::Deframer::next",
+        "alloc_ladder::subject::lean::marshal",
+        "alloc_ladder::subject::meter::Meter::end",
+        "alloc_ladder::subject::serve::run::{{closure}}",
         "<alloc_ladder::tonic::task::TransportExecutor as hyper::rt::Executor<F>>::execute",
         "gimli::read::abbrev::Abbreviations::insert",
         "__rustc::rust_begin_unwind",
-        "alloc_ladder::grpc::pool::Pool<T>::take",
-        "alloc_ladder::grpc::service::Ladder::put::{{closure}}",
-        "alloc_ladder::tonic::aligned::AlignedIo<T>::fill",
+        "alloc_ladder::subject::pool::Pool<T>::take",
+        "alloc_ladder::subject::service::Ladder::put::{{closure}}",
+        "alloc_ladder::steps::aligned::AlignedIo<T>::fill",
         "alloc_ladder::tonic::body::StagedBody<B>::boxed",
         "<alloc_ladder::stage::Staged<F> as core::future::future::Future>::poll",
         "<alloc_ladder::alloc::CountingAlloc<A> as core::alloc::global::GlobalAlloc>::alloc",
@@ -138,26 +138,26 @@ fn single_frames_are_charged_to() {
         -                    tonic::body::Body::new
         handler              app::service::put::{{closure}}
         handler              some_database::pool::Pool::get
-        marshal              alloc_ladder::grpc::body::PooledBody::poll_frame
-        marshal              <alloc_ladder::grpc::codec::SizedEncoder as tonic::codec::Encoder>::encode
-        message-construction alloc_ladder::grpc::codec::PooledDecoder::refill
-        receive-buffer       alloc_ladder::grpc::rope::Rope::push
-        -                    <alloc_ladder::grpc::rope::Rope as bytes::buf::buf_impl::Buf>::copy_to_bytes
+        marshal              alloc_ladder::subject::body::PooledBody::poll_frame
+        marshal              <alloc_ladder::subject::codec::SizedEncoder as tonic::codec::Encoder>::encode
+        message-construction alloc_ladder::subject::codec::PooledDecoder::refill
+        receive-buffer       alloc_ladder::subject::rope::Rope::push
+        -                    <alloc_ladder::subject::rope::Rope as bytes::buf::buf_impl::Buf>::copy_to_bytes
         -                    <tonic::codec::buffer::DecodeBuf as bytes::buf::buf_impl::Buf>::copy_to_bytes
-        marshal              alloc_ladder::grpc::swap::SwapUser::encode
-        message-construction <alloc_ladder::grpc::swap::SwapDecoder as alloc_ladder::grpc::codec::AnyDecoder>::decode_any
-        -                    alloc_ladder::pb::swapped::__buffa::view::UserView::merge_view_field
-        transport            alloc_ladder::grpc::lean::server::Connection<E,D,H>::answer::{{closure}}
-        receive-buffer       alloc_ladder::grpc::lean::Deframer::next
-        marshal              alloc_ladder::grpc::lean::marshal
-        instrument           alloc_ladder::grpc::meter::Meter::end
-        transport            alloc_ladder::grpc::serve::run::{{closure}}
+        marshal              alloc_ladder::subject::swap::SwapUser::encode
+        message-construction <alloc_ladder::subject::swap::SwapDecoder as alloc_ladder::subject::codec::AnyDecoder>::decode_any
+        -                    alloc_ladder::subject::pb::swapped::__buffa::view::UserView::merge_view_field
+        transport            alloc_ladder::subject::lean::server::Connection<E,D,H>::answer::{{closure}}
+        receive-buffer       alloc_ladder::subject::lean::Deframer::next
+        marshal              alloc_ladder::subject::lean::marshal
+        instrument           alloc_ladder::subject::meter::Meter::end
+        transport            alloc_ladder::subject::serve::run::{{closure}}
         -                    <alloc_ladder::tonic::task::TransportExecutor as hyper::rt::Executor<F>>::execute
         -                    gimli::read::abbrev::Abbreviations::insert
         -                    __rustc::rust_begin_unwind
-        -                    alloc_ladder::grpc::pool::Pool<T>::take
-        handler              alloc_ladder::grpc::service::Ladder::put::{{closure}}
-        receive-buffer       alloc_ladder::tonic::aligned::AlignedIo<T>::fill
+        -                    alloc_ladder::subject::pool::Pool<T>::take
+        handler              alloc_ladder::subject::service::Ladder::put::{{closure}}
+        receive-buffer       alloc_ladder::steps::aligned::AlignedIo<T>::fill
         instrument           alloc_ladder::tonic::body::StagedBody<B>::boxed
         -                    <alloc_ladder::stage::Staged<F> as core::future::future::Future>::poll
         -                    <alloc_ladder::alloc::CountingAlloc<A> as core::alloc::global::GlobalAlloc>::alloc
@@ -206,10 +206,36 @@ fn the_first_decisive_frame_from_the_leaf_wins() {
     // The allocator is nobody's work, even where it is this project's own.
     let counted = [
         "<alloc_ladder::alloc::CountingAlloc<A> as core::alloc::global::GlobalAlloc>::alloc",
-        "alloc_ladder::grpc::pool::Pool<T>::take",
-        "<alloc_ladder::grpc::codec::Pooled as tonic::codec::Encoder>::encode",
+        "alloc_ladder::subject::pool::Pool<T>::take",
+        "<alloc_ladder::subject::codec::Pooled as tonic::codec::Encoder>::encode",
     ];
     assert_eq!(charged(&counted), Stage::Marshal);
     assert_eq!(charged(&["tokio::runtime::blocking::pool::Inner::run", "start_thread"]), Stage::Other);
     assert_eq!(charged(&[]), Stage::Other);
+}
+
+#[test]
+fn every_path_of_this_project_in_a_rule_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("src");
+    let paths = RULES.iter().flat_map(|rule| rule.paths.iter().chain(rule.unless_within));
+    let own: Vec<&str> =
+        paths.filter_map(|path| path.trim_start_matches("as ").strip_prefix("alloc_ladder::")).collect();
+    assert!(own.len() > 10, "the rules name this project's modules");
+    for path in own {
+        // Modules first; what is left is a function or a type, which the last module's file must define.
+        let mut place = root.clone();
+        let mut parts = path.split("::").peekable();
+        while let Some(module) = parts.next_if(|part| {
+            let inner = place.join(part);
+            inner.is_dir() || inner.with_extension("rs").is_file()
+        }) {
+            place = place.join(module);
+        }
+        assert_ne!(place, root, "{path}: no such module");
+        let Some(item) = parts.next() else { continue };
+        let file = place.with_extension("rs");
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let word = item.trim_matches('*');
+        assert!(text.contains(word), "{path}: {} does not name {word}", file.display());
+    }
 }

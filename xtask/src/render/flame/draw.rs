@@ -13,7 +13,8 @@ use quick_xml::{Reader, Writer};
 use super::colour::{delta_colours, spent_colour, stage_colour};
 use super::{Delta, Frame};
 use crate::analyse::cpu::Spent;
-use crate::analyse::fold::{self, name};
+use crate::analyse::fold;
+use crate::analyse::frame::name;
 
 const FRAME_HEIGHT: usize = 16;
 

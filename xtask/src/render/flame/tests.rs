@@ -6,8 +6,8 @@ use quick_xml::events::Event;
 
 use super::*;
 use crate::analyse::dhat::Dhat;
-use crate::analyse::fold::name::clean;
 use crate::analyse::fold::{Site, pairs};
+use crate::analyse::frame::name::clean;
 
 fn site(stage: Stage, frames: &[&str], bytes: u64) -> Site {
     let frames = frames.iter().map(|frame| (*frame).to_owned()).collect();

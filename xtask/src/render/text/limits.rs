@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use alloc_ladder::peer::{Direction, Kind};
 use alloc_ladder::record::Measurement;
-use alloc_ladder::scenario::Workload;
+use alloc_ladder::subject::peer::{Direction, Kind};
+use alloc_ladder::subject::scenario::Workload;
 use serde_json::{Value, json};
 
 use crate::analyse::peers::Contender;

@@ -1,0 +1,5 @@
+//! One frame of a stack: its name taken apart, and whether it is the runtime's.
+
+mod moved;
+pub(crate) mod name;
+pub(crate) mod runtime;
