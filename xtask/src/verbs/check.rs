@@ -285,14 +285,21 @@ fn percent(share: f64) -> String {
     format!("{percent:.decimals$} %")
 }
 
-/// Fails where a budget is exceeded, and where a check that measures did not measure one: nothing holds a figure that
-/// nobody looks at. A run on disk may have measured less than all budgets are for.
+/// Fails where a budget is exceeded, where nothing at all could be checked, and where a check that measures did not
+/// measure one: nothing holds a figure that nobody looks at. A run on disk may have measured less than all budgets are
+/// for.
 fn verdict(lines: &[Line], run: Option<&str>) -> anyhow::Result<()> {
     let count = |verdict| lines.iter().filter(|line| line.verdict == verdict).count();
     let (over, unmeasured) = (count(Verdict::Over), count(Verdict::Unmeasured));
     let are = |count: usize| if count == 1 { "is" } else { "are" };
     let exceeded = format!("{over} of {} budgets {} exceeded", lines.len(), are(over));
     let missed = format!("{unmeasured} of {} budgets {} for what was not measured", lines.len(), are(unmeasured));
+    if unmeasured == lines.len() {
+        let nothing = format!("nothing was checked: the run measured none of what the {unmeasured} budgets are for");
+        return Err(Failure::new(Kind::Verdict, nothing)
+            .help("measure the steps and figures that the budgets name: cargo xtask check")
+            .into());
+    }
     if unmeasured > 0 && (over > 0 || run.is_some()) {
         terminal::labelled(Style::Warning, "warning", &missed);
     }
@@ -545,6 +552,20 @@ allocs-per-message = 1
         let missed = "2 of 6 budgets are for what was not measured";
         assert_eq!(failure(&kept, None).as_deref(), Some(missed), "a check that measures may not");
         assert_eq!(failure(&kept[..4], None), None);
+        // A run without steps, one whose steps have no measurements, and one that carried no message.
+        let mut silent = run((900, 41_000));
+        silent.steps[0].measurements.iter_mut().for_each(|m| m.messages = 0);
+        let hollow = Run { steps: vec![fixture::step("baseline", Vec::new())], ..silent.clone() };
+        let empty = Run { steps: Vec::new(), ..silent.clone() };
+        silent.steps[0].measurements.iter_mut().for_each(|m| m.counts = None);
+        for run in [empty, hollow, silent] {
+            let checked = lines(&budgets, &run);
+            assert_eq!(checked.len(), 6);
+            for named in [None, Some("put-a")] {
+                let nothing = failure(&checked, named).expect("nothing was checked");
+                assert!(nothing.starts_with("nothing was checked: "), "{nothing}");
+            }
+        }
     }
 
     #[test]

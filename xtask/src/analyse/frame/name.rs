@@ -190,12 +190,16 @@ fn split<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
     parts
 }
 
-/// Where the separator stands outside brackets. The `>` of an arrow closes nothing.
+/// Where the separator stands outside brackets, each time behind the last. The `>` of an arrow closes nothing.
 fn outermost<'a>(text: &'a str, separator: &'a str) -> impl Iterator<Item = usize> + 'a {
     let mut depth = 0i32;
     let mut previous = 0u8;
+    let mut behind = 0;
     text.bytes().enumerate().filter_map(move |(at, byte)| {
-        let here = depth == 0 && text.as_bytes()[at..].starts_with(separator.as_bytes());
+        let here = depth == 0 && at >= behind && text.as_bytes()[at..].starts_with(separator.as_bytes());
+        if here {
+            behind = at + separator.len();
+        }
         match byte {
             b'<' | b'(' | b'[' | b'{' => depth += 1,
             b'>' if previous == b'-' => {}

@@ -54,10 +54,15 @@ pub(super) fn prune<G: Group>(stacks: &mut Vec<Stack<G>>) -> u64 {
 
 /// How many frames a stack has in common with the one to its left, the group's frame included.
 pub(super) fn shared<G: Group>(left: Option<&Stack<G>>, stack: &Stack<G>) -> usize {
-    match left.filter(|left| left.group == stack.group) {
-        None => 0,
-        Some(left) => 1 + left.frames.iter().zip(&stack.frames).take_while(|(left, own)| left == own).count(),
+    let Some(left) = left.filter(|left| left.group == stack.group) else { return 0 };
+    let (left, own) = (left.frames.as_slice(), stack.frames.as_slice());
+    let most = left.len().min(own.len());
+    // PERF: a loop, because the command is built without optimisation and this runs for every frame of every stack.
+    let mut alike = 0;
+    while alike < most && left[alike] == own[alike] {
+        alike += 1;
     }
+    1 + alike
 }
 
 /// A frame, with the stacks that go through it.
