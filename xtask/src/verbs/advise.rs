@@ -360,8 +360,11 @@ mod tests {
         let record = |(name, (blocks, bytes), cpu): &(&str, (u64, u64), u64)| {
             let server = [(Stage::ReceiveBuffer, *blocks, *bytes), (Stage::Instrument, 10_000, 99_000_000)];
             let client = [(Stage::Handler, 5000, 80_000)];
-            let mut measurements =
-                vec![fixture::count(Side::Server, 0, &server), fixture::count(Side::Client, 0, &client)];
+            let mut measurements = [0, 1]
+                .map(|round| {
+                    [fixture::count(Side::Server, round, &server), fixture::count(Side::Client, round, &client)]
+                })
+                .concat();
             measurements.extend((0..10).map(|round| fixture::time(Side::Server, round, *cpu, 1_000_000)));
             fixture::step(name, measurements)
         };

@@ -524,7 +524,7 @@ allocs-per-message = 1
 
     fn run(handler: (u64, u64)) -> Run {
         let rows = [(Stage::Handler, handler.0, handler.1), (Stage::Transport, 2000, 64_000)];
-        let counted = vec![fixture::count(Side::Server, 0, &rows)];
+        let counted = (0..2).map(|round| fixture::count(Side::Server, round, &rows)).collect();
         Run { steps: vec![fixture::step("baseline", counted)], ..fixture::run("put-20260820-1402", Scenario::Put) }
     }
 

@@ -141,7 +141,7 @@ fn step(index: usize) -> StepRecord {
     let mut measurements = Vec::new();
     let mut noise = Noise(index as u64 + 11);
     for side in Side::ALL {
-        measurements.push(counted(side, index));
+        measurements.extend([0, 1].map(|round| Measurement { round, ..counted(side, index) }));
         measurements.push(retained(side, index));
         let usage = Usage { user_us: 600_000, system_us: 400_000 + 50_000 * index as u64, ..Usage::default() };
         measurements.push(Measurement { usage, ..measurement(side, Instrument::Cpu, 0) });
