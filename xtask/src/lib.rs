@@ -20,6 +20,8 @@ mod store;
 mod verbs;
 
 #[cfg(test)]
+mod any_input;
+#[cfg(test)]
 mod fixture;
 
 use std::ffi::OsString;

@@ -1,5 +1,7 @@
 //! Runs on disk: their names, finding and reading them, and writing files whole or not at all.
 
 pub(crate) mod find;
+pub(crate) mod fits;
 pub(crate) mod layout;
+pub(crate) mod read;
 pub(crate) mod write;

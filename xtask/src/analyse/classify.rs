@@ -208,9 +208,9 @@ pub(crate) static RULES: &[Rule] = &[
 /// Said of a frame no rule names.
 pub(crate) const USER_CODE: Rule = rule(Stage::Handler, &[], "no library's: the program's own code");
 
-/// The stage of a stack, read from the leaf to the root; [`Stage::Other`] when no frame decides.
-pub(crate) fn stage<'a>(leaf_to_root: impl IntoIterator<Item = &'a Name>) -> Stage {
-    let mut decided = leaf_to_root.into_iter().filter_map(|name| Some((name, decide(name)?)));
+/// The stage of a stack, from the frames that [`decide`], read from the leaf to the root; [`Stage::Other`] when none does.
+pub(crate) fn first<'a>(decided: impl IntoIterator<Item = (&'a Name, &'static Rule)>) -> Stage {
+    let mut decided = decided.into_iter();
     let Some((_, rule)) = decided.next() else { return Stage::Other };
     let outer = match rule.unless_within {
         [] => None,

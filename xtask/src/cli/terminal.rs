@@ -2,6 +2,9 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style as Ansi};
 
@@ -50,6 +53,29 @@ pub(crate) fn progress(verb: &str, about: &str) {
     let _ = writeln!(anstream::stderr(), "{ansi}{verb:>12}{ansi:#} {about}");
 }
 
+/// How long a task may take before something is said of it.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Renders into a folder; says so on stderr once it has taken a second.
+pub(crate) fn rendering<T>(folder: &Path, task: impl FnOnce() -> T) -> T {
+    unless_done(SILENCE, || progress("Rendering", &path(folder)), task)
+}
+
+/// Does a task, and says something meanwhile if it takes longer than `wait`.
+fn unless_done<T>(wait: Duration, say: impl FnOnce() + Send, task: impl FnOnce() -> T) -> T {
+    let (done, waiting) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if waiting.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+                say();
+            }
+        });
+        let result = task();
+        drop(done);
+        result
+    })
+}
+
 /// A bar on stderr for `steps` steps of one long task; hidden where stderr is no terminal.
 pub(crate) fn bar(verb: &'static str, steps: u64) -> indicatif::ProgressBar {
     let bar = indicatif::ProgressBar::new(steps);
@@ -83,4 +109,20 @@ pub(crate) fn result(text: &str) -> anyhow::Result<()> {
 pub(crate) fn path(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(here).unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_spoken_of_only_while_it_goes_on() {
+        let (said, heard) = mpsc::channel();
+        let say = said.clone();
+        // The task waits for what is said of it.
+        let result = unless_done(Duration::ZERO, move || say.send(1).expect("heard"), || heard.recv());
+        assert_eq!(result, Ok(1));
+        let result = unless_done(Duration::MAX, move || said.send(2).expect("heard"), || 3);
+        assert_eq!((result, heard.try_recv()), (3, Err(mpsc::TryRecvError::Disconnected)));
+    }
 }

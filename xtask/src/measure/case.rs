@@ -11,10 +11,11 @@ use alloc_ladder::subject::ladder::{Runtime, StepSet};
 use alloc_ladder::subject::scenario::{Scenario, Workload};
 use clap::ValueEnum;
 
+use crate::analyse::peers::{BothSides, InstructionsPerMessage};
 use crate::cli::failure::{Failure, Kind};
 use crate::measure::build::Binaries;
-use crate::measure::instructions::{self, PerMessage};
-use crate::measure::pair::{Pair, run_pair, spawn_pair};
+use crate::measure::instructions;
+use crate::measure::pair::{run_pair, spawn_pair};
 use crate::measure::program::Program;
 use crate::measure::remote::Remote;
 use crate::store::layout::{CPU_RAW, DHAT_FILE};
@@ -40,7 +41,7 @@ impl Case<'_> {
     /// # Errors
     /// What [`spawn_pair`] gives, and [`Kind::Run`] when a record is of another instrument, or when the call sites that
     /// `folder` is for cannot be named because the program was replaced.
-    pub(crate) fn run(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> anyhow::Result<Pair> {
+    pub(crate) fn run(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> anyhow::Result<BothSides> {
         let client = self.client(folder);
         let client = |address: &str| client.arg("--connect").arg(address);
         let files = self.binaries.files();
@@ -64,7 +65,7 @@ impl Case<'_> {
     ///
     /// # Errors
     /// What [`instructions::per_message`] gives.
-    pub(crate) fn instructions(&self) -> anyhow::Result<PerMessage> {
+    pub(crate) fn instructions(&self) -> anyhow::Result<InstructionsPerMessage> {
         let of = |messages| Case { workload: Workload { messages, ..self.workload }, ..*self };
         instructions::per_message(
             self.workload.messages,

@@ -13,6 +13,7 @@ use alloc_ladder::subject::peer::Direction;
 use alloc_ladder::subject::scenario::Scenario;
 use anyhow::Context;
 
+use crate::analyse::profiles::Profiles;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::{Binaries, build};
@@ -41,6 +42,8 @@ pub(crate) struct Climb<'a> {
     binaries: HashMap<Instrument, Binaries>,
     remote: Option<RefCell<Remote>>,
     run: Run,
+    /// What dhat wrote, as it was read for the record.
+    profiles: Profiles,
 }
 
 impl<'a> Climb<'a> {
@@ -66,6 +69,7 @@ impl<'a> Climb<'a> {
             folder: folder.to_path_buf(),
             binaries: HashMap::new(),
             remote: None,
+            profiles: Profiles::default(),
             run: Run {
                 schema: SCHEMA,
                 id,
@@ -98,6 +102,11 @@ impl<'a> Climb<'a> {
     /// The run as far as it was measured.
     pub(crate) fn run(&self) -> &Run {
         &self.run
+    }
+
+    /// The run and the dhat files beside it, which were read for the record.
+    pub(crate) fn into_run(self) -> (Run, Profiles) {
+        (self.run, self.profiles)
     }
 
     /// Builds what the instruments need.
@@ -284,7 +293,7 @@ impl<'a> Climb<'a> {
         let full = self.side_folders(index)?;
         let pair = self.case(index, Instrument::Stacks, 0).run(Some(&full))?;
         for measurement in [&pair.server, &pair.client] {
-            let stacks = stacks::read(&self.folder, &self.run, index, measurement)?;
+            let stacks = stacks::read(&self.folder, &self.run, index, measurement, &mut self.profiles)?;
             self.run.steps[index].stacks.push(stacks);
         }
         Ok(())

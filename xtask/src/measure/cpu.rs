@@ -5,9 +5,10 @@ use std::path::Path;
 use alloc_ladder::record::{CpuProfile, Measurement, Run};
 use anyhow::Context;
 
-use crate::analyse::cpu::{Samples, Spent};
+use crate::analyse::cpu::{BadFolded, Samples, Spent};
 use crate::measure::stacks::folder;
 use crate::store::layout::{CPU_FOLDED, CPU_RAW};
+use crate::store::read;
 
 /// Reads the samples of one side of a step.
 ///
@@ -17,9 +18,8 @@ pub(crate) fn read(root: &Path, run: &Run, index: usize, measurement: &Measureme
     let side = measurement.side;
     let folder = folder(run, index).join(side.name());
     let raw = root.join(&folder).join(CPU_RAW);
-    let text =
-        std::fs::read_to_string(&raw).with_context(|| format!("the {side} left no samples: {}", raw.display()))?;
-    let samples = Samples::parse(&text).with_context(|| format!("{} is not a valid folded file", raw.display()))?;
+    let samples = read::parsed(&raw, Samples::parse, BadFolded::help)
+        .with_context(|| format!("the samples of the {side} cannot be read"))?;
     Ok(CpuProfile {
         side,
         samples: samples.total(),

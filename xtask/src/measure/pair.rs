@@ -14,6 +14,7 @@ use alloc_ladder::Side;
 use alloc_ladder::record::{Listening, Measurement};
 use anyhow::Context;
 
+use crate::analyse::peers::BothSides;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
 use crate::measure::program::Program;
@@ -24,13 +25,6 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long a process that is not needed any more has to go by itself.
 const GRACE: Duration = Duration::from_millis(300);
 
-/// What the two processes measured.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Pair {
-    pub(crate) server: Measurement,
-    pub(crate) client: Measurement,
-}
-
 /// Runs `server`, gives its address to `client`, and returns both records.
 ///
 /// # Errors
@@ -40,7 +34,7 @@ pub(crate) fn spawn_pair(
     server: &Program,
     client: impl FnOnce(&str) -> Program,
     timeout: Duration,
-) -> anyhow::Result<Pair> {
+) -> anyhow::Result<BothSides> {
     run_pair(Process::start(Side::Server.name(), server)?, client, timeout)
 }
 
@@ -62,14 +56,14 @@ pub(crate) fn run_pair(
     mut server: impl Serving,
     client: impl FnOnce(&str) -> Program,
     timeout: Duration,
-) -> anyhow::Result<Pair> {
+) -> anyhow::Result<BothSides> {
     let until = Instant::now() + timeout;
     let address = server.address(until)?;
     let mut client = Process::start(Side::Client.name(), &client(&address))?;
     // A server that fails first is why the client then fails: its own words are the better ones.
     let measured = client.line(until).map_err(|error| server.last_words(error))?;
     client.ended(until)?;
-    let pair = Pair { server: server.record(until)?, client: measured };
+    let pair = BothSides { server: server.record(until)?, client: measured };
     server.let_go(until)?;
     Ok(pair)
 }

@@ -8,13 +8,14 @@ use alloc_ladder::subject::peer::{Direction, Kind};
 use alloc_ladder::subject::scenario::Workload;
 use anyhow::Context;
 
+use crate::analyse::peers::{BothSides, Contender};
 use crate::cli::quantity::{Mode, Rate};
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::{self, Allocator};
 use crate::measure::file_server::{FileServer, SOFTWARE};
-use crate::measure::instructions::{self, PerMessage};
+use crate::measure::instructions;
 use crate::measure::link::Veth;
-use crate::measure::pair::{Pair, spawn_client, spawn_pair};
+use crate::measure::pair::{spawn_client, spawn_pair};
 use crate::measure::program::{self, Program};
 use crate::measure::rounds::shuffle;
 
@@ -51,19 +52,8 @@ pub(crate) struct Peers {
     pub(crate) workload: Workload,
     pub(crate) link: Link,
     pub(crate) contenders: Vec<Contender>,
-}
-
-/// One peer.
-pub(crate) struct Contender {
-    pub(crate) name: String,
-    pub(crate) words: String,
-    runs: Runs,
-    /// One a round, in round order.
-    pub(crate) measured: Vec<Pair>,
-    /// What its server allocates, where it counts.
-    pub(crate) counts: Option<Measurement>,
-    /// What a message costs in instructions, where they were counted.
-    pub(crate) instructions: Option<PerMessage>,
+    /// How each contender is run, in their order.
+    runs: Vec<Runs>,
 }
 
 enum Runs {
@@ -88,7 +78,7 @@ impl Peers {
     ) -> anyhow::Result<Peers> {
         let time = build::build(Instrument::Time, allocator, profile)?.peer;
         let count = build::build(Instrument::Count, allocator, profile)?.peer;
-        let mut peers = Peers { direction, workload, link, contenders: Vec::new() };
+        let mut peers = Peers { direction, workload, link, contenders: Vec::new(), runs: Vec::new() };
         for kind in Kind::ALL {
             let pair = |binary| Runs::Pair {
                 server: program(binary, "server", kind, direction, workload),
@@ -98,11 +88,11 @@ impl Peers {
             peers.contenders.push(Contender {
                 name: kind.name().to_owned(),
                 words: kind.words().to_owned(),
-                runs: pair(&time),
                 measured: Vec::new(),
                 counts: Some(counted.server),
                 instructions: None,
             });
+            peers.runs.push(pair(&time));
         }
         if direction == Direction::Get && !matches!(peers.link, Link::Veth(..)) {
             peers.add_file_servers(&time)?;
@@ -137,11 +127,11 @@ impl Peers {
             self.contenders.push(Contender {
                 name: software.name.to_owned(),
                 words: software.words.to_owned(),
-                runs,
                 measured: Vec::new(),
                 counts: None,
                 instructions: None,
             });
+            self.runs.push(runs);
         }
         Ok(())
     }
@@ -155,10 +145,10 @@ impl Peers {
     ///
     /// # Errors
     /// [`crate::cli::failure::Kind::Run`] when it does not run, [`crate::cli::failure::Kind::Interrupted`] after Ctrl-C.
-    pub(crate) fn measure(&mut self, index: usize) -> anyhow::Result<&Pair> {
-        let contender = &self.contenders[index];
-        let mut pair = self.run_once(&contender.runs).with_context(|| format!("cannot measure {}", contender.name))?;
+    pub(crate) fn measure(&mut self, index: usize) -> anyhow::Result<&BothSides> {
+        let measured = self.run_once(&self.runs[index]);
         let contender = &mut self.contenders[index];
+        let mut pair = measured.with_context(|| format!("cannot measure {}", contender.name))?;
         pair.server.round = contender.measured.len() as u32;
         pair.client.round = pair.server.round;
         contender.measured.push(pair);
@@ -188,8 +178,8 @@ impl Peers {
             terminal::labelled(Style::Dim, "skipped", instructions::MISSING);
             return Ok(());
         }
-        for contender in &mut self.contenders {
-            let Runs::Pair { server, client } = &contender.runs else { continue };
+        for (contender, runs) in self.contenders.iter_mut().zip(&self.runs) {
+            let Runs::Pair { server, client } = runs else { continue };
             terminal::progress("Counting", &format!("instructions of {}", contender.name));
             // The last of a flag counts, so the numbers of the workload are overruled.
             let of = |program: &Program, messages: u64| program.clone().args(["--messages", &messages.to_string()]);
@@ -206,7 +196,7 @@ impl Peers {
         self.contenders.iter().map(Contender::limit).collect()
     }
 
-    fn run_once(&self, runs: &Runs) -> anyhow::Result<Pair> {
+    fn run_once(&self, runs: &Runs) -> anyhow::Result<BothSides> {
         let rate = self.link.rate().map(|(rate, _)| rate);
         let timeout = PATIENCE + rate.map_or(Duration::ZERO, |rate| 2 * rate.takes(self.workload.payload_bytes()));
         let client = |client: &Program, address: &str| {
@@ -231,7 +221,7 @@ impl Peers {
                 let measured = spawn_client(&client(ours, &server.address.to_string()), timeout)?;
                 let wall_ns = began.elapsed().as_nanos() as u64;
                 let used_us = (server.cpu_ns().context("cannot read the file server's CPU time")? - before) / 1000;
-                Ok(Pair { server: whole_download(&measured, self.workload, used_us, wall_ns), client: measured })
+                Ok(BothSides { server: whole_download(&measured, self.workload, used_us, wall_ns), client: measured })
             }
         }
     }
@@ -250,28 +240,6 @@ fn whole_download(client: &Measurement, workload: Workload, used_us: u64, wall_n
         counts: None,
         setup: None,
         ..client.clone()
-    }
-}
-
-impl Contender {
-    /// One figure of each round's server.
-    pub(crate) fn server(&self, figure: impl Fn(&Measurement) -> f64) -> Vec<f64> {
-        self.measured.iter().map(|pair| figure(&pair.server)).collect()
-    }
-
-    /// One figure of each round's client.
-    pub(crate) fn client(&self, figure: impl Fn(&Measurement) -> f64) -> Vec<f64> {
-        self.measured.iter().map(|pair| figure(&pair.client)).collect()
-    }
-
-    /// The peer as a run's record has it.
-    pub(crate) fn limit(&self) -> Limit {
-        Limit {
-            name: self.name.clone(),
-            words: self.words.clone(),
-            server_cpu_seconds_per_gb: self.server(Measurement::cpu_seconds_per_gb),
-            blocks_per_message: self.counts.as_ref().and_then(Measurement::blocks_per_message),
-        }
     }
 }
 

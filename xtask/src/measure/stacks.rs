@@ -5,27 +5,34 @@ use std::path::{Path, PathBuf};
 use alloc_ladder::record::{Measurement, Run, Stacks};
 use anyhow::Context;
 
-use crate::analyse::dhat::Dhat;
-use crate::analyse::fold::Profile;
+use crate::analyse::dhat::{BadDhat, Dhat};
+use crate::analyse::profiles::Profiles;
 use crate::store::layout;
 use crate::store::layout::DHAT_FILE;
+use crate::store::read;
 
 /// A step's folder, relative to the run's: `03-bytes-field`.
 pub(crate) fn folder(run: &Run, index: usize) -> PathBuf {
     PathBuf::from(layout::step_folder(index, &run.steps[index].name))
 }
 
-/// Reads what dhat wrote for one side of a step.
+/// Reads what dhat wrote for one side of a step, and keeps it in `profiles`: nobody need read it again.
 ///
 /// # Errors
 /// When it left nothing, or what it left cannot be read.
-pub(crate) fn read(root: &Path, run: &Run, index: usize, measurement: &Measurement) -> anyhow::Result<Stacks> {
+pub(crate) fn read(
+    root: &Path,
+    run: &Run,
+    index: usize,
+    measurement: &Measurement,
+    profiles: &mut Profiles,
+) -> anyhow::Result<Stacks> {
     let side = measurement.side;
     let folder = folder(run, index).join(side.name());
     let dhat = folder.join(DHAT_FILE);
     without_folders(&root.join(&dhat))?;
-    let seen = Dhat::read(&root.join(&dhat))?;
-    let profile = Profile::from_dhat(&seen);
+    let seen = read::parsed(&root.join(&dhat), Dhat::parse, BadDhat::help)?;
+    let profile = profiles.insert(index, side, seen);
     let messages = measurement.messages;
     Ok(Stacks {
         side,

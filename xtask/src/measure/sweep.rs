@@ -17,6 +17,7 @@ use crate::measure::case::Case;
 use crate::measure::pair;
 use crate::measure::peers::program;
 use crate::measure::rounds::shuffle;
+use crate::store::fits;
 
 /// The name a sweep has in the folder of the run it belongs to.
 const SWEEP_JSON: &str = "sweep.json";
@@ -89,6 +90,10 @@ pub(crate) fn beside(folder: &Path) -> anyhow::Result<Option<Sweep>> {
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let sweep = serde_json::from_str::<Sweep>(&text).map_err(|error| {
+        Failure::new(Kind::Environment, format!("`{}` is not a valid sweep: {error}", path.display()))
+            .help("measure it again with `cargo xtask sweep`")
+    })?;
+    fits::check(&text).map_err(|error| {
         Failure::new(Kind::Environment, format!("`{}` is not a valid sweep: {error}", path.display()))
             .help("measure it again with `cargo xtask sweep`")
     })?;

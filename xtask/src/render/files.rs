@@ -12,27 +12,41 @@ use anyhow::Context;
 
 use crate::store::layout::{CPU_FOLDED, CPU_RAW};
 
-use crate::analyse::cpu::{Samples, margin};
-use crate::analyse::dhat::Dhat;
+use crate::analyse::cpu::{BadFolded, Samples, margin};
+use crate::analyse::dhat::{BadDhat, Dhat};
 use crate::analyse::fold::{self, Profile, Unit};
 use crate::analyse::profiles::Profiles;
 use crate::cli::failure::{Failure, Kind};
 use crate::render::flame;
 use crate::render::pprof;
+use crate::store::read;
 
 /// Reads the dhat files a run's record names.
 ///
 /// # Errors
 /// One of them cannot be read.
 pub(crate) fn load(dir: &Path, run: &Run) -> anyhow::Result<Profiles> {
-    let mut profiles = Profiles { files: existing(dir, run).collect(), ..Profiles::default() };
+    let mut profiles = Profiles::default();
+    complete(dir, run, &mut profiles)?;
+    Ok(profiles)
+}
+
+/// Reads those of the dhat files that were not read before, and lists the files there are.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn complete(dir: &Path, run: &Run, profiles: &mut Profiles) -> anyhow::Result<()> {
+    profiles.files = existing(dir, run).collect();
     for (index, step) in run.steps.iter().enumerate() {
         for stacks in &step.stacks {
-            let dhat = Dhat::read(&inside(dir, &stacks.dhat)?)?;
-            profiles.insert(index, stacks.side, Profile::from_dhat(&dhat));
+            if profiles.get(index, stacks.side).is_some() {
+                continue;
+            }
+            let dhat = read::parsed(&inside(dir, &stacks.dhat)?, Dhat::parse, BadDhat::help)?;
+            profiles.insert(index, stacks.side, dhat);
         }
     }
-    Ok(profiles)
+    Ok(())
 }
 
 /// What is made from a dhat file, and what it is.
@@ -66,13 +80,17 @@ pub(crate) fn folder(stacks: &Stacks) -> Option<String> {
 pub(crate) fn make(dir: &Path, run: &Run, profiles: &Profiles) -> anyhow::Result<()> {
     for (step, record) in run.steps.iter().enumerate() {
         for stacks in &record.stacks {
-            let (Some(folder), Some(profile)) = (folder(stacks), profiles.get(step, stacks.side)) else { continue };
+            let (Some(folder), Some(dhat), Some(profile)) =
+                (folder(stacks), profiles.dhat(step, stacks.side), profiles.get(step, stacks.side))
+            else {
+                continue;
+            };
             let made = Made {
                 run,
                 step,
                 side: stacks.side,
                 messages: stacks.messages,
-                dhat: &Dhat::read(&inside(dir, &stacks.dhat)?)?,
+                dhat,
                 profile,
                 before: step.checked_sub(1).and_then(|before| profiles.get(before, stacks.side)),
             };
@@ -137,9 +155,7 @@ impl Made<'_> {
 /// The samples cannot be read, or a file cannot be written.
 pub(crate) fn make_cpu(folder: &Path, step: &StepRecord, side: Side, messages: u64) -> anyhow::Result<Samples> {
     let raw = folder.join(CPU_RAW);
-    let text =
-        std::fs::read_to_string(&raw).with_context(|| format!("the {side} left no samples: {}", raw.display()))?;
-    let samples = Samples::parse(&text).with_context(|| format!("{} is no folded file", raw.display()))?;
+    let samples = read::parsed(&raw, Samples::parse, BadFolded::help)?;
     let title = format!("CPU time of the {side}, {}", step.name);
     let subtitle = format!(
         "{messages} messages, {} samples, shares ± {:.0} % at worst",

@@ -26,19 +26,23 @@ use std::path::{Path, PathBuf};
 use alloc_ladder::record::Run;
 use anyhow::Context;
 
+use crate::analyse::profiles::Profiles;
 use crate::render::files;
 use crate::store::layout::REPORT;
 
 pub(crate) use document::{render, shell};
 pub(crate) use raw::encoded;
 
-/// Renders a run into its folder with every file that the page links, and returns the page's path.
+/// Renders a run into its folder with every file that the page links, and returns the page's path. Of its dhat files
+/// those that `profiles` lacks are read.
 ///
 /// # Errors
-/// As [`write()`].
-pub(crate) fn write_all(dir: &Path, run: &Run) -> anyhow::Result<PathBuf> {
-    files::make(dir, run, &files::load(dir, run)?)?;
-    write(dir, run)
+/// A dhat file the record names cannot be read, or the folder cannot be written.
+pub(crate) fn write_all(dir: &Path, run: &Run, mut profiles: Profiles) -> anyhow::Result<PathBuf> {
+    files::complete(dir, run, &mut profiles)?;
+    files::make(dir, run, &profiles)?;
+    profiles.files = files::existing(dir, run).collect();
+    write_page(dir, run, &profiles)
 }
 
 /// Renders a run's page into its folder and returns its path. The page appears whole or not at all, and links what is
@@ -47,8 +51,11 @@ pub(crate) fn write_all(dir: &Path, run: &Run) -> anyhow::Result<PathBuf> {
 /// # Errors
 /// A dhat file the record names cannot be read, or the folder cannot be written.
 pub(crate) fn write(dir: &Path, run: &Run) -> anyhow::Result<PathBuf> {
-    let profiles = files::load(dir, run)?;
-    let html = render(run, &profiles);
+    write_page(dir, run, &files::load(dir, run)?)
+}
+
+fn write_page(dir: &Path, run: &Run, profiles: &Profiles) -> anyhow::Result<PathBuf> {
+    let html = render(run, profiles);
     let path = dir.join(REPORT);
     let cannot = || format!("cannot write {}", path.display());
     let mut file = tempfile::Builder::new().prefix(".report").tempfile_in(dir).with_context(cannot)?;

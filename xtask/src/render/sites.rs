@@ -7,14 +7,15 @@ use alloc_ladder::Side;
 use alloc_ladder::record::StepRecord;
 use anyhow::Context;
 
-use crate::analyse::dhat::Dhat;
+use crate::analyse::dhat::{BadDhat, Dhat};
 use crate::analyse::fold::{Profile, Unit};
 use crate::analyse::metric::digits;
 use crate::analyse::sites::{Moved, Site, Stacks, changes};
 use crate::analyse::stats::change;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{Style, paint};
-use crate::render::flame;
+use crate::render::{files, flame};
+use crate::store::read;
 
 /// How many changes a table shows.
 const SHOWN: usize = 10;
@@ -33,7 +34,7 @@ pub(crate) struct Endpoint<'a> {
 /// # Errors
 /// When a dhat file cannot be read.
 pub(crate) fn moved(before: Endpoint<'_>, after: Endpoint<'_>, side: Side) -> anyhow::Result<Option<Moved>> {
-    let (Some(old), Some(new)) = (read(before, side)?, read(after, side)?) else { return Ok(None) };
+    let (Some(old), Some(new)) = (stacks_of(before, side)?, stacks_of(after, side)?) else { return Ok(None) };
     Ok(Some(Moved { side, changes: changes(&old, &new), flame: None }))
 }
 
@@ -47,7 +48,7 @@ pub(crate) fn draw(
     side: Side,
     file: PathBuf,
 ) -> anyhow::Result<Option<PathBuf>> {
-    let (Some(old), Some(new)) = (read(before, side)?, read(after, side)?) else { return Ok(None) };
+    let (Some(old), Some(new)) = (stacks_of(before, side)?, stacks_of(after, side)?) else { return Ok(None) };
     let title = match before.run == after.run {
         true => format!("{}: {} → {}, {side}", after.run, before.step.name, after.step.name),
         false => format!("{} → {}, {}, {side}", before.run, after.run, after.step.name),
@@ -58,9 +59,10 @@ pub(crate) fn draw(
     Ok(Some(file))
 }
 
-fn read(end: Endpoint<'_>, side: Side) -> anyhow::Result<Option<Stacks>> {
+fn stacks_of(end: Endpoint<'_>, side: Side) -> anyhow::Result<Option<Stacks>> {
     let Some(stacks) = end.step.stacks(side) else { return Ok(None) };
-    let profile = Profile::from_dhat(&Dhat::read(&end.folder.join(&stacks.dhat))?);
+    let file = files::inside(end.folder, &stacks.dhat)?;
+    let profile = Profile::from_dhat(&read::parsed(&file, Dhat::parse, BadDhat::help)?);
     Ok(Some(Stacks { profile, messages: stacks.messages }))
 }
 

@@ -68,9 +68,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if args.instructions {
         peers.count_instructions()?;
     }
+    let measured = text::limits::Peers {
+        direction: peers.direction,
+        workload: peers.workload,
+        held: peers.link.rate(),
+        contenders: &peers.contenders,
+    };
     if args.json {
-        let json = text::limits::json(&peers, seed);
+        let json = text::limits::json(&measured, seed);
         return terminal::result(&format!("{}\n", serde_json::to_string_pretty(&json)?));
     }
-    terminal::result(&text::limits::text(&peers))
+    terminal::result(&text::limits::text(&measured))
 }

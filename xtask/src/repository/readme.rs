@@ -205,6 +205,8 @@ fn moved(change: Option<Change>) -> String {
     let p = change.p.map(|p| format!(" ({})", units::p_value(p).replace('<', "\\<"))).unwrap_or_default();
     match change.verdict {
         Verdict::Noise => format!("~{p}"),
+        Verdict::TooFew => "~ (n too small)".to_owned(),
+        Verdict::OneRound => format!("{} (one round)", change.words()),
         _ => format!("{}{p}", change.words()),
     }
 }

@@ -13,6 +13,7 @@ use alloc_ladder::subject::scenario::Scenario;
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
+use crate::store::fits;
 use crate::store::layout::{RUN_JSON, profiles};
 
 /// How many runs an error message suggests.
@@ -120,6 +121,7 @@ fn read(folder: &Path) -> anyhow::Result<(PathBuf, Run)> {
         BadRun::Json(json) if json.is_eof() => unreadable(&path, "it ends in the middle"),
         BadRun::Json(json) => unreadable(&path, &json.to_string()),
     })?;
+    fits::check(&text).map_err(|error| unreadable(&path, &error.to_string()))?;
     Ok((folder.to_path_buf(), run))
 }
 

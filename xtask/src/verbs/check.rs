@@ -18,7 +18,7 @@ use anyhow::Context;
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::analyse::budget::{Budget, Budgets};
+use crate::analyse::budget::{BadBudgets, Budget, Budgets};
 use crate::analyse::judge;
 use crate::analyse::metric::{self, Better, digits};
 use crate::analyse::sites;
@@ -32,6 +32,7 @@ use crate::render::sites::{self as drawn, Endpoint};
 use crate::render::text::{repeat, summary};
 use crate::store::find;
 use crate::store::layout;
+use crate::store::read;
 
 /// The share of a budget without tolerance from which on it is nearly used up.
 const NEAR: f64 = 0.9;
@@ -56,8 +57,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let path = args.budgets.clone().unwrap_or_else(|| layout::profiles().join("budgets.toml"));
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let mut budgets = Budgets::parse(&text)?;
+    let help = |bad: &BadBudgets| bad.help.clone().unwrap_or_else(|| "mend that file, or name another".to_owned());
+    let mut budgets = read::parsed(&path, Budgets::read, help)?;
     let mut subjects = match &args.run {
         Some(name) => {
             let (folder, run) = find::load(name)?;
@@ -284,14 +285,21 @@ fn percent(share: f64) -> String {
     format!("{percent:.decimals$} %")
 }
 
-/// Fails where a budget is exceeded, and where a check that measures did not measure one: nothing holds a figure that
-/// nobody looks at. A run on disk may have measured less than all budgets are for.
+/// Fails where a budget is exceeded, where nothing at all could be checked, and where a check that measures did not
+/// measure one: nothing holds a figure that nobody looks at. A run on disk may have measured less than all budgets are
+/// for.
 fn verdict(lines: &[Line], run: Option<&str>) -> anyhow::Result<()> {
     let count = |verdict| lines.iter().filter(|line| line.verdict == verdict).count();
     let (over, unmeasured) = (count(Verdict::Over), count(Verdict::Unmeasured));
     let are = |count: usize| if count == 1 { "is" } else { "are" };
     let exceeded = format!("{over} of {} budgets {} exceeded", lines.len(), are(over));
     let missed = format!("{unmeasured} of {} budgets {} for what was not measured", lines.len(), are(unmeasured));
+    if unmeasured == lines.len() {
+        let nothing = format!("nothing was checked: the run measured none of what the {unmeasured} budgets are for");
+        return Err(Failure::new(Kind::Verdict, nothing)
+            .help("measure the steps and figures that the budgets name: cargo xtask check")
+            .into());
+    }
     if unmeasured > 0 && (over > 0 || run.is_some()) {
         terminal::labelled(Style::Warning, "warning", &missed);
     }
@@ -516,7 +524,7 @@ allocs-per-message = 1
 
     fn run(handler: (u64, u64)) -> Run {
         let rows = [(Stage::Handler, handler.0, handler.1), (Stage::Transport, 2000, 64_000)];
-        let counted = vec![fixture::count(Side::Server, 0, &rows)];
+        let counted = (0..2).map(|round| fixture::count(Side::Server, round, &rows)).collect();
         Run { steps: vec![fixture::step("baseline", counted)], ..fixture::run("put-20260820-1402", Scenario::Put) }
     }
 
@@ -544,6 +552,20 @@ allocs-per-message = 1
         let missed = "2 of 6 budgets are for what was not measured";
         assert_eq!(failure(&kept, None).as_deref(), Some(missed), "a check that measures may not");
         assert_eq!(failure(&kept[..4], None), None);
+        // A run without steps, one whose steps have no measurements, and one that carried no message.
+        let mut silent = run((900, 41_000));
+        silent.steps[0].measurements.iter_mut().for_each(|m| m.messages = 0);
+        let hollow = Run { steps: vec![fixture::step("baseline", Vec::new())], ..silent.clone() };
+        let empty = Run { steps: Vec::new(), ..silent.clone() };
+        silent.steps[0].measurements.iter_mut().for_each(|m| m.counts = None);
+        for run in [empty, hollow, silent] {
+            let checked = lines(&budgets, &run);
+            assert_eq!(checked.len(), 6);
+            for named in [None, Some("put-a")] {
+                let nothing = failure(&checked, named).expect("nothing was checked");
+                assert!(nothing.starts_with("nothing was checked: "), "{nothing}");
+            }
+        }
     }
 
     #[test]

@@ -7,10 +7,11 @@ use alloc_ladder::record::{Instrument, Run};
 use alloc_ladder::subject::ladder::{Runtime, StepSet};
 use alloc_ladder::subject::scenario::{Scenario, Workload};
 
+use crate::analyse::profiles::Profiles;
 use crate::cli::browser;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::quantity::Rate;
-use crate::cli::terminal::{self, Style};
+use crate::cli::terminal::{self, Style, rendering};
 use crate::measure::build::Allocator;
 use crate::measure::climb::{Climb, Lines};
 use crate::measure::plan::{DEFAULT_INSTRUMENTS, Plan, chunk};
@@ -144,8 +145,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         give_up(climb, &folder);
         return Err(error);
     }
-    let run = climb.run();
-    let page = page::write_all(&folder, run)?;
+    let (run, profiles) = climb.into_run();
+    let run = &run;
+    let page = rendering(&folder, || page::write_all(&folder, run, profiles))?;
     if args.json {
         terminal::result(&(serde_json::to_string_pretty(run)? + "\n"))?;
     } else {
@@ -162,7 +164,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 fn give_up(mut climb: Climb<'_>, folder: &std::path::Path) {
     let kept = climb.keep_finished().and_then(|any| {
         let run: &Run = climb.run();
-        any.then(|| page::write_all(folder, run).map(|page| (run.steps.len(), page))).transpose()
+        any.then(|| page::write_all(folder, run, Profiles::default()).map(|page| (run.steps.len(), page))).transpose()
     });
     match kept {
         Ok(None) => {}

@@ -1,6 +1,7 @@
 //! `report`: renders a run again from its stored files; nothing is measured.
 
-use crate::cli::terminal;
+use crate::analyse::profiles::Profiles;
+use crate::cli::terminal::{self, rendering};
 use crate::render::page;
 use crate::store::find;
 
@@ -12,6 +13,6 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (dir, run) = find::load(&args.run)?;
-    let path = page::write_all(&dir, &run)?;
+    let path = rendering(&dir, || page::write_all(&dir, &run, Profiles::default()))?;
     terminal::result(&format!("{}\n", path.display()))
 }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use alloc_ladder::record::Run;
 
+use crate::analyse::profiles::Profiles;
 use crate::cli::browser;
-use crate::cli::terminal;
+use crate::cli::terminal::{self, rendering};
 use crate::render::page;
 use crate::store::find;
 use crate::store::layout;
@@ -52,7 +53,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 /// The page of a run, rendered now where it was not yet: git keeps none.
 fn rendered(dir: &Path, run: &Run) -> anyhow::Result<PathBuf> {
     let page = dir.join(layout::REPORT);
-    if page.is_file() { Ok(page) } else { page::write_all(dir, run) }
+    if page.is_file() { Ok(page) } else { rendering(dir, || page::write_all(dir, run, Profiles::default())) }
 }
 
 #[cfg(test)]

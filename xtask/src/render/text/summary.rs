@@ -263,7 +263,9 @@ fn against(run: &Run, metric: &Metric, side: Side, steps: [&StepRecord; 2]) -> C
         Verdict::Better => Cell::right(change).style(Style::Better),
         Verdict::Worse => Cell::right(change).style(Style::Worse),
         Verdict::Equal => Cell::right("="),
-        Verdict::Unclear | Verdict::TooFew => Cell::right(format!("~{p}")),
+        Verdict::Unclear => Cell::right(format!("~{p}")),
+        Verdict::TooFew => Cell::right("~ n too small"),
+        Verdict::OneRound => Cell::right(format!("{} one round", judged.change)),
     }
 }
 
