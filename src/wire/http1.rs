@@ -53,14 +53,21 @@ impl Allowance {
     }
 }
 
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
 /// Answers until it is dropped; with it end the connections that are open.
 pub async fn serve<A, F>(listener: TcpListener, limits: Limits, answer: A)
 where
     A: Fn(Request<()>, Allowance) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Bytes>> + Send + 'static,
 {
+    // Clients that come at once are queued, and none is told to try again in a second; where the system refuses, the
+    // queue has the length it had.
+    let _ = socket2::SockRef::from(&listener).listen(BACKLOG);
     let mut tasks = JoinSet::new();
     let mut open: VecDeque<(Arc<Progress>, AbortHandle)> = VecDeque::new();
+    let mut unseen = 0;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -79,8 +86,12 @@ where
         let progress = Arc::new(Progress::default());
         let task = tasks.spawn(connection(socket, limits, Arc::clone(&progress), answer.clone()));
         open.push_back((progress, task));
-        // The new connection is looked at before the next one may take its place: its request may lie there whole.
-        tokio::task::yield_now().await;
+        // A connection is looked at before newer ones may take its place: its request may lie there whole.
+        unseen += 1;
+        if unseen >= limits.connections / 4 {
+            unseen = 0;
+            tokio::task::yield_now().await;
+        }
     }
 }
 
