@@ -18,6 +18,7 @@
 
 #![expect(unsafe_code, reason = "a global allocator cannot be written without it")]
 
+pub(crate) mod settled;
 mod shard;
 mod snapshot;
 mod tally;

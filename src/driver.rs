@@ -1,5 +1,7 @@
 //! Lets `cargo xtask attach` read the counters of any instrumented program: one line at the start of its `main`.
 //!
+//! Feature `driver`.
+//!
 //! ```
 //! let _driver = alloc_ladder::driver::install();
 //! ```
@@ -14,7 +16,6 @@
 //! Every [`INTERVAL`] a snapshot and a file of some kilobytes, charged to [`Stage::Instrument`]. The file is replaced
 //! whole, so that a reader never meets half of it.
 
-#[cfg(feature = "subject")]
 #[doc(hidden)]
 pub mod instrument;
 #[cfg(feature = "retained")]
@@ -111,19 +112,13 @@ impl Writer {
         let (peak_bytes, peak_slack_bytes) = Snapshot::peak_bytes();
         let counts = Counts::from(&Snapshot::of_process());
         Measurement {
-            side: self.side,
-            instrument: Instrument::Count,
-            round: 0,
             // The program's messages are its own; `attach` is told how many there were.
             messages: 1,
             payload_bytes: 0,
             wall_ns: self.began.elapsed().as_nanos() as u64,
             usage: usage(),
             counts: Some(Counts { peak_bytes, peak_slack_bytes, ..counts }),
-            setup: None,
-            retained: Vec::new(),
-            latency: None,
-            instructions: None,
+            ..Measurement::new(self.side, Instrument::Count)
         }
     }
 }

@@ -214,6 +214,11 @@ pub(super) fn read_process(rows: &mut [Tally], sizes: &mut [u64; SIZE_BUCKETS]) 
     }
 }
 
+/// What every thread counted in one row.
+pub(super) fn read_row(row: usize) -> Tally {
+    used().iter().chain([&OVERFLOW]).map(|shard| shard.rows[row].read()).sum()
+}
+
 /// Adds what this thread's shard counted; nothing when the thread shares the overflow shard.
 pub(super) fn read_thread(rows: &mut [Tally], sizes: &mut [u64; SIZE_BUCKETS]) {
     let shard = shard();
