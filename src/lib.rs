@@ -94,7 +94,6 @@ pub mod steps;
 pub mod subject;
 #[cfg(feature = "tonic")]
 pub mod tonic;
-#[cfg(any(feature = "steps", feature = "tonic", feature = "wire"))]
 #[doc(hidden)]
 pub mod wire;
 

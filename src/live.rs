@@ -24,11 +24,12 @@
 //! # Safety of the endpoints
 //! They bind to loopback unless [`Builder::allow_remote`] is called, take no body and change nothing. Method names are
 //! those of [`Method`](crate::Method)'s bounded registry, escaped on their way out. A connection carries one request
-//! of at most 16 KiB, is given 20 seconds (and what `?seconds=` asks for) and then cut; 16 are served at once and
-//! further ones wait in the listener's bounded queue. Two profiles are taken at once, over HTTP and gRPC together, and
-//! further ones refused: what only reads counters never waits for them. Unless other machines are allowed, requests must
-//! name the host by its address or as `localhost`, so that no page of another site reads them through its visitor's
-//! browser.
+//! of at most 16 KiB, has 5 seconds for it, and is cut after 20 (and what `?seconds=` asks for). 64 may be open; the
+//! next one takes the place of the oldest that has not sent its request, else of the oldest that does not read its
+//! answer. A profile whose client has gone is given up. Two profiles are taken at once, over HTTP and gRPC together, and
+//! further ones refused: what only reads counters never waits for them. A request must name its host, and only once;
+//! unless other machines are allowed, by address or as `localhost`, so that no page of another site reads the answer
+//! through its visitor's browser.
 //!
 //! # What it costs
 //! One thread with a tokio runtime of its own, asleep between requests. What it allocates is charged to
@@ -53,6 +54,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use crate::Stage;
+use crate::wire::host::Hosts;
 
 pub use profile::Kind;
 pub use rpc::allocations;
@@ -116,7 +118,7 @@ impl Builder {
             );
         }
         // Whoever allows other machines may serve them through a proxy on this one.
-        let hosts = if remote || self.remote { http::Hosts::Any } else { http::Hosts::Local };
+        let hosts = if remote || self.remote { Hosts::Any } else { Hosts::Local };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("alloc-ladder-live".to_owned())
