@@ -2,4 +2,5 @@
 
 pub(crate) mod find;
 pub(crate) mod layout;
+pub(crate) mod place;
 pub(crate) mod write;

@@ -32,9 +32,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let path = layout::root().join("README.md");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let reference = layout::profiles().join("reference");
+    let reference = layout::runs().join("reference");
     let mut runs: Vec<(Run, Option<Sweep>)> = Vec::new();
-    for found in find::runs(&layout::profiles()) {
+    for found in find::runs(&layout::runs()) {
         if let Some(name) = found.name.strip_prefix("reference/") {
             let sweep = sweep::beside(&reference.join(name))?;
             runs.push((found.run, sweep));

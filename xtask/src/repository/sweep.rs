@@ -52,7 +52,7 @@ pub(crate) struct Args {
     /// Seconds a case may take before it counts as hung
     #[arg(long, default_value_t = 60)]
     timeout: u64,
-    /// The file to write [default: one in profiles/, named by scenario and time]
+    /// The file to write [default: one in {runs}, named by scenario and time]
     #[arg(long)]
     out: Option<PathBuf>,
     /// Print the record as JSON instead of the table
@@ -70,8 +70,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let last = ladder(args.scenario).last().expect("no ladder is empty").name;
     let (_, step) = step_sets(args.scenario, &[args.step.clone().unwrap_or_else(|| last.to_owned())])?.remove(0);
     let (created, stamp) = environment::now();
-    let path =
-        args.out.clone().unwrap_or_else(|| layout::profiles().join(format!("sweep-{}-{stamp}.json", args.scenario)));
+    let path = args.out.clone().unwrap_or_else(|| layout::runs().join(format!("sweep-{}-{stamp}.json", args.scenario)));
     let mut sweep = Sweep {
         schema: SCHEMA,
         scenario: args.scenario,

@@ -1,6 +1,6 @@
 //! Finding and reading a run: by id, by path, or the newest.
 //!
-//! A run is a folder with a `run.json`; runs live in `profiles/`. Reading one must say what is wrong with it in words
+//! A run is a folder with a `run.json`, in the folder of runs that [`crate::store::place`] names. Reading one must say what is wrong with it in words
 //! a reader can act on; it never guesses at half a run.
 
 use std::cmp::Reverse;
@@ -13,17 +13,18 @@ use alloc_ladder::scenario::Scenario;
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
-use crate::store::layout::{RUN_JSON, profiles};
+use crate::store::layout::{self, RUN_JSON};
+use crate::store::place;
 
 /// How many runs an error message suggests.
 const SUGGESTED: usize = 5;
 
-/// The run called `name`: `newest`, a folder or a `run.json` by path, or the name of a folder in `profiles/`.
+/// The run called `name`: `newest`, a folder or a `run.json` by path, or the name of a folder among the runs.
 ///
 /// # Errors
 /// [`Kind::Usage`] when there is no such run, [`Kind::Environment`] when it cannot be read.
 pub(crate) fn load(name: &str) -> anyhow::Result<(PathBuf, Run)> {
-    load_from(&profiles(), name)
+    load_from(&layout::runs(), name)
 }
 
 /// The run begun last, of one scenario or of any.
@@ -31,7 +32,7 @@ pub(crate) fn load(name: &str) -> anyhow::Result<(PathBuf, Run)> {
 /// # Errors
 /// [`Kind::Usage`] when there is none.
 pub(crate) fn newest(scenario: Option<Scenario>) -> anyhow::Result<(PathBuf, Run)> {
-    newest_from(&profiles(), scenario)
+    newest_from(&layout::runs(), scenario)
 }
 
 fn load_from(profiles: &Path, name: &str) -> anyhow::Result<(PathBuf, Run)> {
@@ -60,9 +61,8 @@ fn newest_from(profiles: &Path, scenario: Option<Scenario>) -> anyhow::Result<(P
     runs.retain(|(_, run)| scenario.is_none_or(|scenario| run.scenario == Some(scenario)));
     runs.into_iter().next().ok_or_else(|| {
         let of = scenario.map_or_else(String::new, |scenario| format!(" of `{scenario}`"));
-        let example = scenario.unwrap_or(Scenario::Put);
         Failure::new(Kind::Usage, format!("there is no run{of} in `{}`", profiles.display()))
-            .help(format!("measure one: cargo xtask profile {example}"))
+            .help(format!("measure one: {}", place::first_run(scenario)))
             .into()
     })
 }
@@ -136,7 +136,7 @@ fn suggestion(profiles: &Path, name: &str) -> String {
         .collect();
     let near = runs.iter().map(|run| (strsim::jaro_winkler(run, name), run)).max_by(|a, b| a.0.total_cmp(&b.0));
     match (near, runs.is_empty()) {
-        (_, true) => format!("`{}` has no runs yet; measure one: cargo xtask profile put", profiles.display()),
+        (_, true) => format!("`{}` has no runs yet; measure one: {}", profiles.display(), place::first_run(None)),
         // A timestamp's digits make every id resemble every other; only a typing slip is worth a guess.
         (Some((likeness, near)), _) if likeness > 0.97 => format!("did you mean `{near}`?"),
         _ => format!("the newest runs are: {}", runs[..runs.len().min(SUGGESTED)].join(", ")),

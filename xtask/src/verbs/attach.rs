@@ -37,7 +37,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What the run's one step is called, and a rung after `cargo xtask join`
+    /// What the run's one step is called, and a step after `{command} join`
     #[arg(long, default_value = "attached", value_parser = step_name)]
     name: String,
     /// Which side of the calls the program is
@@ -219,7 +219,7 @@ fn read(file: &Path, program: &str, status: ExitStatus) -> anyhow::Result<Measur
 
 /// Writes a run's record and its report into a new folder of `profiles/`; returns the report's path.
 pub(crate) fn write(run: &Run) -> anyhow::Result<PathBuf> {
-    let folder = layout::profiles().join(&run.id);
+    let folder = layout::runs().join(&run.id);
     fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     let path = folder.join(RUN_JSON);
     let json = serde_json::to_string_pretty(run)?;

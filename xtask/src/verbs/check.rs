@@ -1,4 +1,4 @@
-//! `cargo xtask check`: whether a run keeps to `profiles/budgets.toml`, and if not, which call sites grew.
+//! `cargo xtask check`: whether a run keeps to its budgets, and if not, which call sites grew.
 //!
 //! Only figures the budgets name are looked at. A count is allowed what is written and nothing more unless a tolerance
 //! is written beside it. What grew is told against the reference run of the scenario, the one the README quotes. Counts
@@ -32,6 +32,7 @@ use crate::render::sites::{self as drawn, Endpoint};
 use crate::render::text::{repeat, summary};
 use crate::store::find;
 use crate::store::layout;
+use crate::store::place;
 
 /// The share of a budget without tolerance from which on it is nearly used up.
 const NEAR: f64 = 0.9;
@@ -43,7 +44,7 @@ pub(crate) struct Args {
     /// Write what is usual now, and what limits were passed, into the budgets, and show what that changes
     #[arg(long)]
     bless: bool,
-    /// The budgets [default: profiles/budgets.toml]
+    /// The budgets [default: {budgets} in the root of the workspace]
     #[arg(long, value_name = "FILE")]
     budgets: Option<PathBuf>,
     /// Cargo profile to build with where it measures [default: release]
@@ -55,7 +56,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let path = args.budgets.clone().unwrap_or_else(|| layout::profiles().join("budgets.toml"));
+    let path = args.budgets.clone().unwrap_or_else(place::budgets);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let mut budgets = Budgets::parse(&text)?;
     let mut subjects = match &args.run {
@@ -298,12 +299,17 @@ fn verdict(lines: &[Line], run: Option<&str>) -> anyhow::Result<()> {
     match (over, unmeasured, run) {
         (0, 0, _) | (0, _, Some(_)) => Ok(()),
         (0, _, None) => Err(Failure::new(Kind::Verdict, missed)
-            .help("only counts are taken here; hold other figures of a run with: cargo xtask check RUN")
+            .help(format!(
+                "only counts are taken here; hold other figures of a run with: {} check RUN",
+                place::command()
+            ))
             .into()),
         _ => {
             let run = run.map_or_else(String::new, |run| format!(" {run}"));
-            let help =
-                format!("if that is meant: cargo xtask check{run} --bless, and commit the budgets with the reason");
+            let help = format!(
+                "if that is meant: {} check{run} --bless, and commit the budgets with the reason",
+                place::command()
+            );
             Err(Failure::new(Kind::Verdict, exceeded).help(help).into())
         }
     }

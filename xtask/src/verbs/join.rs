@@ -7,6 +7,7 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
 use crate::measure::environment;
 use crate::store::find;
+use crate::store::place;
 use crate::verbs::attach;
 
 #[derive(Debug, clap::Args)]
@@ -31,7 +32,10 @@ fn join(runs: Vec<Run>, (created, stamp): (String, String)) -> anyhow::Result<Ru
         let [step] = run.steps.as_mut_slice() else {
             let steps = run.steps.len();
             return Err(Failure::new(Kind::Usage, format!("`{}` has {steps} steps", run.id))
-                .help("join takes runs of one step; a ladder of several is compared with `cargo xtask compare`")
+                .help(format!(
+                    "join takes runs of one step; `{} compare` compares ladders of several",
+                    place::command()
+                ))
                 .into());
         };
         if !step.stacks.is_empty() || !step.cpu.is_empty() {

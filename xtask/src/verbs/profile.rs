@@ -69,13 +69,13 @@ pub(crate) struct Args {
     /// Address the server listens on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:0")]
     pub(crate) bind: std::net::SocketAddr,
-    /// Run the server on another host, where `cargo xtask agent` listens on this address
+    /// Run the server on another host, where `{command} agent` listens on this address
     #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["limits", "bind"])]
     pub(crate) server: Option<String>,
     /// Seconds a case may take before it counts as hung
     #[arg(long, default_value_t = 60)]
     pub(crate) timeout: u64,
-    /// The run's folder [default: one in profiles/, named by scenario and time]
+    /// The run's folder [default: one in {runs}, named by scenario and time]
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
     /// Measure anew a run that the folder holds already
@@ -131,7 +131,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     args.fit_together()?;
     let (created, stamp) = environment::now();
     let id = format!("{}-{stamp}", args.scenario);
-    let folder = args.out.clone().unwrap_or_else(|| layout::profiles().join(&id));
+    let folder = args.out.clone().unwrap_or_else(|| layout::runs().join(&id));
     if !args.replace && folder.join(layout::RUN_JSON).exists() {
         return Err(Failure::new(Kind::Usage, format!("{} holds a run already", folder.display()))
             .help("name another folder, or overwrite that run with --replace")

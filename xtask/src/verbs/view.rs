@@ -12,6 +12,7 @@ use crate::cli::terminal;
 use crate::render::page;
 use crate::store::find;
 use crate::store::layout;
+use crate::store::place;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -31,7 +32,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         if let Some((dir, run)) = &run {
             rendered(dir, run)?;
         }
-        return serve::serve(address, &layout::profiles(), run.as_ref().map(|(dir, _)| dir.as_path()));
+        return serve::serve(address, &layout::runs(), run.as_ref().map(|(dir, _)| dir.as_path()));
     }
     let (dir, run) = match &args.run {
         Some(name) => find::load(name)?,
@@ -43,7 +44,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         terminal::labelled(
             terminal::Style::Help,
             "help",
-            "no browser here: open the path above, or `cargo xtask view --serve` and forward the port",
+            &format!(
+                "no browser here: open the path above, or `{} view --serve` and forward the port",
+                place::command()
+            ),
         );
     }
     Ok(())
