@@ -1,4 +1,4 @@
-//! A program that is none of the ladders', measured twice and joined: records, and reports that show both rungs.
+//! A program that is none of the ladders', measured twice and joined: records, and reports that show both steps.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -67,8 +67,6 @@ fn attached_runs_have_reports_and_make_a_ladder_with_one() {
     assert!(progress.contains(&first.join("report.html").display().to_string()), "{progress}");
     assert!(table.contains("/greeter.v1.Greeter/SayHello"), "{table}");
     assert!(page(&first).contains("before"));
-    // Ids are of the second.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
     attach("after");
     let second = folder(root, "attach-", Some(&first));
     assert!(page(&second).contains("after"));
@@ -78,7 +76,7 @@ fn attached_runs_have_reports_and_make_a_ladder_with_one() {
     let joined = folder(root, "join-", None);
     assert_eq!(said.trim_end(), joined.join("report.html").display().to_string());
     let page = page(&joined);
-    assert!(page.contains("before") && page.contains("after"), "the report shows both rungs");
+    assert!(page.contains("before") && page.contains("after"), "the report shows both steps");
     let run = std::fs::read_to_string(joined.join("run.json")).expect("the run has a record");
     let run = Run::from_json(&run).expect("the record is a run");
     assert_eq!(run.steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["before", "after"]);

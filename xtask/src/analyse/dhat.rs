@@ -59,16 +59,12 @@ impl BadDhat {
 }
 
 impl Dhat {
-    /// Reads a file.
+    /// Reads the text of the file at `path`.
     ///
     /// # Errors
-    /// A [`Failure`] that names the path and a way out: the file cannot be read, or [`BadDhat`] says what is wrong.
-    pub(crate) fn read(path: &Path) -> Result<Dhat, Failure> {
-        let text = std::fs::read(path).map_err(|error| {
-            Failure::new(Kind::Environment, format!("cannot read {}: {error}", path.display()))
-                .help("profile again, or name a run folder that still has its dhat files")
-        })?;
-        Dhat::parse(&text)
+    /// A [`Failure`] that names the path and a way out; [`BadDhat`] says what is wrong.
+    pub(crate) fn of_file(text: &[u8], path: &Path) -> Result<Dhat, Failure> {
+        Dhat::parse(text)
             .map_err(|error| Failure::new(Kind::Environment, format!("{}: {error}", path.display())).help(error.help()))
     }
 
@@ -187,14 +183,10 @@ mod tests {
 
     #[test]
     fn a_failure_names_the_path_and_a_way_out() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("server.dhat.json");
-        let missing = Dhat::read(&path).expect_err("no file yet");
-        std::fs::write(&path, &PUT_SERVER[..1000]).expect("writable");
-        let truncated = Dhat::read(&path).expect_err("cut");
-        std::fs::write(&path, r#"{"dhatFileVersion":99}"#).expect("writable");
-        let newer = Dhat::read(&path).expect_err("newer");
-        for failure in [&missing, &truncated, &newer] {
+        let of_file = |text: &str| Dhat::of_file(text.as_bytes(), Path::new("server.dhat.json")).expect_err("bad");
+        let truncated = of_file(&PUT_SERVER[..1000]);
+        let newer = of_file(r#"{"dhatFileVersion":99}"#);
+        for failure in [&truncated, &newer] {
             assert!(failure.message.contains("server.dhat.json"), "{failure}");
             assert!(failure.help.is_some());
         }

@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 
 use alloc_ladder::Side;
 use alloc_ladder::record::StepRecord;
-use anyhow::Context;
 
-use crate::analyse::dhat::Dhat;
 use crate::analyse::fold::{Profile, Unit};
 use crate::analyse::metric::digits;
 use crate::analyse::sites::{Moved, Site, Stacks, changes};
 use crate::analyse::stats::change;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{Style, paint};
-use crate::render::flame;
+use crate::render::{files, flame};
+use crate::store::write::{self, RunFolder};
 
 /// How many changes a table shows.
 const SHOWN: usize = 10;
@@ -54,13 +53,13 @@ pub(crate) fn draw(
     };
     let subtitle = format!("bytes allocated over {} messages; blue is less, orange is more", new.messages);
     let svg = flame::differential_svg(&old.profile, &new.profile, Unit::Bytes, &title, &subtitle)?;
-    std::fs::write(&file, svg).with_context(|| format!("cannot write `{}`", file.display()))?;
+    write::whole(&file, svg.as_bytes())?;
     Ok(Some(file))
 }
 
 fn read(end: Endpoint<'_>, side: Side) -> anyhow::Result<Option<Stacks>> {
     let Some(stacks) = end.step.stacks(side) else { return Ok(None) };
-    let profile = Profile::from_dhat(&Dhat::read(&end.folder.join(&stacks.dhat))?);
+    let profile = Profile::from_dhat(&files::dhat(&RunFolder::open(end.folder)?, stacks)?);
     Ok(Some(Stacks { profile, messages: stacks.messages }))
 }
 

@@ -16,7 +16,6 @@ use alloc_ladder::Side;
 use alloc_ladder::ladder::StepSet;
 use alloc_ladder::record::{Environment, Instrument, Measurement};
 use alloc_ladder::scenario::{Scenario, Workload};
-use anyhow::Context;
 use serde::Serialize;
 
 use crate::analyse::metric::digits;
@@ -30,6 +29,7 @@ use crate::measure::environment;
 use crate::measure::pair;
 use crate::measure::rounds::{clock_seed, shuffle};
 use crate::measure::step_sets::step_sets;
+use crate::store::write;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -220,7 +220,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             rows: &rows,
         };
         let json = serde_json::to_string_pretty(&record)? + "\n";
-        std::fs::write(path, json).with_context(|| format!("cannot write `{}`", path.display()))?;
+        write::whole(path, json.as_bytes())?;
     }
     if args.json {
         terminal::result(&(serde_json::to_string_pretty(&rows)? + "\n"))?;

@@ -18,6 +18,7 @@ use crate::render::page::{overview, units};
 use crate::render::text;
 use crate::store::find;
 use crate::store::layout;
+use crate::store::write;
 
 const BEGIN: &str = "<!-- results:begin -->";
 const END: &str = "<!-- results:end -->";
@@ -56,7 +57,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             .help("cargo xtask readme")
             .into());
     }
-    std::fs::write(&path, fresh).with_context(|| format!("cannot write {}", path.display()))?;
+    write::whole(&path, fresh.as_bytes())?;
     terminal::progress("Wrote", "the results section of README.md");
     Ok(())
 }

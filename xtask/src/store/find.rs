@@ -5,7 +5,6 @@
 
 use std::cmp::Reverse;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use alloc_ladder::record::{BadRun, Run};
@@ -14,7 +13,8 @@ use alloc_ladder::scenario::Scenario;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
 use crate::store::layout::{self, RUN_JSON};
-use crate::store::place;
+use crate::store::write::RunFolder;
+use crate::store::{name, place};
 
 /// How many runs an error message suggests.
 const SUGGESTED: usize = 5;
@@ -109,10 +109,8 @@ pub(crate) fn runs(profiles: &Path) -> Vec<Found> {
 
 fn read(folder: &Path) -> anyhow::Result<(PathBuf, Run)> {
     let path = folder.join(RUN_JSON);
-    let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
-        ErrorKind::InvalidData => unreadable(&path, "it is not text"),
-        _ => anyhow::Error::new(error).context(format!("cannot read `{}`", path.display())),
-    })?;
+    let text = RunFolder::open(folder)?.read(RUN_JSON)?;
+    let text = String::from_utf8(text).map_err(|_| unreadable(&path, "it is not text"))?;
     let run = Run::from_json(&text).map_err(|error| match error {
         BadRun::Newer { .. } => Failure::new(Kind::Environment, format!("`{}`: {error}", path.display()))
             .help("it was written by a newer version of this tool: update, or measure again with this one")
@@ -120,11 +118,12 @@ fn read(folder: &Path) -> anyhow::Result<(PathBuf, Run)> {
         BadRun::Json(json) if json.is_eof() => unreadable(&path, "it ends in the middle"),
         BadRun::Json(json) => unreadable(&path, &json.to_string()),
     })?;
+    name::check(&path, &run)?;
     Ok((folder.to_path_buf(), run))
 }
 
 fn unreadable(path: &Path, why: &str) -> anyhow::Error {
-    Failure::new(Kind::Environment, format!("`{}` is no run: {why}", path.display()))
+    Failure::new(Kind::Environment, format!("`{}` is not a valid run: {why}", path.display()))
         .help("its writing was cut short or it was edited; measure again, the dhat files beside it are still good")
         .into()
 }
@@ -218,7 +217,8 @@ mod tests {
     fn stored(profiles: &Path, name: &str, created: &str) {
         let dir = profiles.join(name);
         fs::create_dir_all(&dir).expect("a folder");
-        let mut run = empty(name, Scenario::Put);
+        let id = name.rsplit('/').next().expect("a name");
+        let mut run = empty(id, Scenario::Put);
         run.created = created.to_owned();
         fs::write(dir.join("run.json"), serde_json::to_vec(&run).expect("serialises")).expect("writes");
     }

@@ -27,8 +27,6 @@ use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
 use crate::measure::environment;
 use crate::render::page;
-use crate::store::layout;
-use crate::store::layout::RUN_JSON;
 
 /// How long a program may take to end when told to.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -81,10 +79,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     };
     let table = table(&measurement);
     let failed = !status.success() && !told;
-    let id = format!("attach-{stamp}");
-    let run = Run {
+    let mut run = Run {
         schema: SCHEMA,
-        id: id.clone(),
+        id: format!("attach-{stamp}"),
         created,
         scenario: None,
         workload: Workload { messages: args.messages, warmup: 0, ..Workload::default() },
@@ -103,12 +100,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         server_environment: None,
         limits: Vec::new(),
     };
-    let page = write(&run)?;
+    let page = page::keep(&mut run)?;
     terminal::result(&table)?;
     terminal::progress("Recorded", &page.display().to_string());
     if failed {
         return Err(Failure::new(Kind::Run, format!("`{}` failed: {status}", args.command[0]))
-            .help(format!("what it counted until then is kept, marked partial, as `{id}`"))
+            .help(format!("what it counted until then is kept, marked partial, as `{}`", run.id))
             .into());
     }
     Ok(())
@@ -215,16 +212,6 @@ fn read(file: &Path, program: &str, status: ExitStatus) -> anyhow::Result<Measur
             .into());
     }
     Ok(measurement)
-}
-
-/// Writes a run's record and its report into a new folder of `profiles/`; returns the report's path.
-pub(crate) fn write(run: &Run) -> anyhow::Result<PathBuf> {
-    let folder = layout::runs().join(&run.id);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
-    let path = folder.join(RUN_JSON);
-    let json = serde_json::to_string_pretty(run)?;
-    fs::write(&path, json + "\n").with_context(|| format!("cannot write `{}`", path.display()))?;
-    page::write(&folder, run)
 }
 
 /// What is known of a program somebody else built: the machine, and how it was started.

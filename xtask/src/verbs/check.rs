@@ -31,8 +31,7 @@ use crate::measure::pair;
 use crate::render::sites::{self as drawn, Endpoint};
 use crate::render::text::{repeat, summary};
 use crate::store::find;
-use crate::store::layout;
-use crate::store::place;
+use crate::store::{layout, place, write};
 
 /// The share of a budget without tolerance from which on it is nearly used up.
 const NEAR: f64 = 0.9;
@@ -484,7 +483,7 @@ fn bless(budgets: &mut Budgets, lines: &[Line], path: &Path) -> anyhow::Result<(
         ]);
     }
     if changed > 0 {
-        fs::write(path, budgets.text()).with_context(|| format!("cannot write `{}`", path.display()))?;
+        write::whole(path, budgets.text().as_bytes())?;
     }
     terminal::result(&table.render())?;
     let unmeasured = lines.iter().filter(|line| line.measured.is_none()).count();

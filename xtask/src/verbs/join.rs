@@ -6,9 +6,9 @@ use alloc_ladder::record::Run;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
 use crate::measure::environment;
+use crate::render::page;
 use crate::store::find;
 use crate::store::place;
-use crate::verbs::attach;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -19,8 +19,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let runs = args.runs.iter().map(|name| Ok(find::load(name)?.1)).collect::<anyhow::Result<Vec<Run>>>()?;
-    let joined = join(runs, environment::now())?;
-    let page = attach::write(&joined)?;
+    let mut joined = join(runs, environment::now())?;
+    let page = page::keep(&mut joined)?;
     let rungs: Vec<&str> = joined.steps.iter().map(|step| step.name.as_str()).collect();
     terminal::progress("Joined", &rungs.join(", "));
     terminal::result(&format!("{}\n", page.display()))

@@ -18,7 +18,8 @@ use crate::measure::step_sets::step_sets;
 use crate::measure::{environment, pair};
 use crate::render::page;
 use crate::render::text::{repeat, summary};
-use crate::store::{layout, write};
+use crate::store::layout;
+use crate::store::write::RunFolder;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -78,7 +79,7 @@ pub(crate) struct Args {
     /// The run's folder [default: one in {runs}, named by scenario and time]
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
-    /// Measure anew a run that the folder holds already
+    /// Overwrite the run that the folder holds already
     #[arg(long, requires = "out")]
     pub(crate) replace: bool,
     /// Open the report in a browser
@@ -131,21 +132,30 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     args.fit_together()?;
     let (created, stamp) = environment::now();
     let id = format!("{}-{stamp}", args.scenario);
-    let folder = args.out.clone().unwrap_or_else(|| layout::runs().join(&id));
-    if !args.replace && folder.join(layout::RUN_JSON).exists() {
-        return Err(Failure::new(Kind::Usage, format!("{} holds a run already", folder.display()))
+    // Before anything is built: a folder that cannot be written must not cost minutes.
+    let (folder, id) = match &args.out {
+        Some(folder) => (RunFolder::create(folder)?, id),
+        None => {
+            let folder = RunFolder::create_new(&layout::runs(), &id)?;
+            let id = folder.name();
+            (folder, id)
+        }
+    };
+    if !args.replace && folder.has(layout::RUN_JSON) {
+        return Err(Failure::new(Kind::Usage, format!("{} holds a run already", folder.path().display()))
             .help("name another folder, or overwrite that run with --replace")
             .into());
     }
+    let replaced = folder.replaceable()?;
     let plan = args.plan(sets);
-    let mut climb = Climb::prepare(&plan, &LINES, &folder, id, created)?;
-    let measured = climb.build().and_then(|()| if args.replace { write::clear(&folder) } else { Ok(()) });
+    let mut climb = Climb::prepare(&plan, &LINES, folder, id, created)?;
+    let measured = climb.build().and_then(|()| if args.replace { climb.folder().clear(&replaced) } else { Ok(()) });
     if let Err(error) = measured.and_then(|()| climb.measure_all()) {
-        give_up(climb, &folder);
+        give_up(climb);
         return Err(error);
     }
     let run = climb.run();
-    let page = page::write_all(&folder, run)?;
+    let page = page::write_all(climb.folder(), run)?;
     if args.json {
         terminal::result(&(serde_json::to_string_pretty(run)? + "\n"))?;
     } else {
@@ -159,10 +169,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Keeps what was finished and says where it lies.
-fn give_up(mut climb: Climb<'_>, folder: &std::path::Path) {
+fn give_up(mut climb: Climb<'_>) {
     let kept = climb.keep_finished().and_then(|any| {
         let run: &Run = climb.run();
-        any.then(|| page::write_all(folder, run).map(|page| (run.steps.len(), page))).transpose()
+        any.then(|| page::write_all(climb.folder(), run).map(|page| (run.steps.len(), page))).transpose()
     });
     match kept {
         Ok(None) => {}

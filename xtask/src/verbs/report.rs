@@ -3,6 +3,7 @@
 use crate::cli::terminal;
 use crate::render::page;
 use crate::store::find;
+use crate::store::write::RunFolder;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -12,6 +13,6 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (dir, run) = find::load(&args.run)?;
-    let path = page::write_all(&dir, &run)?;
+    let path = page::write_all(&RunFolder::edit(&dir)?, &run)?;
     terminal::result(&format!("{}\n", path.display()))
 }

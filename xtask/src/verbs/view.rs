@@ -11,8 +11,8 @@ use crate::cli::browser;
 use crate::cli::terminal;
 use crate::render::page;
 use crate::store::find;
-use crate::store::layout;
-use crate::store::place;
+use crate::store::write::RunFolder;
+use crate::store::{layout, place};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -55,8 +55,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 
 /// The page of a run, rendered now where it was not yet: git keeps none.
 fn rendered(dir: &Path, run: &Run) -> anyhow::Result<PathBuf> {
-    let page = dir.join(layout::REPORT);
-    if page.is_file() { Ok(page) } else { page::write_all(dir, run) }
+    if RunFolder::open(dir)?.has(layout::REPORT) {
+        return Ok(dir.join(layout::REPORT));
+    }
+    page::write_all(&RunFolder::edit(dir)?, run)
 }
 
 #[cfg(test)]
