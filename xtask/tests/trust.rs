@@ -244,3 +244,73 @@ fn runs_begun_in_one_second_are_all_kept_in_the_workspace_of_the_current_directo
     let none = command(&["advise", "newest"]).output().expect("starts");
     assert!(!text(&none.stderr).contains("xtask"), "{}", text(&none.stderr));
 }
+
+/// Escape sequences, other controls, and marks that turn text round.
+const HOSTILE: &str =
+    "\u{1b}]0;OWNED\u{7}\u{1b}[2J\u{1b}[31mred\u{9b}5m\r\u{202e}\u{2066}\u{200f}\u{61c}\nerror: forged";
+
+/// What acts on a terminal and is not one of the colours of a painted word.
+fn acting(text: &str) -> Option<String> {
+    let colour = |code: &str| {
+        let digits = code.strip_prefix('[').and_then(|code| code.split_once('m'));
+        digits.is_some_and(|(digits, _)| digits.chars().all(|digit| digit.is_ascii_digit() || digit == ';'))
+    };
+    if let Some(code) = text.split('\u{1b}').skip(1).find(|code| !colour(code)) {
+        return Some(format!("ESC {code:.20?}"));
+    }
+    let mark = |letter: char| matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let acts = |letter: &char| (letter.is_control() || mark(*letter)) && !matches!(letter, '\n' | '\t' | '\u{1b}');
+    text.chars().find(acts).map(|letter| format!("{letter:?}"))
+}
+
+#[test]
+fn what_a_run_from_elsewhere_says_does_nothing_to_a_terminal() {
+    let runs = [Got::new(), Got::new()];
+    for (index, got) in runs.iter().enumerate() {
+        let mut record = read(&got.run);
+        let text = format!("{HOSTILE}{index}");
+        let environment = &mut record.environment;
+        for field in [&mut environment.revision, &mut environment.rustc, &mut environment.cpu, &mut environment.kernel]
+        {
+            text.clone_into(field);
+        }
+        text.clone_into(&mut record.environment.command);
+        text.clone_into(&mut record.created);
+        for counts in record.steps[0].measurements.iter_mut().filter_map(|measured| measured.counts.as_mut()) {
+            counts.rows.iter_mut().for_each(|row| text.clone_into(&mut row.rpc));
+        }
+        got.record(&record);
+        let dhat = got.side().join("dhat.json");
+        let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&dhat).expect("reads")).expect("JSON");
+        for frame in json["ftbl"].as_array_mut().expect("frames") {
+            *frame = format!("0x1: {HOSTILE}{frame} (x.rs:1:1)").into();
+        }
+        fs::write(&dhat, json.to_string()).expect("writes");
+    }
+    let [a, b] = [path(&runs[0].run), path(&runs[1].run)];
+    let root = tempfile::tempdir().expect("a folder");
+    for args in [
+        &["compare", a, b][..],
+        &["compare", a, b, "--json"],
+        &["compare", a, HOSTILE],
+        &["advise", a],
+        &["advise", a, "--step", HOSTILE],
+        &["check", a, "--budgets", HOSTILE],
+        &["report", a],
+        &["view", "--no-open", a],
+        &["join", a, b],
+    ] {
+        let mut command = xtask(args);
+        command.env_remove("NO_COLOR").env("CLICOLOR_FORCE", "1").env("CARGO_MANIFEST_DIR", root.path().join("xtask"));
+        let done = command.output().expect("xtask starts");
+        let (said, told) = (text(&done.stdout), text(&done.stderr));
+        assert!(!(said.is_empty() && told.is_empty()), "{args:?}");
+        assert_eq!(acting(&said), None, "{args:?}: {said:?}");
+        assert_eq!(acting(&told), None, "{args:?}: {told:?}");
+        assert!(!told.contains("\nerror: forged") && !said.contains("\nerror: forged"), "{args:?}: {told}");
+        assert!(!told.contains("\u{1b}[31mred") && !said.contains("\u{1b}[31mred"), "{args:?}: {told:?}");
+        if args.contains(&"--json") {
+            serde_json::from_str::<serde_json::Value>(&said).expect("still JSON");
+        }
+    }
+}

@@ -110,7 +110,7 @@ fn build_with(features: &[&str], profile: &str) -> anyhow::Result<Binaries> {
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     // A terminal shows cargo's own progress bar; a log gets one line a build.
-    if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+    if !terminal::is_watched() {
         command.arg("--quiet");
     }
     let status = command.status().context("cannot start cargo")?;

@@ -246,19 +246,19 @@ impl<'a> Climb<'a> {
             shuffle(&mut order, &mut random);
             for index in order {
                 if index < steps {
-                    bar.set_message(self.run.steps[index].name.clone());
+                    bar.about(&self.run.steps[index].name);
                     self.measure_case(index, Instrument::Time, round)?;
                 } else if let Some(peers) = &mut peers {
                     peers.measure(index - steps)?;
                 }
-                bar.inc(1);
+                bar.step();
             }
             if let Some(peers) = &peers {
                 self.run.limits = peers.limits();
             }
             self.save()?;
         }
-        bar.finish_and_clear();
+        bar.finish();
         terminal::progress("Timed", &format!("{steps} steps × {rounds} rounds, seed {}", self.run.seed));
         Ok(())
     }

@@ -71,11 +71,11 @@ pub(crate) fn measure(plan: &Plan, sweep: &mut Sweep, path: &Path) -> anyhow::Re
             if sweep.points[index].workload.streams == 1 {
                 raw(sweep, plan, &time, index)?;
             }
-            bar.inc(1);
+            bar.step();
         }
         save(path, sweep)?;
     }
-    bar.finish_and_clear();
+    bar.finish();
     Ok(())
 }
 

@@ -139,7 +139,7 @@ mod tests {
         let (old, new) = (step("old", &before), step("new", &after));
         let end = |step| Endpoint { folder: folder.path(), run: "put-a", step };
         let moved = moved(end(&old), end(&new), Side::Server).expect("reads").expect("both have stacks");
-        let text = anstream::adapter::strip_str(&table(&moved.changes)).to_string();
+        let text = crate::cli::terminal::plain(&table(&moved.changes));
         expect_test::expect![[r#"
             +65,536 B   +1.00     new  handler  subject::copy ← subject::put
                −500 B   −2.00    gone  handler  subject::gone ← subject::put

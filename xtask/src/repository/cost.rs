@@ -204,11 +204,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
                     let cpu = measured[index].entry((side.side, Build::ALL[which])).or_default();
                     cpu.push(Measurement::cpu_us_per_message(&side));
                 }
-                bar.inc(1);
+                bar.step();
             }
         }
     }
-    bar.finish_and_clear();
+    bar.finish();
     let rows: Vec<Row> =
         sets.iter().zip(&measured).flat_map(|((scenario, _), measured)| rows(*scenario, measured, &args.max)).collect();
     if let Some(path) = &args.out {

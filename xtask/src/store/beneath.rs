@@ -21,6 +21,15 @@ enum Missing {
     IsMade,
 }
 
+/// Whether a file is on the disk before it takes its name, so that it is whole even after a power cut.
+///
+/// PERF: the 240 files of a run's page take 3.5 s without that and 6 s with it. They can be made again; a record cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flush {
+    First,
+    Later,
+}
+
 /// Opens the folder that holds the last component of `path`; returns it with that component.
 fn parent<'a>(root: BorrowedFd<'_>, path: &'a str, missing: Missing) -> io::Result<(OwnedFd, &'a str)> {
     let mut folder = root.try_clone_to_owned()?;
@@ -73,13 +82,18 @@ pub(super) fn is_file(root: BorrowedFd<'_>, path: &str) -> bool {
 /// Writes a file beside its place and renames it: whoever looks finds all of it, or what was there before. A link at
 /// its place is replaced, and a file with another name elsewhere (a hard link) keeps its content. Missing folders on
 /// the way are made.
-pub(super) fn write(root: BorrowedFd<'_>, path: &str, content: &[u8]) -> io::Result<()> {
+pub(super) fn write(root: BorrowedFd<'_>, path: &str, content: &[u8], flush: Flush) -> io::Result<()> {
     let (folder, name) = parent(root, path, Missing::IsMade)?;
-    replace(folder.as_fd(), name, content)
+    replace(folder.as_fd(), name, content, flush)
 }
 
 /// As [`write`], for a name of which the caller is sure.
-pub(super) fn replace(folder: BorrowedFd<'_>, name: impl rustix::path::Arg, content: &[u8]) -> io::Result<()> {
+pub(super) fn replace(
+    folder: BorrowedFd<'_>,
+    name: impl rustix::path::Arg,
+    content: &[u8],
+    flush: Flush,
+) -> io::Result<()> {
     static WRITTEN: AtomicU64 = AtomicU64::new(0);
     let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
     let new = format!(".new-{}-{number}", process::id());
@@ -87,7 +101,10 @@ pub(super) fn replace(folder: BorrowedFd<'_>, name: impl rustix::path::Arg, cont
     let _ = unlinkat(folder, &new, AtFlags::empty());
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(folder, &new, flags, Mode::from_raw_mode(0o666))?);
-    let written = file.write_all(content).and_then(|()| Ok(renameat(folder, &new, folder, name)?));
+    let written = file
+        .write_all(content)
+        .and_then(|()| if flush == Flush::First { file.sync_data() } else { Ok(()) })
+        .and_then(|()| Ok(renameat(folder, &new, folder, name)?));
     if written.is_err() {
         let _ = unlinkat(folder, &new, AtFlags::empty());
     }

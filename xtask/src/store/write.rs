@@ -14,9 +14,10 @@ use anyhow::Context;
 use rustix::fs::{Mode, OFlags, open};
 
 use crate::cli::failure::{Failure, Kind};
+use crate::store::beneath::{self, Flush};
 use crate::store::layout::{REPORT, RUN_JSON, step_folder};
 use crate::store::lock::Lock;
-use crate::store::{beneath, name};
+use crate::store::name;
 
 /// A run's folder, open.
 #[derive(Debug)]
@@ -130,9 +131,7 @@ impl RunFolder {
     /// # Errors
     /// When it cannot be written, or a folder on the way there is a link.
     pub(crate) fn write(&self, file: &str, content: &[u8]) -> anyhow::Result<()> {
-        self.plain(file)
-            .and_then(|()| beneath::write(self.folder.as_fd(), file, content))
-            .with_context(|| format!("cannot write {}", self.path.join(file).display()))
+        self.put(file, content, Flush::Later)
     }
 
     /// Writes the run's record.
@@ -140,7 +139,7 @@ impl RunFolder {
     /// # Errors
     /// As [`RunFolder::write`].
     pub(crate) fn save(&self, run: &Run) -> anyhow::Result<()> {
-        self.write(RUN_JSON, (serde_json::to_string_pretty(run)? + "\n").as_bytes())
+        self.put(RUN_JSON, (serde_json::to_string_pretty(run)? + "\n").as_bytes(), Flush::First)
     }
 
     /// What of the run that the folder holds goes when another takes its place: record, page and the folders of its
@@ -170,6 +169,12 @@ impl RunFolder {
         Ok(())
     }
 
+    fn put(&self, file: &str, content: &[u8], flush: Flush) -> anyhow::Result<()> {
+        self.plain(file)
+            .and_then(|()| beneath::write(self.folder.as_fd(), file, content, flush))
+            .with_context(|| format!("cannot write {}", self.path.join(file).display()))
+    }
+
     fn plain(&self, file: &str) -> io::Result<()> {
         if name::is_plain_path(file) {
             return Ok(());
@@ -195,7 +200,7 @@ impl Drop for RunFolder {
 pub(crate) fn whole(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or_else(|| io::Error::from(ErrorKind::IsADirectory));
-    name.and_then(|name| beneath::replace(folder(parent)?.as_fd(), name, content))
+    name.and_then(|name| beneath::replace(folder(parent)?.as_fd(), name, content, Flush::First))
         .with_context(|| format!("cannot write {}", path.display()))
 }
 

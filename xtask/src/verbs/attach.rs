@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn the_table_has_stages_methods_and_the_total() {
-        let text = anstream::adapter::strip_str(&table(&measurement())).to_string();
+        let text = terminal::plain(&table(&measurement()));
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert!(lines.contains(&vec!["marshal", "3", "300", "33.3"]), "{text}");
         assert!(lines.contains(&vec!["/a.B/C", "6", "600", "66.7"]), "{text}");

@@ -537,7 +537,7 @@ allocs-per-message = 1
             –     put/baseline client allocs/msg          not measured      ≤ 1.00
             –     put/tuned-h2 server allocs/msg          not measured      ≤ 1.00
         "#]]
-        .assert_eq(&anstream::adapter::strip_str(&table(&checked)).to_string());
+        .assert_eq(&terminal::plain(&table(&checked)));
         let failure = |lines: &[Line], run| {
             let failure = verdict(lines, run).err()?.downcast::<Failure>().expect("a failure");
             assert_eq!(failure.kind, Kind::Verdict);
@@ -643,6 +643,6 @@ allocs-per-message = 0.01
             handler  0 → 1.00 blocks  0 → 65,536 B  new
             +65,536 B  +1.00  new  handler  subject::put::copy ← subject::put
         "#]]
-        .assert_eq(&anstream::adapter::strip_str(&grown.text()).to_string());
+        .assert_eq(&terminal::plain(&grown.text()));
     }
 }
