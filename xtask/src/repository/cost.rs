@@ -21,6 +21,7 @@ use serde::Serialize;
 use crate::analyse::metric::digits;
 use crate::analyse::stats;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::quantity::{MESSAGES_MAX, SECONDS_MAX};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
 use crate::measure::build::{Allocator, Binaries, build, build_bare};
@@ -43,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
     /// Messages (unary: calls) of a timed case [default: 4000]
-    #[arg(long, default_value_t = 4000, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 4000, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
     messages: u64,
     /// Cargo profile to build with; times mean something in `release` only
     #[arg(long, default_value = "release")]
@@ -52,7 +53,7 @@ pub(crate) struct Args {
     #[arg(long)]
     seed: Option<u64>,
     /// Seconds a case may take before it counts as hung
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     timeout: u64,
     /// Fail where a build costs more than so many times the uninstrumented one: `count=1.03,sampled=1.1`
     #[arg(long, value_delimiter = ',', value_parser = limit)]

@@ -13,6 +13,7 @@ use alloc_ladder::scenario::{Scenario, Workload};
 
 use crate::analyse::sweep::{Point, Sweep};
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::quantity::SECONDS_MAX;
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
 use crate::measure::environment;
@@ -50,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long)]
     seed: Option<u64>,
     /// Seconds a case may take before it counts as hung
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     timeout: u64,
     /// The file to write [default: one in {runs}, named by scenario and time]
     #[arg(long)]

@@ -137,8 +137,9 @@ impl RunFolder {
     /// Writes the run's record.
     ///
     /// # Errors
-    /// As [`RunFolder::write`].
+    /// As [`RunFolder::write`], and when the record has a name that reading it would refuse.
     pub(crate) fn save(&self, run: &Run) -> anyhow::Result<()> {
+        name::check(&self.path.join(RUN_JSON), run)?;
         self.put(RUN_JSON, (serde_json::to_string_pretty(run)? + "\n").as_bytes(), Flush::First)
     }
 
@@ -334,7 +335,9 @@ mod tests {
         precious(&victim);
 
         let steps = vec![fixture::step("x/../../victim", Vec::new())];
-        run.save(&Run { steps, ..record }).expect("writes");
+        let crafted = Run { steps, ..record };
+        assert!(run.save(&crafted).is_err());
+        run.write(RUN_JSON, &serde_json::to_vec(&crafted).expect("serialises")).expect("writes");
         let error = run.replaceable().expect_err("the step's name leads out");
         assert!(error.to_string().contains("run.json") && error.to_string().contains("x/../../victim"), "{error}");
     }

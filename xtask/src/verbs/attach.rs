@@ -22,6 +22,7 @@ use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::quantity::SECONDS_MAX;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
@@ -42,23 +43,32 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "server")]
     side: Side,
     /// How many messages it handled; figures per message are per run without it
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
     messages: u64,
     /// How many payload bytes they carried; without it there is no amplification
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=PAYLOAD_MAX))]
     payload_bytes: u64,
     /// End the program after so many seconds; without it, when it ends by itself or at Ctrl-C
-    #[arg(long = "for", value_name = "SECONDS")]
+    #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=FOR_MAX))]
     seconds: Option<u64>,
     /// The program and its arguments
     #[arg(last = true, required = true)]
     command: Vec<String>,
 }
 
+/// The longest name of a step: `join` may add a number to it, and its folder has one too.
+const NAME_MAX: usize = 200;
+/// The most messages: figures per message are exact in JSON and on the page up to there.
+const MESSAGES_MAX: u64 = 1_000_000_000_000;
+/// The most payload, an EiB: a million bytes for each of so many messages.
+const PAYLOAD_MAX: u64 = 1 << 60;
+/// The longest that a program is followed: a year.
+const FOR_MAX: u64 = 366 * SECONDS_MAX;
+
 pub(crate) fn step_name(name: &str) -> Result<String, String> {
     let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
-    if name.is_empty() || !name.chars().all(plain) {
-        return Err("a step's name is made of a-z, 0-9 and `-`".to_owned());
+    if !(1..=NAME_MAX).contains(&name.len()) || !name.chars().all(plain) {
+        return Err(format!("a step's name is made of 1 to {NAME_MAX} of a-z, 0-9 and `-`"));
     }
     Ok(name.to_owned())
 }
@@ -351,7 +361,7 @@ mod tests {
     #[test]
     fn names_are_kebab_case() {
         assert!(step_name("pooled-2").is_ok());
-        for bad in ["", "A", "a b", "../x", "a=b"] {
+        for bad in [&"a".repeat(300), "", "A", "a b", "../x", "a=b"] {
             assert!(step_name(bad).is_err(), "{bad}");
         }
     }

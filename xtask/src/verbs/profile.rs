@@ -9,7 +9,7 @@ use alloc_ladder::scenario::{Scenario, Workload};
 
 use crate::cli::browser;
 use crate::cli::failure::{Failure, Kind};
-use crate::cli::quantity::Rate;
+use crate::cli::quantity::{MESSAGES_MAX, Rate, SECONDS_MAX};
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
 use crate::measure::climb::{Climb, Lines};
@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) connections: u32,
     /// Messages the server of put keeps before it lets the oldest go
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=RETAIN_MAX))]
     pub(crate) retain: u32,
     /// The server's runtime, whatever the steps say
     #[arg(long)]
@@ -74,7 +74,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["limits", "bind"])]
     pub(crate) server: Option<String>,
     /// Seconds a case may take before it counts as hung
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     pub(crate) timeout: u64,
     /// The run's folder [default: one in {runs}, named by scenario and time]
     #[arg(long)]
@@ -90,8 +90,12 @@ pub(crate) struct Args {
     pub(crate) json: bool,
 }
 
-/// More would take hours, and the clients' latencies gigabytes.
-const MESSAGES_MAX: u64 = 100_000_000;
+/// The most bytes that `--retain` may have the server keep.
+const RETAINED_BYTES_MAX: u64 = 1 << 30;
+/// What a kept message takes beside its payload: the place it is kept in, and the head of its buffer.
+const RETAINED_EACH: u64 = 64;
+/// The most messages of any size that `--retain` takes.
+const RETAIN_MAX: i64 = (RETAINED_BYTES_MAX / RETAINED_EACH) as i64;
 
 /// What is said of a run while it is measured.
 pub(crate) const LINES: Lines = Lines { step: summary::step_line, counted: repeat::line };
@@ -130,6 +134,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     pair::catch_interrupts()?;
     let sets = step_sets(args.scenario, &args.steps)?;
     args.fit_together()?;
+    args.fits_in_memory()?;
     let (created, stamp) = environment::now();
     let id = format!("{}-{stamp}", args.scenario);
     // Before anything is built: a folder that cannot be written must not cost minutes.
@@ -200,6 +205,22 @@ impl Args {
             return Ok(());
         };
         Err(Failure::new(Kind::Usage, refused).help("leave the flag out").into())
+    }
+
+    /// Whether the server can hold what `--retain` has it keep, in every stream.
+    fn fits_in_memory(&self) -> anyhow::Result<()> {
+        let each = self.chunk.unwrap_or(Workload::default().chunk) as u64 + RETAINED_EACH;
+        let streams = u64::from(self.streams);
+        let most = RETAINED_BYTES_MAX / each / streams;
+        if u64::from(self.retain) <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "--retain {} has the server keep {} messages of {each} bytes, more than 1 GiB",
+            self.retain,
+            u64::from(self.retain) * streams
+        );
+        Err(Failure::new(Kind::Usage, message).help(format!("--retain {most} is the most for these streams")).into())
     }
 
     /// The flags as a plan.
