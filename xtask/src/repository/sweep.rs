@@ -23,7 +23,7 @@ use crate::measure::rounds::clock_seed;
 use crate::measure::step_sets::step_sets;
 use crate::measure::sweep::{self, Plan, workload};
 use crate::render::text;
-use crate::store::layout;
+use crate::store::{layout, write};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -71,7 +71,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let last = ladder(args.scenario).last().expect("no ladder is empty").name;
     let (_, step) = step_sets(args.scenario, &[args.step.clone().unwrap_or_else(|| last.to_owned())])?.remove(0);
     let (created, stamp) = environment::now();
-    let path = args.out.clone().unwrap_or_else(|| layout::runs().join(format!("sweep-{}-{stamp}.json", args.scenario)));
+    let path = match &args.out {
+        Some(path) => path.clone(),
+        None => write::new_file(&layout::runs(), &format!("sweep-{}-{stamp}", args.scenario), ".json")?,
+    };
     let mut sweep = Sweep {
         schema: SCHEMA,
         scenario: args.scenario,

@@ -4,7 +4,7 @@
 //! nothing below its folder that is a link, or lies behind one, is followed. A file that somebody names on the command
 //! line is written by [`whole()`].
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -63,17 +63,8 @@ impl RunFolder {
     /// # Errors
     /// When it cannot be made or written.
     pub(crate) fn create_new(runs: &Path, name: &str) -> anyhow::Result<RunFolder> {
-        std::fs::create_dir_all(runs).with_context(|| cannot_make(runs))?;
-        let names = std::iter::once(name.to_owned()).chain((2..).map(|number| format!("{name}-{number}")));
-        for name in names {
-            let path = runs.join(name);
-            match DirBuilder::new().create(&path) {
-                Ok(()) => return RunFolder::open(&path)?.made(true).locked(),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error).with_context(|| cannot_make(&path)),
-            }
-        }
-        unreachable!("numbers do not end")
+        let path = claim(runs, name, "", |path| DirBuilder::new().create(path))?;
+        RunFolder::open(&path)?.made(true).locked()
     }
 
     fn made(mut self, made: bool) -> RunFolder {
@@ -203,6 +194,35 @@ pub(crate) fn whole(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let name = path.file_name().ok_or_else(|| io::Error::from(ErrorKind::IsADirectory));
     name.and_then(|name| beneath::replace(folder(parent)?.as_fd(), name, content, Flush::First))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Makes an empty file that no other process has, in `folder`: `name` and `extension`, with a number between them if
+/// that is taken.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) fn new_file(folder: &Path, name: &str, extension: &str) -> anyhow::Result<PathBuf> {
+    claim(folder, name, extension, |path| File::create_new(path).map(drop))
+}
+
+/// The first path that `make` makes: `make` fails for what is there already, so each path is one process's.
+fn claim(
+    folder: &Path,
+    name: &str,
+    extension: &str,
+    make: impl Fn(&Path) -> io::Result<()>,
+) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir_all(folder).with_context(|| cannot_make(folder))?;
+    let mut path = folder.join(format!("{name}{extension}"));
+    for number in 2_u64.. {
+        match make(&path) {
+            Ok(()) => break,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot make {}", path.display())),
+        }
+        path = folder.join(format!("{name}-{number}{extension}"));
+    }
+    Ok(path)
 }
 
 /// Opens a folder by a path that a person gave: links on the way are that person's.
@@ -350,6 +370,9 @@ mod tests {
         assert_eq!(made.iter().map(RunFolder::name).collect::<Vec<_>>(), ["attach-1", "attach-1-2", "attach-1-3"]);
         made[1].write("file", b"x").expect("writes");
         drop(made);
+        let files = [(); 2].map(|()| new_file(&runs, "sweep", ".json").expect("makes"));
+        assert_eq!(files, [runs.join("sweep.json"), runs.join("sweep-2.json")]);
+        files.iter().for_each(|file| fs::remove_file(file).expect("removes"));
         // Only what holds something stays.
         let left: Vec<_> = fs::read_dir(&runs).expect("reads").flatten().map(|entry| entry.file_name()).collect();
         assert_eq!(left, ["attach-1-2"]);

@@ -1,4 +1,4 @@
-//! `cargo xtask join A B C`: runs of one step each, as the rungs of one ladder, with a report of its own.
+//! `cargo xtask join A B C`: runs of one step each, as the steps of one ladder, with a report of its own.
 
 use alloc_ladder::ladder::StepSet;
 use alloc_ladder::record::Run;
@@ -12,7 +12,7 @@ use crate::store::place;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The runs, in the order of their rungs: by id, by path, or `newest`
+    /// The runs, in the order of their steps: by id, by path, or `newest`
     #[arg(required = true, num_args = 2..)]
     runs: Vec<String>,
 }
@@ -21,8 +21,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let runs = args.runs.iter().map(|name| Ok(find::load(name)?.1)).collect::<anyhow::Result<Vec<Run>>>()?;
     let mut joined = join(runs, environment::now())?;
     let page = page::keep(&mut joined)?;
-    let rungs: Vec<&str> = joined.steps.iter().map(|step| step.name.as_str()).collect();
-    terminal::progress("Joined", &rungs.join(", "));
+    let steps: Vec<&str> = joined.steps.iter().map(|step| step.name.as_str()).collect();
+    terminal::progress("Joined", &steps.join(", "));
     terminal::result(&format!("{}\n", page.display()))
 }
 
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn rungs_keep_their_order_and_get_names_of_their_own() {
+    fn steps_keep_their_order_and_get_names_of_their_own() {
         let runs = vec![attached("a", "before"), attached("b", "attached"), attached("c", "attached")];
         let joined = join(runs, now()).expect("joins");
         assert_eq!(joined.id, "join-20260820-140211");
