@@ -409,7 +409,7 @@ fn bad_input_is_refused_with_a_way_out() {
         2,
         &["has no step", "did you mean `pooled-message`?"],
     );
-    refused(&output(&["profile", "put", "--chunk", "0"]), 2, &["0 bytes"]);
+    refused(&output(&["profile", "put", "--chunk", "0"]), 2, &["at least 1 byte"]);
     let above = (CHUNK_MAX + 1).to_string();
     refused(&output(&["profile", "put", "--chunk", &above]), 2, &["receive limit", &CHUNK_MAX.to_string()]);
     refused(&output(&["profile", "put", "--messages", "0"]), 2, &["--messages"]);

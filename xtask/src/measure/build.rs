@@ -3,7 +3,9 @@
 //! Cargo puts every build of a binary in the same place, so each is copied to a folder of its own. Builds share
 //! everything but this package: a second instrument takes seconds.
 
+use std::collections::HashMap;
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,6 +13,7 @@ use std::time::Instant;
 
 use alloc_ladder::record::Instrument;
 use anyhow::Context;
+use serde::Deserialize;
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal;
@@ -106,32 +109,54 @@ fn build_with(features: &[&str], profile: &str) -> anyhow::Result<Binaries> {
         .args(["build", "--profile", profile, "--package", "alloc-ladder", "--bins", "--target-dir"])
         .arg(&target)
         .args(["--features", &features.join(",")])
+        // Where each program is: `bench` builds into `release`, and a target triple into a folder of its own.
+        .args(["--message-format", "json-render-diagnostics"])
         .current_dir(root())
         .stdin(Stdio::null())
-        .stdout(Stdio::null());
+        .stdout(Stdio::piped());
     // A terminal shows cargo's own progress bar; a log gets one line a build.
-    if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+    if !terminal::is_watched() {
         command.arg("--quiet");
     }
-    let status = command.status().context("cannot start cargo")?;
+    let mut cargo = command.spawn().context("cannot start cargo")?;
+    let built = programs(BufReader::new(cargo.stdout.take().expect("stdout is piped")));
+    let status = cargo.wait().context("cannot wait for cargo")?;
     interrupted()?;
     if !status.success() {
         let message = format!("cargo could not build the {variant} variant ({status})");
         return Err(Failure::new(Kind::Environment, message).help("cargo's own messages stand above").into());
     }
-    // Cargo calls the folder of its `dev` profile after what it once was.
-    let output = if profile == "dev" { "debug" } else { profile };
     let kept = builds.join(profile).join(&variant);
     let keep = |name: &str| -> anyhow::Result<PathBuf> {
-        let (built, path) = (target.join(output).join(name), kept.join(name));
+        let built = built.get(name).with_context(|| format!("cargo built no program called {name}"))?;
+        let path = kept.join(name);
         std::fs::create_dir_all(&kept)
-            .and_then(|()| replace_if_new(&built, &path))
+            .and_then(|()| replace_if_new(built, &path))
             .with_context(|| format!("cannot copy {name} to {}", kept.display()))?;
         Ok(path)
     };
     let binaries = Binaries { server: keep("server")?, client: keep("client")?, peer: keep("peer")? };
     terminal::progress("Built", &format!("{variant} in {:.1} s", began.elapsed().as_secs_f64()));
     Ok(binaries)
+}
+
+/// What cargo says of one thing that it built.
+#[derive(Deserialize)]
+struct Artifact {
+    target: Target,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// Every program that cargo built, or found built, by its name.
+fn programs(messages: impl BufRead) -> HashMap<String, PathBuf> {
+    // Other messages are of other shapes.
+    let artifacts = messages.lines().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok());
+    artifacts.filter_map(|Artifact { target, executable }| Some((target.name, executable?))).collect()
 }
 
 /// Copies `built` over `path` unless it is there already.
@@ -159,6 +184,17 @@ fn target() -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cargo_says_where_its_programs_are() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"alloc_ladder"},"executable":null}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"server"},"executable":"/t/x86_64/release/server"}
+{"reason":"build-script-executed","package_id":"x"}
+warning: not JSON
+{"reason":"build-finished","success":true}"#;
+        let expected = HashMap::from([("server".to_owned(), PathBuf::from("/t/x86_64/release/server"))]);
+        assert_eq!(programs(messages.as_bytes()), expected);
+    }
 
     #[test]
     fn a_binary_is_replaced_only_by_another_one() {

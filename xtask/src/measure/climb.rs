@@ -12,6 +12,7 @@ use alloc_ladder::subject::ladder::Socket;
 use alloc_ladder::subject::peer::Direction;
 use alloc_ladder::subject::scenario::Scenario;
 use anyhow::Context;
+use tempfile::TempDir;
 
 use crate::analyse::profiles::Profiles;
 use crate::cli::failure::{Failure, Kind};
@@ -24,7 +25,7 @@ use crate::measure::remote::Remote;
 use crate::measure::rounds::shuffle;
 use crate::measure::step_sets::step_sets;
 use crate::measure::{cpu, environment, instructions, pair, program, stacks};
-use crate::store::{layout, write};
+use crate::store::write::RunFolder;
 
 /// What is said of a run while it is measured.
 pub(crate) struct Lines {
@@ -38,7 +39,7 @@ pub(crate) struct Lines {
 pub(crate) struct Climb<'a> {
     plan: &'a Plan,
     lines: &'a Lines,
-    folder: PathBuf,
+    folder: RunFolder,
     binaries: HashMap<Instrument, Binaries>,
     remote: Option<RefCell<Remote>>,
     run: Run,
@@ -47,14 +48,14 @@ pub(crate) struct Climb<'a> {
 }
 
 impl<'a> Climb<'a> {
-    /// Makes the folder, and sees to it that the plan can be measured before anything is built.
+    /// Sees to it that the plan can be measured before anything is built.
     ///
     /// # Errors
-    /// [`Kind::Environment`] for a folder that cannot be written, a port that is taken, a missing tool or agent.
+    /// [`Kind::Environment`] for a port that is taken, a missing tool or agent.
     pub(crate) fn prepare(
         plan: &'a Plan,
         lines: &'a Lines,
-        folder: &Path,
+        folder: RunFolder,
         id: String,
         created: String,
     ) -> anyhow::Result<Climb<'a>> {
@@ -66,7 +67,7 @@ impl<'a> Climb<'a> {
         let mut climb = Climb {
             plan,
             lines,
-            folder: folder.to_path_buf(),
+            folder,
             binaries: HashMap::new(),
             remote: None,
             profiles: Profiles::default(),
@@ -90,12 +91,11 @@ impl<'a> Climb<'a> {
         {
             return Err(Failure::new(Kind::Environment, instructions::MISSING).into());
         }
-        // Before anything is built: a folder that cannot be written and a port that is taken must not cost minutes.
+        // Before anything is built: a port that is taken must not cost minutes.
         pair::port_is_free(plan.bind)?;
         if let Some(address) = &plan.agent {
             climb.connect(address)?;
         }
-        write::create(&climb.folder)?;
         Ok(climb)
     }
 
@@ -104,9 +104,14 @@ impl<'a> Climb<'a> {
         &self.run
     }
 
-    /// The run and the dhat files beside it, which were read for the record.
-    pub(crate) fn into_run(self) -> (Run, Profiles) {
-        (self.run, self.profiles)
+    /// The run's folder, which this process writes.
+    pub(crate) fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// The run, its folder, and the dhat files that were read for the record.
+    pub(crate) fn into_parts(self) -> (Run, RunFolder, Profiles) {
+        (self.run, self.folder, self.profiles)
     }
 
     /// Builds what the instruments need.
@@ -138,14 +143,13 @@ impl<'a> Climb<'a> {
         self.save()
     }
 
-    /// Leaves only the steps that something was measured of; false where there are none. An empty folder goes then.
+    /// Leaves only the steps that something was measured of; false where there are none.
     ///
     /// # Errors
     /// When the record cannot be written.
     pub(crate) fn keep_finished(&mut self) -> anyhow::Result<bool> {
         self.run.steps.retain(|step| !(step.measurements.is_empty() && step.stacks.is_empty() && step.cpu.is_empty()));
         if self.run.steps.is_empty() {
-            let _ = std::fs::remove_dir(&self.folder);
             return Ok(false);
         }
         self.save()?;
@@ -251,19 +255,19 @@ impl<'a> Climb<'a> {
             shuffle(&mut order, &mut random);
             for index in order {
                 if index < steps {
-                    bar.set_message(self.run.steps[index].name.clone());
+                    bar.about(&self.run.steps[index].name);
                     self.measure_case(index, Instrument::Time, round)?;
                 } else if let Some(peers) = &mut peers {
                     peers.measure(index - steps)?;
                 }
-                bar.inc(1);
+                bar.step();
             }
             if let Some(peers) = &peers {
                 self.run.limits = peers.limits();
             }
             self.save()?;
         }
-        bar.finish_and_clear();
+        bar.finish();
         terminal::progress("Timed", &format!("{steps} steps × {rounds} rounds, seed {}", self.run.seed));
         Ok(())
     }
@@ -290,20 +294,22 @@ impl<'a> Climb<'a> {
     }
 
     fn measure_stacks(&mut self, index: usize) -> anyhow::Result<()> {
-        let full = self.side_folders(index)?;
-        let pair = self.case(index, Instrument::Stacks, 0).run(Some(&full))?;
+        let scratch = Scratch::new()?;
+        let pair = self.case(index, Instrument::Stacks, 0).run(Some(&|side| scratch.side(side)))?;
         for measurement in [&pair.server, &pair.client] {
-            let stacks = stacks::read(&self.folder, &self.run, index, measurement, &mut self.profiles)?;
+            let from = scratch.side(measurement.side);
+            let stacks = stacks::keep(&self.folder, &from, &self.run, index, measurement, &mut self.profiles)?;
             self.run.steps[index].stacks.push(stacks);
         }
         Ok(())
     }
 
     fn measure_cpu(&mut self, index: usize) -> anyhow::Result<()> {
-        let full = self.side_folders(index)?;
-        let pair = self.case(index, Instrument::Cpu, 0).run(Some(&full))?;
+        let scratch = Scratch::new()?;
+        let pair = self.case(index, Instrument::Cpu, 0).run(Some(&|side| scratch.side(side)))?;
         for measurement in [pair.server, pair.client] {
-            let profile = cpu::read(&self.folder, &self.run, index, &measurement)?;
+            let from = scratch.side(measurement.side);
+            let profile = cpu::keep(&self.folder, &from, &self.run, index, &measurement)?;
             self.run.steps[index].cpu.push(profile);
             self.run.steps[index].measurements.push(measurement);
         }
@@ -338,25 +344,27 @@ impl<'a> Climb<'a> {
         Ok(())
     }
 
-    /// Makes the folders of a step's sides, and says where each is.
-    fn side_folders(&self, index: usize) -> anyhow::Result<impl Fn(Side) -> PathBuf + use<>> {
-        let folder = self.folder.join(stacks::folder(&self.run, index));
-        let full = move |side: Side| folder.join(side.name());
-        for side in Side::ALL {
-            let path = full(side);
-            std::fs::create_dir_all(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
-        }
-        Ok(full)
-    }
-
     /// Writes `run.json`, whole or not at all.
     fn save(&self) -> anyhow::Result<()> {
-        let path = self.folder.join(layout::RUN_JSON);
-        let new = path.with_extension("json.new");
-        let text = serde_json::to_string_pretty(&self.run)?;
-        std::fs::write(&new, text)
-            .and_then(|()| std::fs::rename(&new, &path))
-            .with_context(|| format!("cannot write {}", path.display()))
+        self.folder.save(&self.run)
+    }
+}
+
+/// Where the sides of a case write. What they write there is then read, and taken into the run's folder: a measured
+/// process opens no file in it.
+struct Scratch(TempDir);
+
+impl Scratch {
+    fn new() -> anyhow::Result<Scratch> {
+        let folder = tempfile::tempdir().context("no temporary folder")?;
+        for side in Side::ALL {
+            std::fs::create_dir(folder.path().join(side.name())).context("no temporary folder")?;
+        }
+        Ok(Scratch(folder))
+    }
+
+    fn side(&self, side: Side) -> PathBuf {
+        self.0.path().join(side.name())
     }
 }
 
@@ -380,6 +388,7 @@ pub(crate) fn alone(
         ..Plan::new(scenario, step_sets(scenario, steps)?)
     };
     let (created, _) = environment::now();
+    let folder = RunFolder::create(folder)?;
     let mut climb = Climb::prepare(&plan, lines, folder, format!("{scenario}-check"), created)?;
     climb.build()?;
     climb.measure_all()?;

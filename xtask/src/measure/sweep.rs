@@ -18,6 +18,7 @@ use crate::measure::pair;
 use crate::measure::peers::program;
 use crate::measure::rounds::shuffle;
 use crate::store::fits;
+use crate::store::write::{self, RunFolder};
 
 /// The name a sweep has in the folder of the run it belongs to.
 const SWEEP_JSON: &str = "sweep.json";
@@ -71,11 +72,11 @@ pub(crate) fn measure(plan: &Plan, sweep: &mut Sweep, path: &Path) -> anyhow::Re
             if sweep.points[index].workload.streams == 1 {
                 raw(sweep, plan, &time, index)?;
             }
-            bar.inc(1);
+            bar.step();
         }
         save(path, sweep)?;
     }
-    bar.finish_and_clear();
+    bar.finish();
     Ok(())
 }
 
@@ -85,10 +86,11 @@ pub(crate) fn measure(plan: &Plan, sweep: &mut Sweep, path: &Path) -> anyhow::Re
 /// [`Kind::Environment`] when there is a file and it is not a sweep of this version.
 pub(crate) fn beside(folder: &Path) -> anyhow::Result<Option<Sweep>> {
     let path = folder.join(SWEEP_JSON);
-    if !path.is_file() {
+    let folder = RunFolder::open(folder)?;
+    if !folder.has(SWEEP_JSON) {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = folder.read_to_string(SWEEP_JSON)?;
     let sweep = serde_json::from_str::<Sweep>(&text).map_err(|error| {
         Failure::new(Kind::Environment, format!("`{}` is not a valid sweep: {error}", path.display()))
             .help("measure it again with `cargo xtask sweep`")
@@ -144,14 +146,10 @@ fn raw(sweep: &mut Sweep, plan: &Plan, binaries: &Binaries, index: usize) -> any
 /// # Errors
 /// When the file cannot be written.
 pub(crate) fn save(path: &Path, sweep: &Sweep) -> anyhow::Result<()> {
-    let new = path.with_extension("json.new");
-    let text = serde_json::to_string_pretty(sweep)? + "\n";
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    std::fs::write(&new, text)
-        .and_then(|()| std::fs::rename(&new, path))
-        .with_context(|| format!("cannot write {}", path.display()))
+    write::whole(path, (serde_json::to_string_pretty(sweep)? + "\n").as_bytes())
 }
 
 #[cfg(test)]

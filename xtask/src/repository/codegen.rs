@@ -12,6 +12,7 @@ use prost::Message as _;
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal;
+use crate::store::write;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -82,7 +83,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         if args.check {
             stale.push(path.display().to_string());
         } else {
-            std::fs::write(&path, fresh).with_context(|| format!("cannot write {}", path.display()))?;
+            write::whole(&path, fresh.as_bytes())?;
             terminal::progress("Generated", &path.display().to_string());
         }
     }

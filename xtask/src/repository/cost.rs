@@ -14,14 +14,13 @@ use std::time::Duration;
 
 use alloc_ladder::Side;
 use alloc_ladder::record::{Environment, Instrument, Measurement};
-use alloc_ladder::subject::ladder::StepSet;
 use alloc_ladder::subject::scenario::{Scenario, Workload};
-use anyhow::Context;
 use serde::Serialize;
 
 use crate::analyse::metric::digits;
 use crate::analyse::stats;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::quantity::{MESSAGES_MAX, SECONDS_MAX};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
 use crate::measure::build::{Allocator, Binaries, build, build_bare};
@@ -30,6 +29,7 @@ use crate::measure::environment;
 use crate::measure::pair;
 use crate::measure::rounds::{clock_seed, shuffle};
 use crate::measure::step_sets::step_sets;
+use crate::store::write;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
     /// Messages (unary: calls) of a timed case [default: 4000]
-    #[arg(long, default_value_t = 4000, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 4000, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
     messages: u64,
     /// Cargo profile to build with; times mean something in `release` only
     #[arg(long, default_value = "release")]
@@ -52,7 +52,7 @@ pub(crate) struct Args {
     #[arg(long)]
     seed: Option<u64>,
     /// Seconds a case may take before it counts as hung
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     timeout: u64,
     /// Fail where a build costs more than so many times the uninstrumented one: `count=1.03,sampled=1.1`
     #[arg(long, value_delimiter = ',', value_parser = limit)]
@@ -204,11 +204,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
                     let cpu = measured[index].entry((side.side, Build::ALL[which])).or_default();
                     cpu.push(Measurement::cpu_us_per_message(&side));
                 }
-                bar.inc(1);
+                bar.step();
             }
         }
     }
-    bar.finish_and_clear();
+    bar.finish();
     let rows: Vec<Row> =
         sets.iter().zip(&measured).flat_map(|((scenario, _), measured)| rows(*scenario, measured, &args.max)).collect();
     if let Some(path) = &args.out {
@@ -220,7 +220,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             rows: &rows,
         };
         let json = serde_json::to_string_pretty(&record)? + "\n";
-        std::fs::write(path, json).with_context(|| format!("cannot write `{}`", path.display()))?;
+        write::whole(path, json.as_bytes())?;
     }
     if args.json {
         terminal::result(&(serde_json::to_string_pretty(&rows)? + "\n"))?;

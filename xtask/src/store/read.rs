@@ -18,7 +18,20 @@ pub(crate) fn parsed<T, E: Display, H: Into<String>>(
         Failure::new(Kind::Environment, format!("cannot read {}: {error}", path.display()))
             .help("profile again, or name a run folder that still has its files")
     })?;
-    parse(&bytes).map_err(|error| {
+    taken_apart(&bytes, path, parse, help)
+}
+
+/// Takes the bytes of the file at `path` apart, as [`parsed`] does.
+///
+/// # Errors
+/// [`Kind::Environment`], with the file's name: `parse` says what is wrong with it.
+pub(crate) fn taken_apart<T, E: Display, H: Into<String>>(
+    bytes: &[u8],
+    path: &Path,
+    parse: impl FnOnce(&[u8]) -> Result<T, E>,
+    help: impl FnOnce(&E) -> H,
+) -> Result<T, Failure> {
+    parse(bytes).map_err(|error| {
         let help = help(&error);
         Failure::new(Kind::Environment, format!("{}: {error}", path.display())).help(help)
     })

@@ -373,7 +373,7 @@ mod tests {
 
     fn text(run: &Run, step: Option<&str>, references: &[Run]) -> String {
         let advice = Advice::new(run, step, references).expect("has counts");
-        anstream::adapter::strip_str(&advice.text()).to_string()
+        terminal::plain(&advice.text())
     }
 
     #[test]
@@ -443,7 +443,7 @@ mod tests {
         let names = |rungs: &[Rung]| rungs.iter().map(|rung| rung.name).collect::<Vec<_>>();
         assert_eq!(names(&advice.left[0].rungs), ["aligned-reads"]);
         assert_eq!(names(&advice.left[0].in_vain), ["tuned-h2"]);
-        let text = anstream::adapter::strip_str(&advice.text()).to_string();
+        let text = terminal::plain(&advice.text());
         assert!(text.contains("rope → aligned-reads in put-reference, measured elsewhere: cpu A and B\n"), "{text}");
         assert!(text.contains("  tuned-h2 is meant for it and did not reduce it ("), "{text}");
     }

@@ -22,13 +22,12 @@ use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::quantity::SECONDS_MAX;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
 use crate::measure::environment;
 use crate::render::page;
-use crate::store::layout;
-use crate::store::layout::RUN_JSON;
 
 /// How long a program may take to end when told to.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,30 +36,39 @@ const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What the run's one step is called, and a rung after `cargo xtask join`
+    /// What the run's one step is called, and a step after `{command} join`
     #[arg(long, default_value = "attached", value_parser = step_name)]
     name: String,
     /// Which side of the calls the program is
     #[arg(long, value_enum, default_value = "server")]
     side: Side,
     /// How many messages it handled; figures per message are per run without it
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
     messages: u64,
     /// How many payload bytes they carried; without it there is no amplification
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=PAYLOAD_MAX))]
     payload_bytes: u64,
     /// End the program after so many seconds; without it, when it ends by itself or at Ctrl-C
-    #[arg(long = "for", value_name = "SECONDS")]
+    #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=FOR_MAX))]
     seconds: Option<u64>,
     /// The program and its arguments
     #[arg(last = true, required = true)]
     command: Vec<String>,
 }
 
+/// The longest name of a step: `join` may add a number to it, and its folder has one too.
+const NAME_MAX: usize = 200;
+/// The most messages: figures per message are exact in JSON and on the page up to there.
+const MESSAGES_MAX: u64 = 1_000_000_000_000;
+/// The most payload, an EiB: a million bytes for each of so many messages.
+const PAYLOAD_MAX: u64 = 1 << 60;
+/// The longest that a program is followed: a year.
+const FOR_MAX: u64 = 366 * SECONDS_MAX;
+
 pub(crate) fn step_name(name: &str) -> Result<String, String> {
     let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
-    if name.is_empty() || !name.chars().all(plain) {
-        return Err("a step's name is made of a-z, 0-9 and `-`".to_owned());
+    if !(1..=NAME_MAX).contains(&name.len()) || !name.chars().all(plain) {
+        return Err(format!("a step's name is made of 1 to {NAME_MAX} of a-z, 0-9 and `-`"));
     }
     Ok(name.to_owned())
 }
@@ -81,10 +89,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     };
     let table = table(&measurement);
     let failed = !status.success() && !told;
-    let id = format!("attach-{stamp}");
-    let run = Run {
+    let mut run = Run {
         schema: SCHEMA,
-        id: id.clone(),
+        id: format!("attach-{stamp}"),
         created,
         scenario: None,
         workload: Workload { messages: args.messages, warmup: 0, ..Workload::default() },
@@ -103,12 +110,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         server_environment: None,
         limits: Vec::new(),
     };
-    let page = write(&run)?;
+    let page = page::keep(&mut run)?;
     terminal::result(&table)?;
     terminal::progress("Recorded", &page.display().to_string());
     if failed {
         return Err(Failure::new(Kind::Run, format!("`{}` failed: {status}", args.command[0]))
-            .help(format!("what it counted until then is kept, marked partial, as `{id}`"))
+            .help(format!("what it counted until then is kept, marked partial, as `{}`", run.id))
             .into());
     }
     Ok(())
@@ -215,16 +222,6 @@ fn read(file: &Path, program: &str, status: ExitStatus) -> anyhow::Result<Measur
             .into());
     }
     Ok(measurement)
-}
-
-/// Writes a run's record and its report into a new folder of `profiles/`; returns the report's path.
-pub(crate) fn write(run: &Run) -> anyhow::Result<PathBuf> {
-    let folder = layout::profiles().join(&run.id);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
-    let path = folder.join(RUN_JSON);
-    let json = serde_json::to_string_pretty(run)?;
-    fs::write(&path, json + "\n").with_context(|| format!("cannot write `{}`", path.display()))?;
-    page::write(&folder, run)
 }
 
 /// What is known of a program somebody else built: the machine, and how it was started.
@@ -354,7 +351,7 @@ mod tests {
 
     #[test]
     fn the_table_has_stages_methods_and_the_total() {
-        let text = anstream::adapter::strip_str(&table(&measurement())).to_string();
+        let text = terminal::plain(&table(&measurement()));
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert!(lines.contains(&vec!["marshal", "3", "300", "33.3"]), "{text}");
         assert!(lines.contains(&vec!["/a.B/C", "6", "600", "66.7"]), "{text}");
@@ -364,7 +361,7 @@ mod tests {
     #[test]
     fn names_are_kebab_case() {
         assert!(step_name("pooled-2").is_ok());
-        for bad in ["", "A", "a b", "../x", "a=b"] {
+        for bad in [&"a".repeat(300), "", "A", "a b", "../x", "a=b"] {
             assert!(step_name(bad).is_err(), "{bad}");
         }
     }

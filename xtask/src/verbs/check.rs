@@ -1,4 +1,4 @@
-//! `cargo xtask check`: whether a run keeps to `profiles/budgets.toml`, and if not, which call sites grew.
+//! `cargo xtask check`: whether a run keeps to its budgets, and if not, which call sites grew.
 //!
 //! Only figures the budgets name are looked at. A count is allowed what is written and nothing more unless a tolerance
 //! is written beside it. What grew is told against the reference run of the scenario, the one the README quotes. Counts
@@ -31,8 +31,7 @@ use crate::measure::pair;
 use crate::render::sites::{self as drawn, Endpoint};
 use crate::render::text::{repeat, summary};
 use crate::store::find;
-use crate::store::layout;
-use crate::store::read;
+use crate::store::{layout, place, read, write};
 
 /// The share of a budget without tolerance from which on it is nearly used up.
 const NEAR: f64 = 0.9;
@@ -44,7 +43,7 @@ pub(crate) struct Args {
     /// Write what is usual now, and what limits were passed, into the budgets, and show what that changes
     #[arg(long)]
     bless: bool,
-    /// The budgets [default: profiles/budgets.toml]
+    /// The budgets [default: {budgets} in the root of the workspace]
     #[arg(long, value_name = "FILE")]
     budgets: Option<PathBuf>,
     /// Cargo profile to build with where it measures [default: release]
@@ -56,7 +55,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let path = args.budgets.clone().unwrap_or_else(|| layout::profiles().join("budgets.toml"));
+    let path = args.budgets.clone().unwrap_or_else(place::budgets);
     let help = |bad: &BadBudgets| bad.help.clone().unwrap_or_else(|| "mend that file, or name another".to_owned());
     let mut budgets = read::parsed(&path, Budgets::read, help)?;
     let mut subjects = match &args.run {
@@ -306,12 +305,17 @@ fn verdict(lines: &[Line], run: Option<&str>) -> anyhow::Result<()> {
     match (over, unmeasured, run) {
         (0, 0, _) | (0, _, Some(_)) => Ok(()),
         (0, _, None) => Err(Failure::new(Kind::Verdict, missed)
-            .help("only counts are taken here; hold other figures of a run with: cargo xtask check RUN")
+            .help(format!(
+                "only counts are taken here; hold other figures of a run with: {} check RUN",
+                place::command()
+            ))
             .into()),
         _ => {
             let run = run.map_or_else(String::new, |run| format!(" {run}"));
-            let help =
-                format!("if that is meant: cargo xtask check{run} --bless, and commit the budgets with the reason");
+            let help = format!(
+                "if that is meant: {} check{run} --bless, and commit the budgets with the reason",
+                place::command()
+            );
             Err(Failure::new(Kind::Verdict, exceeded).help(help).into())
         }
     }
@@ -486,7 +490,7 @@ fn bless(budgets: &mut Budgets, lines: &[Line], path: &Path) -> anyhow::Result<(
         ]);
     }
     if changed > 0 {
-        fs::write(path, budgets.text()).with_context(|| format!("cannot write `{}`", path.display()))?;
+        write::whole(path, budgets.text().as_bytes())?;
     }
     terminal::result(&table.render())?;
     let unmeasured = lines.iter().filter(|line| line.measured.is_none()).count();
@@ -540,7 +544,7 @@ allocs-per-message = 1
             –     put/baseline client allocs/msg          not measured      ≤ 1.00
             –     put/tuned-h2 server allocs/msg          not measured      ≤ 1.00
         "#]]
-        .assert_eq(&anstream::adapter::strip_str(&table(&checked)).to_string());
+        .assert_eq(&terminal::plain(&table(&checked)));
         let failure = |lines: &[Line], run| {
             let failure = verdict(lines, run).err()?.downcast::<Failure>().expect("a failure");
             assert_eq!(failure.kind, Kind::Verdict);
@@ -660,6 +664,6 @@ allocs-per-message = 0.01
             handler  0 → 1.00 blocks  0 → 65,536 B  new
             +65,536 B  +1.00  new  handler  subject::put::copy ← subject::put
         "#]]
-        .assert_eq(&anstream::adapter::strip_str(&grown.text()).to_string());
+        .assert_eq(&terminal::plain(&grown.text()));
     }
 }

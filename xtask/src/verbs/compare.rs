@@ -491,7 +491,7 @@ mod tests {
 
             0 better, 4 worse, 14 unchanged (Mann–Whitney, α = 0.05)
         "#]]
-        .assert_eq(&anstream::adapter::strip_str(&report.text()).to_string());
+        .assert_eq(&terminal::plain(&report.text()));
 
         let within = Compared::new([&old, &old], &old.steps[0], &old.steps[1], 0.05);
         let report = Report { old: old.id.clone(), new: old.id.clone(), alpha: 0.05, steps: vec![within] };
@@ -512,7 +512,7 @@ mod tests {
 
             4 better, 0 worse, 5 unchanged (Mann–Whitney, α = 0.05)
         "#]]
-        .assert_eq(&anstream::adapter::strip_str(&report.text()).to_string());
+        .assert_eq(&terminal::plain(&report.text()));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::analyse::profiles::Profiles;
 use crate::render::files;
 use crate::store::find;
 use crate::store::layout;
+use crate::store::write::RunFolder;
 
 const MESSAGES: u64 = 2000;
 const CHUNK: u64 = 64 * 1024;
@@ -460,6 +461,7 @@ pub(crate) fn write_pages(dir: &Path) {
 
     // As it was measured: calls instead of messages, latency, the nine stages.
     let (dir, unary) = find::load(&layout::reference(Scenario::Unary).to_string_lossy()).expect("a reference run");
+    let dir = RunFolder::open(&dir).expect("opens");
     write("unary.html", &unary, &files::load(&dir, &unary).expect("loads"));
 
     write("grown.html", &grown().0, &grown().1);

@@ -1,11 +1,13 @@
 //! Golden tests of the page's pieces; `UPDATE_EXPECT=1` blesses them again.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::analyse::profiles::Profiles;
 use crate::render::files;
 use crate::store::find;
 use crate::store::layout;
+use crate::store::write::RunFolder;
 use alloc_ladder::Side;
 use alloc_ladder::record::Instrument;
 use alloc_ladder::subject::scenario::Scenario;
@@ -151,7 +153,7 @@ fn a_page_holds_the_totals_of_its_record() {
     for scenario in Scenario::ALL {
         let (dir, mut run) = find::load(&layout::reference(scenario).to_string_lossy()).expect("a reference run");
         run.steps.truncate(2);
-        let profiles = files::load(&dir, &run).expect("loads");
+        let profiles = files::load(&RunFolder::open(&dir).expect("opens"), &run).expect("loads");
         let data: serde_json::Value =
             serde_json::from_str(&graphs::json(&run, &figures::steps(&run), &profiles, "message", usize::MAX))
                 .expect("JSON");
@@ -346,11 +348,12 @@ fn a_run_is_rendered_from_its_folder() {
     let run = fixture::bare();
     std::fs::write(dir.path().join("run.json"), serde_json::to_vec(&run).expect("serialises")).expect("writes");
     let (folder, loaded) = find::load(&dir.path().to_string_lossy()).expect("loads");
+    let folder = RunFolder::open(&folder).expect("opens");
     let path = write(&folder, &loaded).expect("renders");
     assert_eq!(std::fs::read_to_string(&path).expect("reads"), render(&run, &Profiles::default()));
     assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 2, "nothing temporary is left");
     let (run, _) = short();
-    let error = write(dir.path(), &run).expect_err("no dhat files");
+    let error = write(&folder, &run).expect_err("no dhat files");
     assert!(error.to_string().contains("dhat.json"), "{error}");
 }
 
