@@ -6,16 +6,22 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
 use alloc_ladder::record::Instrument;
 use anyhow::Context;
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal;
-use crate::measure::pair::interrupted;
+use crate::measure::interrupt::Cancel;
+use crate::measure::lock;
+use crate::measure::process::{Process, Streams};
+use crate::measure::program::Program;
 use crate::store::layout::root;
+
+/// How long one build may take: everything, on a slow machine.
+pub(crate) const LONGEST: Duration = Duration::from_secs(1800);
 
 /// The allocator below the instrument.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -70,13 +76,26 @@ const fn feature(instrument: Instrument) -> Option<&'static str> {
 /// # Errors
 /// [`Kind::Environment`] when cargo fails, [`Kind::Usage`] for an instrument that cannot take the allocator.
 pub(crate) fn build(instrument: Instrument, allocator: Allocator, profile: &str) -> anyhow::Result<Binaries> {
+    build_for(instrument, allocator, profile, &Cancel::default())
+}
+
+/// As [`build()`], for somebody who may go away meanwhile: cargo is ended then.
+///
+/// # Errors
+/// As [`build()`], and [`Kind::Interrupted`].
+pub(crate) fn build_for(
+    instrument: Instrument,
+    allocator: Allocator,
+    profile: &str,
+    cancel: &Cancel,
+) -> anyhow::Result<Binaries> {
     if instrument == Instrument::Stacks && allocator != Allocator::System {
         let message = format!("dhat counts on the system's allocator only, not on {}", allocator.name());
         return Err(Failure::new(Kind::Usage, message).help("leave `stacks` out: --instruments count,time").into());
     }
     let features: Vec<&str> =
         feature(instrument).into_iter().chain((allocator != Allocator::System).then_some(allocator.name())).collect();
-    build_with(&features, profile)
+    build_with(&features, profile, cancel)
 }
 
 /// Builds for `time` without seams: what a service costs that nobody instrumented.
@@ -84,46 +103,33 @@ pub(crate) fn build(instrument: Instrument, allocator: Allocator, profile: &str)
 /// # Errors
 /// As [`build`].
 pub(crate) fn build_bare(profile: &str) -> anyhow::Result<Binaries> {
-    build_with(&["unstaged"], profile)
+    build_with(&["unstaged"], profile, &Cancel::default())
 }
 
-fn build_with(features: &[&str], profile: &str) -> anyhow::Result<Binaries> {
+fn build_with(features: &[&str], profile: &str, cancel: &Cancel) -> anyhow::Result<Binaries> {
     let began = Instant::now();
     let variant = match features {
         [] => "time".to_owned(),
         features => features.join("-"),
     };
     let target = target()?;
+    // Cargo calls the folder of its `dev` profile after what it once was.
+    let output = target.join(if profile == "dev" { "debug" } else { profile });
     // Cargo's own lock ends with the build; until the copies are made, no other build may take its place.
     let builds = target.join("instruments");
-    let lock = std::fs::create_dir_all(&builds)
-        .and_then(|()| File::create(builds.join("lock")))
-        .with_context(|| format!("cannot write to {}", builds.display()))?;
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).context("cannot lock the builds' folder")?;
+    std::fs::create_dir_all(&builds).with_context(|| format!("cannot write to {}", builds.display()))?;
+    let _lock = lock::lock(&builds.join("lock"), cancel, lock::build_waits)?;
+    // Cargo waits for its own too, and says so on a terminal only.
+    lock::wait(&output.join(".cargo-lock"), cancel, lock::build_waits)?;
     terminal::progress("Building", &format!("server and client ({variant})"));
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command
-        .args(["build", "--profile", profile, "--package", "alloc-ladder", "--bins", "--target-dir"])
-        .arg(&target)
-        .args(["--features", &features.join(",")])
-        .current_dir(root())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    // A terminal shows cargo's own progress bar; a log gets one line a build.
-    if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-        command.arg("--quiet");
-    }
-    let status = command.status().context("cannot start cargo")?;
-    interrupted()?;
+    let status = cargo(features, profile, &target, cancel)?;
     if !status.success() {
         let message = format!("cargo could not build the {variant} variant ({status})");
         return Err(Failure::new(Kind::Environment, message).help("cargo's own messages stand above").into());
     }
-    // Cargo calls the folder of its `dev` profile after what it once was.
-    let output = if profile == "dev" { "debug" } else { profile };
     let kept = builds.join(profile).join(&variant);
     let keep = |name: &str| -> anyhow::Result<PathBuf> {
-        let (built, path) = (target.join(output).join(name), kept.join(name));
+        let (built, path) = (output.join(name), kept.join(name));
         std::fs::create_dir_all(&kept)
             .and_then(|()| replace_if_new(&built, &path))
             .with_context(|| format!("cannot copy {name} to {}", kept.display()))?;
@@ -132,6 +138,22 @@ fn build_with(features: &[&str], profile: &str) -> anyhow::Result<Binaries> {
     let binaries = Binaries { server: keep("server")?, client: keep("client")?, peer: keep("peer")? };
     terminal::progress("Built", &format!("{variant} in {:.1} s", began.elapsed().as_secs_f64()));
     Ok(binaries)
+}
+
+/// Runs cargo, which shows its own progress, in a group of its own: what it starts ends with it.
+fn cargo(features: &[&str], profile: &str, target: &Path, cancel: &Cancel) -> anyhow::Result<ExitStatus> {
+    let mut program = Program::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--profile", profile, "--package", "alloc-ladder", "--bins", "--target-dir"])
+        .arg(target)
+        .args(["--features", &features.join(",")])
+        .in_folder(root());
+    // A terminal shows cargo's own progress bar; a log gets one line a build.
+    if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        program = program.arg("--quiet");
+    }
+    let mut cargo = Process::start("build", &program, Streams::Shown, cancel)?;
+    let far = Instant::now() + LONGEST;
+    cargo.wait(far)?.ok_or_else(|| cargo.failure("took too long"))
 }
 
 /// Copies `built` over `path` unless it is there already.

@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use crate::cli::failure::{Failure, Kind};
 use crate::measure::build::Binaries;
 use crate::measure::instructions::{self, PerMessage};
-use crate::measure::pair::{Pair, run_pair, spawn_pair};
+use crate::measure::pair::{Sides, run_pair, spawn_pair};
 use crate::measure::program::Program;
 use crate::measure::remote::Remote;
 use crate::store::layout::{CPU_RAW, DHAT_FILE};
@@ -40,15 +40,16 @@ impl Case<'_> {
     /// # Errors
     /// What [`spawn_pair`] gives, and [`Kind::Run`] when a record is of another instrument, or when the call sites that
     /// `folder` is for cannot be named because the program was replaced.
-    pub(crate) fn run(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> anyhow::Result<Pair> {
+    pub(crate) fn run(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> anyhow::Result<Sides> {
         let client = self.client(folder);
         let client = |address: &str| client.arg("--connect").arg(address);
         let files = self.binaries.files();
         let pair = match self.remote {
             None => spawn_pair(&self.server(folder), client, self.timeout)?,
             Some(remote) => {
+                let mut guard = remote.borrow_mut();
                 let stacks_file = folder.map(|folder| folder(Side::Server).join(self.stacks_name()));
-                run_pair(remote.borrow_mut().start(self, stacks_file)?, client, self.timeout)?
+                run_pair(Box::new(guard.start(self, stacks_file)?), client, self.timeout)?
             }
         };
         if folder.is_some() && self.binaries.files() != files {

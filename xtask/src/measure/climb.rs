@@ -22,7 +22,7 @@ use crate::measure::plan::{COUNT_ROUNDS, Plan};
 use crate::measure::remote::Remote;
 use crate::measure::rounds::shuffle;
 use crate::measure::step_sets::step_sets;
-use crate::measure::{cpu, environment, instructions, pair, program, stacks};
+use crate::measure::{cpu, environment, instructions, interrupt, pair, program, stacks};
 use crate::store::{layout, write};
 
 /// What is said of a run while it is measured.
@@ -364,7 +364,7 @@ pub(crate) fn alone(
     folder: &Path,
     lines: &Lines,
 ) -> anyhow::Result<Run> {
-    pair::catch_interrupts()?;
+    interrupt::catch_interrupts()?;
     let plan = Plan {
         instruments: vec![instrument],
         profile: built.to_owned(),

@@ -11,7 +11,7 @@ use anyhow::Context;
 use tempfile::TempDir;
 
 use crate::cli::failure::{Failure, Kind};
-use crate::measure::pair::{Pair, spawn_pair};
+use crate::measure::pair::spawn_pair;
 use crate::measure::program::{self, Program};
 
 /// What is missing and how to get it, in one line: for a verb that goes on without.
@@ -46,7 +46,7 @@ pub(crate) fn per_message(
         };
         let (server_out, client_out) = (folder.path().join("server"), folder.path().join("client"));
         let client = |address: &str| under(client(messages, address), &client_out);
-        let Pair { .. } = spawn_pair(&under(server(messages), &server_out), client, TIMEOUT)?;
+        spawn_pair(&under(server(messages), &server_out), client, TIMEOUT)?;
         Ok((total(&server_out)?, total(&client_out)?))
     };
     let (once, twice) = (counted(messages)?, counted(2 * messages)?);

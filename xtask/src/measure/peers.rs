@@ -14,7 +14,7 @@ use crate::measure::build::{self, Allocator};
 use crate::measure::file_server::{FileServer, SOFTWARE};
 use crate::measure::instructions::{self, PerMessage};
 use crate::measure::link::Veth;
-use crate::measure::pair::{Pair, spawn_client, spawn_pair};
+use crate::measure::pair::{Sides, spawn_client, spawn_pair};
 use crate::measure::program::{self, Program};
 use crate::measure::rounds::shuffle;
 
@@ -59,7 +59,7 @@ pub(crate) struct Contender {
     pub(crate) words: String,
     runs: Runs,
     /// One a round, in round order.
-    pub(crate) measured: Vec<Pair>,
+    pub(crate) measured: Vec<Sides>,
     /// What its server allocates, where it counts.
     pub(crate) counts: Option<Measurement>,
     /// What a message costs in instructions, where they were counted.
@@ -155,7 +155,7 @@ impl Peers {
     ///
     /// # Errors
     /// [`crate::cli::failure::Kind::Run`] when it does not run, [`crate::cli::failure::Kind::Interrupted`] after Ctrl-C.
-    pub(crate) fn measure(&mut self, index: usize) -> anyhow::Result<&Pair> {
+    pub(crate) fn measure(&mut self, index: usize) -> anyhow::Result<&Sides> {
         let contender = &self.contenders[index];
         let mut pair = self.run_once(&contender.runs).with_context(|| format!("cannot measure {}", contender.name))?;
         let contender = &mut self.contenders[index];
@@ -206,7 +206,7 @@ impl Peers {
         self.contenders.iter().map(Contender::limit).collect()
     }
 
-    fn run_once(&self, runs: &Runs) -> anyhow::Result<Pair> {
+    fn run_once(&self, runs: &Runs) -> anyhow::Result<Sides> {
         let rate = self.link.rate().map(|(rate, _)| rate);
         let timeout = PATIENCE + rate.map_or(Duration::ZERO, |rate| 2 * rate.takes(self.workload.payload_bytes()));
         let client = |client: &Program, address: &str| {
@@ -231,7 +231,7 @@ impl Peers {
                 let measured = spawn_client(&client(ours, &server.address.to_string()), timeout)?;
                 let wall_ns = began.elapsed().as_nanos() as u64;
                 let used_us = (server.cpu_ns().context("cannot read the file server's CPU time")? - before) / 1000;
-                Ok(Pair { server: whole_download(&measured, self.workload, used_us, wall_ns), client: measured })
+                Ok(Sides { server: whole_download(&measured, self.workload, used_us, wall_ns), client: measured })
             }
         }
     }

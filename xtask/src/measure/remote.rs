@@ -21,15 +21,14 @@ use self::pb::agent_client::AgentClient;
 use self::pb::reply::What;
 use self::pb::request::What as Asked;
 use crate::cli::failure::{Failure, Kind};
-use crate::measure::build::Allocator;
+use crate::measure::build::{Allocator, LONGEST};
 use crate::measure::case::Case;
-use crate::measure::pair::{Serving, interrupted};
+use crate::measure::interrupt::interrupted;
+use crate::measure::pair::Serving;
 
 /// How often a wait looks whether Ctrl-C came.
 const LOOK: Duration = Duration::from_millis(50);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the agent may take to build: everything, on a slow machine.
-const BUILD_TIMEOUT: Duration = Duration::from_secs(1800);
 /// How long a server that broke may take to say so, once its client failed.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -115,7 +114,7 @@ impl Remote {
             allocator: allocator.name().to_owned(),
             profile: profile.to_owned(),
         }))?;
-        match self.reply(Instant::now() + BUILD_TIMEOUT)? {
+        match self.reply(Instant::now() + LONGEST)? {
             What::Built(pb::Built {}) => Ok(()),
             other => Err(self.unexpected(&other)),
         }
@@ -227,7 +226,7 @@ impl Serving for Server<'_> {
         }
     }
 
-    fn let_go(self, until: Instant) -> anyhow::Result<()> {
+    fn let_go(self: Box<Self>, until: Instant) -> anyhow::Result<()> {
         self.remote.ask(Asked::LetGo(pb::LetGo {}))?;
         let mut stacks = Vec::new();
         loop {

@@ -26,7 +26,7 @@ use crate::cli::terminal::{self, Style};
 use crate::measure::build::{Allocator, Binaries, build};
 use crate::measure::case::Case;
 use crate::measure::environment;
-use crate::measure::pair::{catch_interrupts, interrupted};
+use crate::measure::interrupt::{catch_interrupts, interrupted};
 use crate::measure::remote::pb;
 use crate::measure::remote::pb::agent_server::AgentServer;
 use crate::measure::remote::pb::reply::What as Reply;

@@ -27,7 +27,7 @@ use crate::cli::terminal::{self, Style, paint};
 use crate::measure::build::{Allocator, Binaries, build, build_bare};
 use crate::measure::case::Case;
 use crate::measure::environment;
-use crate::measure::pair;
+use crate::measure::interrupt;
 use crate::measure::rounds::{clock_seed, shuffle};
 use crate::measure::step_sets::step_sets;
 
@@ -182,7 +182,7 @@ struct Record<'a> {
 type Measured = BTreeMap<(Side, Build), Vec<f64>>;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    pair::catch_interrupts()?;
+    interrupt::catch_interrupts()?;
     let sets = args.scenarios.iter().map(|scenario| {
         let (_, set) = step_sets(*scenario, std::slice::from_ref(&args.step))?.remove(0);
         Ok((*scenario, set))

@@ -15,7 +15,7 @@ use crate::measure::build::Allocator;
 use crate::measure::climb::{Climb, Lines};
 use crate::measure::plan::{DEFAULT_INSTRUMENTS, Plan, chunk};
 use crate::measure::step_sets::step_sets;
-use crate::measure::{environment, pair};
+use crate::measure::{environment, interrupt};
 use crate::render::page;
 use crate::render::text::{repeat, summary};
 use crate::store::{layout, write};
@@ -126,7 +126,7 @@ impl clap::ValueEnum for Shown {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let began = Instant::now();
-    pair::catch_interrupts()?;
+    interrupt::catch_interrupts()?;
     let sets = step_sets(args.scenario, &args.steps)?;
     args.fit_together()?;
     let (created, stamp) = environment::now();
