@@ -6,6 +6,8 @@ pub(crate) mod climb;
 pub(crate) mod cpu;
 pub(crate) mod environment;
 pub(crate) mod file_server;
+pub(crate) mod follow;
+pub(crate) mod foreground;
 pub(crate) mod instructions;
 pub(crate) mod interrupt;
 pub(crate) mod link;
