@@ -98,7 +98,7 @@ fn bench_counting(c: &mut Criterion) {
 /// The name of the tracker behind tracking-allocator.
 #[cfg(feature = "retained")]
 fn track() -> &'static str {
-    alloc_ladder::retained::Ledger::install();
+    alloc_ladder::driver::retained::Ledger::install();
     "retained"
 }
 

@@ -1,4 +1,4 @@
-//! What one `CreateUser` call allocates on every rung of the unary ladder, client and server together: the `allocs/op`
+//! What one `CreateUser` call allocates on every step of the unary ladder, client and server together: the `allocs/op`
 //! and `B/op` of the talk's `BenchmarkUnary`, exact. Its times are in `benches/unary.rs`, which says why they are apart.
 //!
 //! Connecting and warming up cancel out: a run of many calls less a run of few.
@@ -16,9 +16,9 @@ static ALLOC: CountingAlloc = CountingAlloc::new();
 const FEW: u64 = 100;
 const MORE: u64 = 2000;
 
-fn counted(rung: &unary::Rung, calls: u64) -> Snapshot {
+fn counted(running: &unary::Running, calls: u64) -> Snapshot {
     let before = Snapshot::of_process();
-    rung.calls(calls);
+    running.calls(calls);
     Snapshot::of_process() - before
 }
 
@@ -30,12 +30,12 @@ fn main() -> io::Result<()> {
         write!(out, " {:>21}", format!("{stage} B/op"))?;
     }
     writeln!(out)?;
-    for (step, tuning) in unary::rungs() {
-        let rung = unary::Rung::start(tuning);
+    for (step, tuning) in unary::steps() {
+        let running = unary::Running::start(tuning);
         // The process's first calls allocate what later ones share.
-        counted(&rung, FEW);
-        let few = counted(&rung, FEW);
-        let more = counted(&rung, FEW + MORE) - few;
+        counted(&running, FEW);
+        let few = counted(&running, FEW);
+        let more = counted(&running, FEW + MORE) - few;
         let per_call = |count: u64| count as f64 / MORE as f64;
         let total = more.total_without_instrument();
         assert!(total.blocks > MORE, "{}: {} blocks in {MORE} calls", step.name, total.blocks);

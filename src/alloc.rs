@@ -75,7 +75,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAlloc<A> {
         // SAFETY: the invariant above; the caller keeps `alloc`'s contract.
         let block = unsafe { self.inner.alloc(layout) };
         if !block.is_null() {
-            shard::allocated(stage::current_for(layout.size()), layout.size());
+            shard::allocated(stage::window::current_for(layout.size()), layout.size());
         }
         block
     }
@@ -85,7 +85,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAlloc<A> {
         // SAFETY: the invariant above; the caller keeps `alloc_zeroed`'s contract.
         let block = unsafe { self.inner.alloc_zeroed(layout) };
         if !block.is_null() {
-            shard::allocated(stage::current_for(layout.size()), layout.size());
+            shard::allocated(stage::window::current_for(layout.size()), layout.size());
         }
         block
     }
@@ -102,7 +102,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAlloc<A> {
         // SAFETY: the invariant above; the caller keeps `realloc`'s contract.
         let moved = unsafe { self.inner.realloc(block, layout, new_size) };
         if !moved.is_null() {
-            shard::reallocated(stage::current_for(new_size), layout.size(), new_size);
+            shard::reallocated(stage::window::current_for(new_size), layout.size(), new_size);
         }
         moved
     }

@@ -15,6 +15,14 @@
 //! Every [`INTERVAL`] a snapshot and a file of some kilobytes, charged to [`Stage::Instrument`]. The file is replaced
 //! whole, so that a reader never meets half of it.
 
+#[doc(hidden)]
+pub mod instrument;
+#[cfg(feature = "retained")]
+#[doc(hidden)]
+pub mod retained;
+#[doc(hidden)]
+pub mod usage;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -22,8 +30,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::record::{Counts, Instrument, Measurement};
-use crate::usage::usage;
 use crate::{Side, Snapshot, Stage};
+use usage::usage;
 
 /// The environment variable that names the folder to write to.
 pub const OUT: &str = "ALLOC_LADDER_OUT";
@@ -127,19 +135,13 @@ impl Writer {
         let (peak_bytes, peak_slack_bytes) = Snapshot::peak_bytes();
         let counts = Counts::from(&Snapshot::of_process());
         Measurement {
-            side: self.side,
-            instrument: Instrument::Count,
-            round: 0,
             // The program's messages are its own; `attach` is told how many there were.
             messages: 1,
             payload_bytes: 0,
             wall_ns: self.began.elapsed().as_nanos() as u64,
             usage: usage(),
             counts: Some(Counts { peak_bytes, peak_slack_bytes, ..counts }),
-            setup: None,
-            retained: Vec::new(),
-            latency: None,
-            instructions: None,
+            ..Measurement::new(self.side, Instrument::Count)
         }
     }
 }

@@ -7,34 +7,24 @@ pub mod stage;
 
 #[cfg(feature = "driver")]
 pub mod driver;
-#[cfg(feature = "grpc")]
-pub mod grpc;
-#[cfg(feature = "grpc")]
-pub mod instrument;
-#[cfg(feature = "record")]
-pub mod ladder;
 #[cfg(feature = "live")]
 pub mod live;
 #[cfg(feature = "otel")]
 pub mod otel;
-#[cfg(feature = "grpc")]
-pub mod pb;
-#[cfg(feature = "record")]
-pub mod peer;
-#[cfg(feature = "record")]
-pub mod process;
 #[cfg(feature = "record")]
 pub mod record;
-#[cfg(all(feature = "retained", feature = "record"))]
-pub mod retained;
 #[cfg(feature = "sampled")]
 pub mod sampled;
-#[cfg(feature = "record")]
-pub mod scenario;
+#[cfg(feature = "steps")]
+pub mod steps;
+#[cfg(feature = "study")]
+#[doc(hidden)]
+pub mod subject;
 #[cfg(feature = "tonic")]
 pub mod tonic;
-#[cfg(any(feature = "driver", feature = "grpc"))]
-pub mod usage;
+#[cfg(any(feature = "steps", feature = "tonic", feature = "wire"))]
+#[doc(hidden)]
+pub mod wire;
 
 #[cfg(feature = "live")]
 pub use live::serve;

@@ -34,7 +34,10 @@
 
 mod http;
 mod open;
-mod pprof;
+/// Generated from `proto/live.proto` by `cargo xtask codegen` and checked in; CI proves it fresh.
+#[rustfmt::skip]
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
+pub mod pb;
 mod profile;
 mod prometheus;
 mod rpc;
@@ -50,7 +53,7 @@ use tokio::sync::oneshot;
 use crate::Stage;
 
 pub use profile::Kind;
-pub use rpc::{allocations, pb};
+pub use rpc::allocations;
 
 /// Answers on `addr`, which must be a loopback address: see [`Builder`] for others. Port 0 takes any free port.
 ///

@@ -8,10 +8,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+pub use crate::stage::Method;
+use crate::stage::Stage;
+
 /// The client or the server of a connection; in the ladders always separate processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize, clap::ValueEnum))]
-#[cfg_attr(feature = "record", serde(rename_all = "kebab-case"))]
+#[cfg_attr(feature = "study", derive(serde::Serialize, serde::Deserialize, clap::ValueEnum))]
+#[cfg_attr(feature = "study", serde(rename_all = "kebab-case"))]
 pub enum Side {
     /// The process or code that answers calls.
     Server,
@@ -38,10 +41,6 @@ impl fmt::Display for Side {
     }
 }
 
-/// A registered RPC method on one side: a small index, cheap to carry and to put in a thread-local word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Method(u8);
-
 /// What a [`Method`] stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MethodName {
@@ -52,12 +51,6 @@ pub struct MethodName {
 }
 
 impl Method {
-    /// No method: start-up, connections, background work.
-    pub const NONE: Method = Method(0);
-    /// Every method that came after the registry was full.
-    pub const OVERFLOW: Method = Method(Method::MAX as u8 - 1);
-    /// How many rows there are, [`NONE`](Method::NONE) and [`OVERFLOW`](Method::OVERFLOW) among them.
-    pub const MAX: usize = 64;
     /// How many rows one side may have before it learns no more: a process that serves and calls keeps room for both.
     #[cfg(feature = "tonic")]
     pub(crate) const LEARNED: usize = Method::MAX - 18;
@@ -80,7 +73,7 @@ impl Method {
         if let Some(method) = Method::find(side, path) {
             return method;
         }
-        let _guard = crate::Stage::Instrument.enter();
+        let _guard = Stage::Instrument.enter();
         let _lock = REGISTERING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(method) = Method::find(side, path) {
             return method;
@@ -92,7 +85,7 @@ impl Method {
         }
         let path: &'static str = Box::leak(path.to_owned().into_boxed_str());
         let _ = TABLE[index].set(MethodName { side: Some(side), path });
-        Method(index as u8)
+        Method::from_index(index as u8)
     }
 
     /// The registered method for `path` on `side`. Does not allocate or lock.
@@ -100,21 +93,21 @@ impl Method {
         (1..Method::MAX as u8 - 1)
             .map_while(|index| Some((index, TABLE[index as usize].get()?)))
             .find(|(_, name)| name.side == Some(side) && name.path == path)
-            .map(|(index, _)| Method(index))
+            .map(|(index, _)| Method::from_index(index))
     }
 
     /// What the method stands for.
     pub fn name(self) -> MethodName {
         match self {
             Method::OVERFLOW => MethodName { side: None, path: "(more methods)" },
-            _ => TABLE[self.0 as usize].get().copied().unwrap_or(MethodName { side: None, path: "" }),
+            _ => TABLE[self.index()].get().copied().unwrap_or(MethodName { side: None, path: "" }),
         }
     }
 
     /// The methods that have a row: [`NONE`](Method::NONE) first, to which calls belong whose path has none, and
     /// [`OVERFLOW`](Method::OVERFLOW) last.
     pub fn rows() -> impl Iterator<Item = Method> {
-        (0..Method::registered() as u8).map(Method).chain([Method::OVERFLOW])
+        (0..Method::registered() as u8).map(Method::from_index).chain([Method::OVERFLOW])
     }
 
     /// How many rows are in use, counted from the first.
@@ -137,15 +130,6 @@ impl Method {
         let streams = &RECEIVING[self.index()];
         let largest = streams.iter().rposition(|streams| streams.load(Ordering::Relaxed) > 0);
         largest.map_or(0, |bucket| (1u64 << bucket) - 1)
-    }
-
-    /// The method's row, below [`Method::MAX`].
-    pub const fn index(self) -> usize {
-        self.0 as usize
-    }
-
-    pub(crate) const fn from_index(index: u8) -> Method {
-        Method(index % Method::MAX as u8)
     }
 }
 

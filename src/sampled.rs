@@ -180,7 +180,7 @@ impl<A> SampledAlloc<A> {
         if block.is_null() || BUSY.replace(true) {
             return;
         }
-        let scope = stage::current_for(size);
+        let scope = stage::window::current_for(size);
         let mut frames = [0usize; FRAMES];
         let (depth, truncated) = capture(&mut frames);
         let weight = Weight::of(size, self.every);

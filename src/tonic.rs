@@ -7,7 +7,7 @@
 //! | [`StagedCodec`] | `encode`, `decode`, and the buffers tonic sizes around them | marshal, message-construction, receive-buffer |
 //! | [`StagedIo`] | the connection's reads and writes | receive-buffer, transport |
 //! | [`TransportExecutor`] | a client's connection tasks | transport |
-//! | [`connect`] | a client's layer and executor at once | transport, marshal |
+//! | `connect` (feature `transport`) | a client's layer and executor at once | transport, marshal |
 //! | [`StagedStream`], [`spawn`], [`spawn_blocking`] | message streams, tasks and blocking work of the service's own | handler |
 //!
 //! Each can be left out: a column then merges into its neighbour, and what nothing covers is shown as `other`.
@@ -18,21 +18,24 @@
 //! tokio task id in a fixed table, and the allocator asks that table for code no guard covers: about the price of
 //! reading two thread-local words, paid by unscoped allocations alone.
 
-mod aligned;
 mod body;
+mod call;
 mod codec;
+#[cfg(feature = "transport")]
+mod connect;
 mod frames;
 mod io;
 mod layer;
 mod stream;
 mod task;
 
-pub use aligned::AlignedIo;
 pub use body::StagedBody;
 pub use codec::{StagedCodec, StagedDecoder, StagedEncoder};
+#[cfg(feature = "transport")]
+pub use connect::connect;
 pub use io::StagedIo;
-pub use layer::{ClientLayer, ClientService, ServerLayer, ServerService, connect};
+pub use layer::{ClientLayer, ClientService, ServerLayer, ServerService};
 pub use stream::StagedStream;
-#[cfg(feature = "grpc")]
+#[cfg(feature = "subject")]
 pub(crate) use task::charge_connection;
 pub use task::{TransportExecutor, spawn, spawn_blocking};

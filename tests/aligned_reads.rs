@@ -1,6 +1,6 @@
 //! What leaves [`AlignedIo`] is what came in, whichever way it comes in and is read, but for filler frames.
 
-#![cfg(feature = "grpc")]
+#![cfg(feature = "subject")]
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use alloc_ladder::tonic::AlignedIo;
+use alloc_ladder::steps::AlignedIo;
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, ReadBuf};
 

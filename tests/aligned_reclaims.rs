@@ -1,6 +1,6 @@
 //! The filler's arithmetic against `BytesMut` itself: a `FramedRead` as h2 configures it takes its buffer back.
 
-#![cfg(feature = "grpc")]
+#![cfg(feature = "subject")]
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,11 +8,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use alloc_ladder::assert::measure;
-use alloc_ladder::grpc::http2::Settings;
-use alloc_ladder::grpc::message::{PREFIX_BYTES, chunk_encoded_len};
-use alloc_ladder::ladder::{Http2, Tuning};
-use alloc_ladder::scenario::Workload;
-use alloc_ladder::tonic::AlignedIo;
+use alloc_ladder::steps::AlignedIo;
+use alloc_ladder::subject::http2::Settings;
+use alloc_ladder::subject::ladder::{Http2, Tuning};
+use alloc_ladder::subject::message::chunk_encoded_len;
+use alloc_ladder::subject::scenario::Workload;
+use alloc_ladder::wire::grpc::PREFIX_BYTES;
 use alloc_ladder::{CountingAlloc, assert_allocs};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};

@@ -1,6 +1,6 @@
 //! A peer that stops reading stops the sender, in every step of put and get: neither side's memory grows with time.
 
-#![cfg(feature = "grpc")]
+#![cfg(feature = "subject")]
 
 #[path = "support/checked.rs"]
 mod checked;
@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use alloc_ladder::ladder::{Http2, Reads, Tuning};
-use alloc_ladder::pb::bytes::Chunk;
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::ladder::{Http2, Reads, Tuning};
+use alloc_ladder::subject::pb::bytes::Chunk;
+use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{CountingAlloc, Snapshot};
 use checked::{Caller, Plan, Running, Then, block_on, step_sets};
 use tokio::time::sleep;

@@ -1,6 +1,6 @@
-//! The last rung of get allocates nothing per message, on neither side.
+//! The last step of get allocates nothing per message, on neither side.
 
-#![cfg(feature = "grpc")]
+#![cfg(feature = "subject")]
 
 #[path = "support/checked.rs"]
 mod checked;
@@ -10,23 +10,23 @@ mod steady;
 use std::sync::{Arc, Mutex};
 
 use alloc_ladder::CountingAlloc;
-use alloc_ladder::ladder::Tuning;
-use alloc_ladder::scenario::Scenario;
-use checked::{Caller, Plan, Running, block_on, last_rung};
+use alloc_ladder::subject::ladder::Tuning;
+use alloc_ladder::subject::scenario::Scenario;
+use checked::{Caller, Plan, Running, block_on, last_step};
 use steady::{Steady, measured, warmup};
 
 #[global_allocator]
 static ALLOC: CountingAlloc = CountingAlloc::new();
 
 #[test]
-fn the_last_rung_allocates_nothing_per_message() {
-    let tuning = last_rung(Scenario::Get);
+fn the_last_step_allocates_nothing_per_message() {
+    let tuning = last_step(Scenario::Get);
     for chunk in [4096, 16_384, 32_760, 32_768, 65_536, 262_144, 1 << 20] {
         steady::once_of_three(|| stream(tuning, chunk));
     }
     // The subject itself, whose handlers and runtimes are the measured ones.
     steady::subject_allocates_nothing_per_message(Scenario::Get, tuning);
-    // The first rung does, or else nothing was counted here.
+    // The first step does, or else nothing was counted here.
     steady::subject_allocates(Scenario::Get);
 }
 

@@ -22,14 +22,14 @@ fn the_innermost_stage_is_charged() {
         {
             let _marshal = Stage::Marshal.enter();
             allocate(100);
-            stage::open_window(Stage::ReceiveBuffer);
+            stage::window::open_window(Stage::ReceiveBuffer);
             allocate(1000);
             // The window ends with the guard around it.
         }
         allocate(10);
-        stage::open_window(Stage::Transport);
+        stage::window::open_window(Stage::Transport);
         allocate(10_000);
-        assert_eq!(stage::close_window(), Some(Stage::Transport));
+        assert_eq!(stage::window::close_window(), Some(Stage::Transport));
         allocate(10);
     });
     let by_method = measured.snapshot.rows().filter(|row| row.method == method.name()).map(|row| row.tally.blocks);

@@ -1,21 +1,21 @@
 //! The lean client and server against tonic's, and against peers that do what no library does.
 
-#![cfg(feature = "grpc")]
+#![cfg(feature = "subject")]
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use alloc_ladder::Side;
-use alloc_ladder::grpc::codec::{Pair, ProstDecoder, ProstEncoder, stock_buffers};
-use alloc_ladder::grpc::lean::client::LeanClient;
-use alloc_ladder::grpc::lean::server::{self, LeanMethod};
-use alloc_ladder::grpc::meter::Meter;
-use alloc_ladder::grpc::service::Ladder;
-use alloc_ladder::grpc::user::{UserRecord, sample_user};
-use alloc_ladder::instrument::Options;
-use alloc_ladder::ladder::Tuning;
-use alloc_ladder::pb::owned::User;
-use alloc_ladder::scenario::{RECEIVE_LIMIT, Scenario, Workload};
+use alloc_ladder::driver::instrument::Options;
+use alloc_ladder::subject::codec::{Pair, ProstDecoder, ProstEncoder, stock_buffers};
+use alloc_ladder::subject::ladder::Tuning;
+use alloc_ladder::subject::lean::client::LeanClient;
+use alloc_ladder::subject::lean::server::{self, LeanMethod};
+use alloc_ladder::subject::meter::Meter;
+use alloc_ladder::subject::pb::owned::User;
+use alloc_ladder::subject::scenario::{RECEIVE_LIMIT, Scenario, Workload};
+use alloc_ladder::subject::service::Ladder;
+use alloc_ladder::subject::user::{UserRecord, sample_user};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;

@@ -1,5 +1,5 @@
 //! The counters and profiles over gRPC.
-#![cfg(all(feature = "live", feature = "grpc"))]
+#![cfg(all(feature = "live", feature = "subject"))]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

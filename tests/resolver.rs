@@ -15,13 +15,13 @@ static TASK: OnceLock<Method> = OnceLock::new();
 #[test]
 fn a_stage_entered_in_an_unscoped_task_keeps_the_resolved_method() {
     let method = *TASK.get_or_init(|| Method::register(Side::Client, "/test.Resolver/Task"));
-    stage::set_resolver(|| TASK.get().map_or(Scope::NONE, |method| Scope::new(*method, Stage::Transport)));
+    stage::window::set_resolver(|| TASK.get().map_or(Scope::NONE, |method| Scope::new(*method, Stage::Transport)));
     let measured = measure(|| {
         drop(black_box(vec![0u8; 1]));
         drop((Stage::Marshal.enter(), black_box(vec![0u8; 10])));
-        stage::open_window(Stage::ReceiveBuffer);
+        stage::window::open_window(Stage::ReceiveBuffer);
         drop(black_box(vec![0u8; 100]));
-        stage::close_window();
+        stage::window::close_window();
         drop(black_box(vec![0u8; 1000]));
     });
     let strange = measured.snapshot.rows().filter(|row| row.method != method.name()).count();

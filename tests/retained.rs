@@ -3,8 +3,8 @@
 #![cfg(feature = "retained")]
 
 use alloc_ladder::Stage;
+use alloc_ladder::driver::retained::Ledger;
 use alloc_ladder::record::{FreedBy, Retained};
-use alloc_ladder::retained::Ledger;
 use tracking_allocator::{AllocationRegistry, Allocator};
 
 #[global_allocator]

@@ -128,7 +128,7 @@ fn names_lead_to_the_code_that_allocates() {
 
 /// A resolver that allocates is against its contract; the sampler must survive even that.
 fn reading_while_every_thread_is_sampled_ends() {
-    alloc_ladder::stage::set_resolver(|| {
+    alloc_ladder::stage::window::set_resolver(|| {
         drop(black_box(vec![0u8; 3 * EVERY as usize]));
         Scope::NONE
     });

@@ -1,9 +1,9 @@
 //! The swapped codec and prost say the same on the wire, both ways, whatever a user looks like.
 
-use alloc_ladder::grpc::codec::{AnyDecoder, stock_buffers};
-use alloc_ladder::grpc::swap::{SwapDecoder, SwapUser, swap_codec};
-use alloc_ladder::grpc::user::UserRecord;
-use alloc_ladder::pb::owned::User;
+use alloc_ladder::subject::codec::{AnyDecoder, stock_buffers};
+use alloc_ladder::subject::pb::owned::User;
+use alloc_ladder::subject::swap::{SwapDecoder, SwapUser, swap_codec};
+use alloc_ladder::subject::user::UserRecord;
 use bytes::{Buf, Bytes};
 use proptest::prelude::*;
 use prost::Message;

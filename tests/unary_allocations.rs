@@ -1,17 +1,17 @@
-//! What a unary call allocates on the first rung and on the last, on both sides together.
+//! What a unary call allocates on the first step and on the last, on both sides together.
 
-#![cfg(feature = "grpc")]
+#![cfg(feature = "subject")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use alloc_ladder::grpc::client::Client;
-use alloc_ladder::grpc::meter::Meter;
-use alloc_ladder::grpc::serve::{self, Listener};
-use alloc_ladder::grpc::service::Ladder;
-use alloc_ladder::instrument::Options;
-use alloc_ladder::ladder::{StepSet, Tuning, ladder};
-use alloc_ladder::scenario::{Scenario, Workload};
+use alloc_ladder::driver::instrument::Options;
+use alloc_ladder::subject::client::Client;
+use alloc_ladder::subject::ladder::{StepSet, Tuning, ladder};
+use alloc_ladder::subject::meter::Meter;
+use alloc_ladder::subject::scenario::{Scenario, Workload};
+use alloc_ladder::subject::serve::{self, Listener};
+use alloc_ladder::subject::service::Ladder;
 use alloc_ladder::{CountingAlloc, Side, Snapshot};
 
 #[global_allocator]
@@ -48,7 +48,7 @@ fn per_call(set: StepSet) -> (f64, f64) {
 }
 
 #[test]
-fn the_last_rung_keeps_a_fifth_of_the_blocks_and_a_sixteenth_of_the_bytes() {
+fn the_last_step_keeps_a_fifth_of_the_blocks_and_a_sixteenth_of_the_bytes() {
     let (blocks, bytes) = per_call(StepSet::Baseline);
     assert!((82.9..83.2).contains(&blocks), "baseline: {blocks} blocks a call");
     assert!((46_000.0..48_000.0).contains(&bytes), "baseline: {bytes} bytes a call");

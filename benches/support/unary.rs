@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use alloc_ladder::Side;
-use alloc_ladder::grpc::client::Client;
-use alloc_ladder::grpc::http2::Settings;
-use alloc_ladder::grpc::meter::Meter;
-use alloc_ladder::grpc::serve::{self, Listener};
-use alloc_ladder::grpc::service::Ladder;
-use alloc_ladder::instrument::Options;
-use alloc_ladder::ladder::{Step, StepSet, Tuning, ladder};
+use alloc_ladder::driver::instrument::Options;
 use alloc_ladder::record::Measurement;
-use alloc_ladder::scenario::{Scenario, Workload};
+use alloc_ladder::subject::client::Client;
+use alloc_ladder::subject::http2::Settings;
+use alloc_ladder::subject::ladder::{Step, StepSet, Tuning, ladder};
+use alloc_ladder::subject::meter::Meter;
+use alloc_ladder::subject::scenario::{Scenario, Workload};
+use alloc_ladder::subject::serve::{self, Listener};
+use alloc_ladder::subject::service::Ladder;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -21,15 +21,15 @@ use tokio::sync::oneshot;
 const WARMUP: u64 = 64;
 
 /// Every step of the ladder, with the steps before it.
-pub(crate) fn rungs() -> impl Iterator<Item = (&'static Step, Tuning)> {
+pub(crate) fn steps() -> impl Iterator<Item = (&'static Step, Tuning)> {
     ladder(Scenario::Unary).iter().map(|step| {
         let tuning = StepSet::UpTo(step.name.to_owned()).tuning(Scenario::Unary);
         (step, tuning.expect("a step of the ladder"))
     })
 }
 
-/// A server of one rung on a thread of its own, and a client's runtime.
-pub(crate) struct Rung {
+/// A server of one step on a thread of its own, and a client's runtime.
+pub(crate) struct Running {
     tuning: Tuning,
     address: String,
     runtime: Runtime,
@@ -37,8 +37,8 @@ pub(crate) struct Rung {
     server: Option<JoinHandle<()>>,
 }
 
-impl Rung {
-    pub(crate) fn start(tuning: Tuning) -> Rung {
+impl Running {
+    pub(crate) fn start(tuning: Tuning) -> Running {
         // The server's own window never opens.
         let never = Workload { warmup: u64::MAX / 4, messages: 1, ..Workload::default() };
         let (meter, _) = Meter::new(Side::Server, &never, 0, Options::default());
@@ -49,7 +49,7 @@ impl Rung {
         let (stop, stopped) = oneshot::channel::<()>();
         let serve = move || drop(serve::run(tuning, settings, ladder, listener, stopped).expect("serves to the end"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        Rung { tuning, address, runtime, stop: Some(stop), server: Some(std::thread::spawn(serve)) }
+        Running { tuning, address, runtime, stop: Some(stop), server: Some(std::thread::spawn(serve)) }
     }
 
     /// Connects, warms up and makes so many calls, whose answers the client checks; what was measured of them.
@@ -66,7 +66,7 @@ impl Rung {
     }
 }
 
-impl Drop for Rung {
+impl Drop for Running {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(server) = self.server.take() {

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Semaphore;
 
-use super::pprof::{SourceLine, Writer};
 use crate::sampled::{self, Frame, Profile};
+use crate::wire::pprof::{Program, SourceLine, Writer};
 use crate::{Side, Snapshot, Stage};
 
 /// The longest `?seconds=`.
@@ -62,7 +62,7 @@ pub(super) async fn take(kind: Kind, seconds: u32) -> Result<Vec<u8>, NoProfile>
         };
         reading.write(kind, Duration::from_secs(u64::from(seconds)))
     };
-    tokio::task::spawn_blocking(write).await.ok().and_then(Result::ok).ok_or(NoProfile::Failed)
+    tokio::task::spawn_blocking(write).await.map_err(|_| NoProfile::Failed)
 }
 
 enum Reading {
@@ -87,8 +87,9 @@ impl Reading {
         }
     }
 
-    fn write(self, kind: Kind, duration: Duration) -> std::io::Result<Vec<u8>> {
-        let mut writer = Writer::new(VALUES);
+    fn write(self, kind: Kind, duration: Duration) -> Vec<u8> {
+        let name = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
+        let mut writer = Writer::new(VALUES, Program { name: &name, lines: true });
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         writer.time(now.as_nanos() as i64, duration.as_nanos() as i64);
         writer.default_type(match kind {
@@ -99,7 +100,7 @@ impl Reading {
             Reading::Stacks(profile) => stacks(&mut writer, &profile),
             Reading::Rows(snapshot) => rows(&mut writer, &snapshot),
         }
-        writer.finish()
+        writer.finish(flate2::Compression::fast())
     }
 }
 

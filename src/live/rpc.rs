@@ -8,13 +8,8 @@ use crate::alloc::Row;
 use crate::sampled::Live;
 use crate::{Side, Snapshot, Stage, Tally};
 
-/// Generated from `proto/live.proto`.
-#[path = "../pb/live.rs"]
-#[rustfmt::skip]
-#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
-pub mod pb;
-
-use pb::allocations_server::AllocationsServer;
+use super::pb;
+use super::pb::allocations_server::AllocationsServer;
 
 /// The service `alloc_ladder.v1.Allocations`: `Server::builder().add_service(alloc_ladder::live::allocations())`.
 ///

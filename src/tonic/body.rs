@@ -7,10 +7,11 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::call::Call;
 use super::codec::receiving;
-use super::layer::Call;
 use crate::method::Receiving;
 use crate::stage::{self, Scope};
+use crate::wire::grpc::Framing;
 use crate::{Method, Stage};
 
 pin_project! {
@@ -64,7 +65,7 @@ impl<B: Body> Body for StagedBody<B> {
             return this.inner.poll_frame(cx);
         }
         // Opened by `StagedDecoder::buffer_settings`, which tonic calls before every frame it asks for.
-        let decoding = stage::close_any_window() == Some(Stage::ReceiveBuffer);
+        let decoding = stage::window::close_any_window() == Some(Stage::ReceiveBuffer);
         let frame = {
             let _guard = this.scope.enter();
             this.inner.poll_frame(cx)
@@ -91,48 +92,23 @@ impl<B: Body> Body for StagedBody<B> {
     }
 }
 
-/// How much of a message has arrived on a stream, read off gRPC's framing as it passes: five bytes before each message,
-/// of which four are its length.
+/// How much of a message has arrived on a stream, read off gRPC's framing as it passes.
 #[derive(Debug)]
 struct Messages {
     receiving: Receiving,
-    /// Bytes of the prefix there are; the message's own follow when it is whole.
-    prefix: u8,
-    /// The message's length, as far as the prefix has told it.
-    length: u32,
-    /// Bytes of the message that are still to come.
-    left: u32,
+    framing: Framing,
 }
 
 impl Messages {
-    const PREFIX: u8 = 5;
-
     fn of(receiving: Receiving) -> Messages {
-        Messages { receiving, prefix: 0, length: 0, left: 0 }
+        Messages { receiving, framing: Framing::default() }
     }
 
     /// Looks at a DATA frame. What is not contiguous cannot be looked at without being consumed, and is passed over.
     fn pass(&mut self, data: &impl Buf) {
-        let mut bytes = data.chunk();
-        if bytes.len() != data.remaining() {
-            return;
-        }
-        while !bytes.is_empty() {
-            if self.prefix < Messages::PREFIX {
-                // The first byte says whether the message is compressed; it is shifted out of the length.
-                self.length = self.length << 8 | u32::from(bytes[0]);
-                self.left = self.length;
-                self.prefix += 1;
-                bytes = &bytes[1..];
-            } else {
-                let part = bytes.len().min(self.left as usize);
-                self.left -= part as u32;
-                bytes = &bytes[part..];
-                self.receiving.arrived(self.length - self.left);
-            }
-            if self.prefix == Messages::PREFIX && self.left == 0 {
-                (self.prefix, self.length) = (0, 0);
-            }
+        let bytes = data.chunk();
+        if bytes.len() == data.remaining() {
+            self.framing.pass(bytes, |bytes| self.receiving.arrived(bytes));
         }
     }
 }
@@ -156,7 +132,7 @@ mod tests {
             for frame in wire.chunks(frame) {
                 messages.pass(&frame);
             }
-            assert_eq!((messages.prefix, messages.left), (0, 0), "frames of {frame}");
+            assert!(messages.framing.is_between_messages(), "frames of {frame}");
             assert_eq!(method.largest_received(), (1 << 17) - 1, "frames of {frame}");
         }
         assert_eq!(method.largest_received(), 0, "no stream is read any more");

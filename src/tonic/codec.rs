@@ -1,10 +1,9 @@
 //! The codec: where a message becomes bytes and bytes become a message.
 
-use std::cell::Cell;
-
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
+use super::call::is_making_streaming;
 use crate::Stage;
 use crate::stage;
 
@@ -47,7 +46,7 @@ impl<E: Encoder<Error = Status>> Encoder for StagedEncoder<E> {
 
     fn buffer_settings(&self) -> BufferSettings {
         // tonic allocates the buffer it encodes into right after it asked for its size, then makes headers and boxes.
-        stage::open_window_for_next(Stage::Marshal);
+        stage::window::open_window_for_next(Stage::Marshal);
         self.0.buffer_settings()
     }
 }
@@ -61,17 +60,17 @@ impl<D: Decoder<Error = Status>> Decoder for StagedDecoder<D> {
     type Error = Status;
 
     fn decode(&mut self, src: &mut DecodeBuf<'_>) -> Result<Option<D::Item>, Status> {
-        stage::close_window();
+        stage::window::close_window();
         let _guard = Stage::MessageConstruction.enter();
         self.0.decode(src)
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        if MAKING.take() {
+        if is_making_streaming() {
             // tonic boxes the decoder (where it has a size) and the body and makes the buffer; then comes the service's
             // own code, until it asks for a message.
             let allocations = if size_of::<Self>() == 0 { 2 } else { 3 };
-            stage::open_window_for_first(allocations, Stage::ReceiveBuffer);
+            stage::window::open_window_for_first(allocations, Stage::ReceiveBuffer);
         } else {
             // tonic reserves room for the message between this call and `decode` or the next `poll_frame`, which both
             // close the window.
@@ -86,20 +85,9 @@ impl<D: Decoder<Error = Status>> Decoder for StagedDecoder<D> {
 /// A message that tonic refuses (too long, say) is followed by neither of the hooks that close it. A guard then ends
 /// it; where none is entered it would reach other tasks of this thread, so it is for the one buffer alone.
 pub(super) fn receiving() {
-    if stage::guarded() {
-        stage::open_window(Stage::ReceiveBuffer);
+    if stage::window::guarded() {
+        stage::window::open_window(Stage::ReceiveBuffer);
     } else {
-        stage::open_window_for_next(Stage::ReceiveBuffer);
+        stage::window::open_window_for_next(Stage::ReceiveBuffer);
     }
-}
-
-thread_local! {
-    /// tonic makes a `Streaming` next: it asks a decoder for its settings then too, and not for a message.
-    static MAKING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Tells the thread's next decoder whether it is asked by a `Streaming` that is being made; returns what was told
-/// before.
-pub(super) fn making_streaming(making: bool) -> bool {
-    MAKING.replace(making)
 }

@@ -1,18 +1,7 @@
 //! HTTP/2 frame headers as they pass: what a connection does after a read.
 
 use crate::Stage;
-
-/// Bytes of a frame header: length (3), type (1), flags (1), stream (4). RFC 9113, section 4.1.
-const HEADER_BYTES: usize = 9;
-/// Bytes a client sends before its first frame, and what they begin with. RFC 9113, section 3.4.
-const PREFACE_BYTES: usize = 24;
-const PREFACE: &[u8; HEADER_BYTES] = b"PRI * HTT";
-
-// Frame types. RFC 9113, section 6.
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const PUSH_PROMISE: u8 = 5;
-const CONTINUATION: u8 = 9;
+use crate::wire::http2::{CONTINUATION, FrameHeader, HEADER_BYTES, HEADERS, PREFACE, PUSH_PROMISE, SETTINGS};
 
 /// Where in the sequence of frames a connection's bytes are.
 ///
@@ -81,14 +70,14 @@ impl Frames {
 
     /// What follows a whole header.
     fn after_header(&self, first: bool) -> State {
-        let [a, b, c, kind, ..] = self.header;
-        if first && self.header == *PREFACE {
-            return State::Payload(None, PREFACE_BYTES - HEADER_BYTES);
+        if first && PREFACE.starts_with(&self.header) {
+            return State::Payload(None, PREFACE.len() - HEADER_BYTES);
         }
+        let FrameHeader { len, kind, .. } = FrameHeader::read(&self.header);
         if first && kind != SETTINGS {
             return State::Opaque;
         }
-        payload(Some(kind), u32::from_be_bytes([0, a, b, c]) as usize)
+        payload(Some(kind), len)
     }
 }
 
@@ -103,10 +92,11 @@ fn payload(kind: Option<u8>, left: usize) -> State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::http2::DATA;
 
     fn frame(kind: u8, len: usize) -> Vec<u8> {
-        let [_, a, b, c] = (len as u32).to_be_bytes();
-        [vec![a, b, c, kind, 0, 0, 0, 0, 1], vec![HEADERS; len]].concat()
+        let header = FrameHeader { len, kind, flags: 0, stream: 1 };
+        [header.write().to_vec(), vec![HEADERS; len]].concat()
     }
 
     fn stages(reads: &[&[u8]]) -> Vec<Stage> {
@@ -114,13 +104,9 @@ mod tests {
         reads.iter().map(|read| frames.pass(read, 400)).collect()
     }
 
-    const DATA: u8 = 0;
-
     #[test]
     fn headers_are_transport_and_what_needs_room_is_receive_buffer() {
-        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-        assert_eq!(preface.len(), PREFACE_BYTES);
-        let begin = [preface.to_vec(), frame(SETTINGS, 6)].concat();
+        let begin = [PREFACE.to_vec(), frame(SETTINGS, 6)].concat();
         let call = [frame(HEADERS, 40), frame(DATA, 100)].concat();
         let trailers = frame(HEADERS, 10);
         let data = frame(DATA, 1000);

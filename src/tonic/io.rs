@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tonic::transport::server::Connected;
 
 use super::frames::Frames;
 use super::task;
@@ -85,7 +84,9 @@ impl<IO: AsyncWrite> AsyncWrite for StagedIo<IO> {
     }
 }
 
-impl<IO: Connected> Connected for StagedIo<IO> {
+/// Feature `transport`.
+#[cfg(feature = "transport")]
+impl<IO: tonic::transport::server::Connected> tonic::transport::server::Connected for StagedIo<IO> {
     type ConnectInfo = IO::ConnectInfo;
 
     fn connect_info(&self) -> IO::ConnectInfo {

@@ -8,15 +8,14 @@ use std::task::{Context, Poll, ready};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tonic::body::Body;
-use tonic::transport::{Channel, Endpoint, Error};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::body::StagedBody;
-use super::codec::making_streaming;
-use super::task::{self, TransportExecutor};
-use crate::method::OpenCall;
-use crate::stage::{self, FutureExt, Scope, Staged};
+use super::call::{Call, making_streaming};
+use super::task;
+use crate::stage::{self, Scope, Staged};
+use crate::wire::grpc;
 use crate::{Method, Side, Stage};
 
 /// For `tonic::transport::Server::layer`: every call charged to its stage and RPC method.
@@ -186,48 +185,19 @@ where
     }
 }
 
-/// An open call, and what is to be done when it ends.
-#[derive(Debug)]
-pub(super) struct Call {
-    _open: OpenCall,
-    served: bool,
-}
-
-impl Call {
-    fn served(method: Method) -> Call {
-        Call { _open: OpenCall::new(method), served: true }
-    }
-
-    fn made(method: Method) -> Call {
-        Call { _open: OpenCall::new(method), served: false }
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        if self.served {
-            // The task hyper spawned for it ends with the answer.
-            task::end_call();
-        } else {
-            // tonic may have refused the answer, and made no `Streaming` of it.
-            making_streaming(false);
-        }
-    }
-}
-
 /// Whether some gRPC service answers to the path. A status in the headers may come from a layer or an interceptor that
 /// refuses every path alike (`UNAUTHENTICATED`, say), and so tells nothing of the path; and so may a page that is no
 /// gRPC, from a router that stands beside tonic's services and answers to everything.
 fn succeeds<B>(response: &Response<B>) -> bool {
     let kind = response.headers().get(http::header::CONTENT_TYPE);
     response.status().is_success()
-        && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+        && kind.is_some_and(|kind| kind.as_bytes().starts_with(grpc::CONTENT.as_bytes()))
         && !refuses(response)
 }
 
 /// Whether the answer is nothing but a failure.
 fn refuses<B>(response: &Response<B>) -> bool {
-    response.headers().get("grpc-status").is_some_and(|code| code != "0")
+    response.headers().get(grpc::GRPC_STATUS).is_some_and(|code| code != grpc::OK)
 }
 
 /// For a client's channel: every call charged to its stage and RPC method.
@@ -245,7 +215,7 @@ fn refuses<B>(response: &Response<B>) -> bool {
 /// # let _ = channel; Ok(()) }
 /// ```
 ///
-/// Where nothing stands between, [`connect`] does all of it.
+/// Where nothing stands between, `alloc_ladder::tonic::connect` does all of it (feature `transport`).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClientLayer;
 
@@ -265,16 +235,6 @@ impl<S> Layer<S> for ClientLayer {
     fn layer(&self, inner: S) -> ClientService<S> {
         ClientService { inner }
     }
-}
-
-/// Connects, with the connection's tasks in [`Stage::Transport`] and a [`ClientLayer`] around the channel: what a client
-/// has in place of `endpoint.connect()`.
-///
-/// # Errors
-/// As `Endpoint::connect`.
-pub async fn connect(endpoint: Endpoint) -> Result<ClientService<Channel>, Error> {
-    let channel = endpoint.executor(TransportExecutor).connect().staged(Stage::Transport).await?;
-    Ok(ClientLayer.layer(channel))
 }
 
 /// What [`ClientLayer`] makes of a channel.
@@ -298,7 +258,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> ClientFuture<S::Future> {
-        stage::close_window();
+        stage::window::close_window();
         let (method, unknown) = known(Side::Client, &request);
         let request = staged(request, |body| StagedBody::outgoing(method, body));
         let scope = Scope::new(method, Stage::Transport);

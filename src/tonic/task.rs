@@ -41,7 +41,7 @@ fn enter(scope: Scope, kind: u64) -> Option<u64> {
     if stage::UNSTAGED {
         return None;
     }
-    stage::set_resolver(resolve);
+    stage::window::set_resolver(resolve);
     let id = current_id()?;
     let own = slots(id).find(|slot| slot.load(Ordering::Relaxed) >> SCOPE_BITS == id);
     // Once a connection, always one: its calls are made in it where a server spawns no tasks.
@@ -90,18 +90,18 @@ pub(super) fn end_call() {
 
 /// Charges what the connection does next to `stage`: by the task table, or by a window where a guard is held.
 pub(super) fn mark(stage: Stage) {
-    if !stage::guarded() {
+    if !stage::window::guarded() {
         charge_long(Scope::new(Method::NONE, stage));
     } else if stage == Stage::Transport {
-        stage::close_window();
+        stage::window::close_window();
     } else {
-        stage::open_window(stage);
+        stage::window::open_window(stage);
     }
 }
 
 /// Charges the running task's unguarded work to [`Stage::Transport`]: for a connection served without
 /// [`ServerLayer`](super::ServerLayer), called once from its own task.
-#[cfg(feature = "grpc")]
+#[cfg(feature = "subject")]
 pub(crate) fn charge_connection() {
     charge_long(Scope::new(Method::NONE, Stage::Transport));
 }
@@ -153,7 +153,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    tokio::spawn(Staged::new(stage::outside_window(), future))
+    tokio::spawn(Staged::new(stage::window::outside_window(), future))
 }
 
 /// `tokio::task::spawn_blocking` that carries the current stage and RPC method onto the blocking thread.
@@ -167,7 +167,7 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
-    let scope = stage::outside_window();
+    let scope = stage::window::outside_window();
     tokio::task::spawn_blocking(move || {
         let _guard = scope.enter();
         work()
@@ -197,7 +197,7 @@ mod tests {
         let scope = Scope::new(Method::register(crate::Side::Server, "/task.Test/Spawn"), Stage::Handler);
         let task = {
             let _guard = scope.enter();
-            stage::open_window(Stage::ReceiveBuffer);
+            stage::window::open_window(Stage::ReceiveBuffer);
             spawn(async { stage::current() })
         };
         assert_eq!(task.await.expect("the task ends"), scope);
@@ -226,7 +226,7 @@ mod tests {
         let scope = Scope::new(Method::register(crate::Side::Server, "/task.Test/Spawn"), Stage::Handler);
         let task = {
             let _guard = scope.enter();
-            stage::open_window(Stage::ReceiveBuffer);
+            stage::window::open_window(Stage::ReceiveBuffer);
             spawn_blocking(stage::current)
         };
         assert_eq!(task.await.expect("the thread ends"), scope);

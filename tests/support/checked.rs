@@ -12,18 +12,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use alloc_ladder::Side;
-use alloc_ladder::grpc::body::{Parts, PooledBody};
-use alloc_ladder::grpc::codec::{AnyDecoder, Pair, PooledDecoder, ProstDecoder, ProstEncoder, stock_buffers};
-use alloc_ladder::grpc::connect::{self, PartsBody, StagedChannel};
-use alloc_ladder::grpc::http2::Settings;
-use alloc_ladder::grpc::message::{Outgoing, Payload as _, put_prefix};
-use alloc_ladder::grpc::pool::MessagePool;
-use alloc_ladder::grpc::rope::RopeStreaming;
-use alloc_ladder::grpc::service::grpc_response;
-use alloc_ladder::ladder::{ClientStack, Deframe, Encode, MessageSource, Payload, Reads, StepSet, Tuning, ladder};
-use alloc_ladder::pb::{bytes as pb_bytes, owned as pb_owned};
-use alloc_ladder::scenario::{RECEIVE_LIMIT, Scenario, Workload};
-use alloc_ladder::tonic::{AlignedIo, ServerLayer, StagedIo};
+use alloc_ladder::steps::AlignedIo;
+use alloc_ladder::subject::body::{Parts, PooledBody};
+use alloc_ladder::subject::codec::{AnyDecoder, Pair, PooledDecoder, ProstDecoder, ProstEncoder, stock_buffers};
+use alloc_ladder::subject::connect::{self, PartsBody, StagedChannel};
+use alloc_ladder::subject::http2::Settings;
+use alloc_ladder::subject::ladder::{
+    ClientStack, Deframe, Encode, MessageSource, Payload, Reads, StepSet, Tuning, ladder,
+};
+use alloc_ladder::subject::message::{Outgoing, Payload as _};
+use alloc_ladder::subject::pb::{bytes as pb_bytes, owned as pb_owned};
+use alloc_ladder::subject::pool::MessagePool;
+use alloc_ladder::subject::rope::RopeStreaming;
+use alloc_ladder::subject::scenario::{RECEIVE_LIMIT, Scenario, Workload};
+use alloc_ladder::subject::service::grpc_response;
+use alloc_ladder::tonic::{ServerLayer, StagedIo};
+use alloc_ladder::wire::grpc::put_prefix;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use http::uri::PathAndQuery;
@@ -58,7 +62,7 @@ pub(crate) fn step_sets(scenario: Scenario) -> Vec<(String, Tuning)> {
 }
 
 /// The tuning with every step of the ladder.
-pub(crate) fn last_rung(scenario: Scenario) -> Tuning {
+pub(crate) fn last_step(scenario: Scenario) -> Tuning {
     let last = ladder(scenario).last().expect("a ladder has steps").name;
     StepSet::UpTo(last.to_owned()).tuning(scenario).expect("a step of the ladder")
 }
@@ -293,7 +297,7 @@ impl Checked {
     async fn receive<D>(&self, decoder: D, plan: Plan, request: Request<Body>) -> Result<pb_owned::PutSummary, Status>
     where
         D: AnyDecoder + Send + 'static,
-        D::Item: alloc_ladder::grpc::message::Payload,
+        D::Item: alloc_ladder::subject::message::Payload,
     {
         let (parts, body) = request.into_parts();
         let mut messages = match self.tuning.deframe {
@@ -617,7 +621,7 @@ impl Caller {
     ) -> Result<usize, Status>
     where
         D: AnyDecoder + Clone + Send + Sync + 'static,
-        D::Item: alloc_ladder::grpc::message::Payload + Sync,
+        D::Item: alloc_ladder::subject::message::Payload + Sync,
     {
         let request = pb_owned::GetRequest::default();
         let mut messages = match self.tuning.deframe {

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use alloc_ladder::grpc::client::Client;
-use alloc_ladder::grpc::http2::Settings;
-use alloc_ladder::grpc::meter::Meter;
-use alloc_ladder::grpc::serve::{self, Listener};
-use alloc_ladder::grpc::service::Ladder;
-use alloc_ladder::instrument::Options;
-use alloc_ladder::ladder::Tuning;
-use alloc_ladder::scenario::{Scenario, Workload};
+use alloc_ladder::driver::instrument::Options;
+use alloc_ladder::subject::client::Client;
+use alloc_ladder::subject::http2::Settings;
+use alloc_ladder::subject::ladder::Tuning;
+use alloc_ladder::subject::meter::Meter;
+use alloc_ladder::subject::scenario::{Scenario, Workload};
+use alloc_ladder::subject::serve::{self, Listener};
+use alloc_ladder::subject::service::Ladder;
 use alloc_ladder::{Side, Snapshot, Tally};
 
 /// Messages of the measured part, so many that a single block, allocated once, is no breach of the limits.

@@ -1,0 +1,144 @@
+//! What one process measured.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Counts, Instrument, Retained};
+use crate::{Side, Tally};
+
+/// What a server process prints before it serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listening {
+    /// `host:port`, or a Unix socket's path.
+    pub address: String,
+}
+
+/// The metrics of one case on one side: what a `server` or `client` process prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// The side.
+    pub side: Side,
+    /// What the build measures.
+    pub instrument: Instrument,
+    /// Which repetition this is, from 0.
+    pub round: u32,
+    /// Messages (unary: calls) in the measured part.
+    pub messages: u64,
+    /// Payload bytes of those messages as this side counted them; 0 where nobody did.
+    pub payload_bytes: u64,
+    /// Wall time of the measured part.
+    pub wall_ns: u64,
+    /// What the operating system charged this process for it.
+    pub usage: Usage,
+    /// Exact counts (`count` builds).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
+    /// Counts from the start of the process to the first message: connection set-up, its own row (`count` builds).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<Tally>,
+    /// Live memory (`retained` builds).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retained: Vec<Retained>,
+    /// Latency percentiles of unary calls as the client saw them (`time` builds).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+    /// Instructions executed in the measured part (`instructions`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<u64>,
+}
+
+impl Measurement {
+    /// Nothing measured yet.
+    pub fn new(side: Side, instrument: Instrument) -> Measurement {
+        Measurement {
+            side,
+            instrument,
+            round: 0,
+            messages: 0,
+            payload_bytes: 0,
+            wall_ns: 0,
+            usage: Usage::default(),
+            counts: None,
+            setup: None,
+            retained: Vec::new(),
+            latency: None,
+            instructions: None,
+        }
+    }
+
+    /// CPU seconds, user and system, per 10⁹ payload bytes.
+    pub fn cpu_seconds_per_gb(&self) -> f64 {
+        self.usage.cpu_ns() as f64 / self.payload_bytes as f64
+    }
+
+    /// CPU microseconds, user and system, per message.
+    pub fn cpu_us_per_message(&self) -> f64 {
+        self.usage.cpu_ns() as f64 / 1e3 / self.messages as f64
+    }
+
+    /// Payload gigabytes (10⁹ bytes) per second of wall time.
+    pub fn throughput_gb_per_s(&self) -> f64 {
+        self.payload_bytes as f64 / self.wall_ns as f64
+    }
+
+    /// Messages per second of wall time.
+    pub fn messages_per_s(&self) -> f64 {
+        self.messages as f64 * 1e9 / self.wall_ns as f64
+    }
+
+    /// Blocks allocated per message, without what the instrument allocates.
+    pub fn blocks_per_message(&self) -> Option<f64> {
+        Some(self.counts.as_ref()?.subject().blocks as f64 / self.messages as f64)
+    }
+
+    /// Bytes allocated per message, without what the instrument allocates.
+    pub fn bytes_per_message(&self) -> Option<f64> {
+        Some(self.counts.as_ref()?.subject().bytes as f64 / self.messages as f64)
+    }
+
+    /// Bytes allocated per payload byte, without what the instrument allocates; `None` where the payload is unknown.
+    pub fn amplification(&self) -> Option<f64> {
+        if self.payload_bytes == 0 {
+            return None;
+        }
+        Some(self.counts.as_ref()?.subject().bytes as f64 / self.payload_bytes as f64)
+    }
+}
+
+/// What `getrusage` charged a process for the measured part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// User CPU time, microseconds.
+    pub user_us: u64,
+    /// System CPU time, microseconds.
+    pub system_us: u64,
+    /// Peak resident set of the whole process, bytes.
+    pub rss_bytes_max: u64,
+    /// Voluntary context switches.
+    pub voluntary_switches: u64,
+    /// Involuntary context switches.
+    pub involuntary_switches: u64,
+}
+
+impl Usage {
+    /// User and system CPU time in nanoseconds.
+    pub fn cpu_ns(&self) -> u64 {
+        (self.user_us + self.system_us) * 1000
+    }
+
+    /// The kernel's share of the CPU time, 0 to 1; `None` where no time was charged.
+    pub fn system_share(&self) -> Option<f64> {
+        let all = self.user_us + self.system_us;
+        (all > 0).then(|| self.system_us as f64 / all as f64)
+    }
+}
+
+/// Latency percentiles, nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Median.
+    pub p50_ns: u64,
+    /// 99th percentile.
+    pub p99_ns: u64,
+    /// Slowest.
+    pub max_ns: u64,
+}

@@ -1,0 +1,157 @@
+//! A run: every case at one revision on one machine.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CpuProfile, Instrument, Measurement, SCHEMA, Stacks};
+use crate::Side;
+use crate::subject::ladder::{StepSet, Tuning};
+use crate::subject::scenario::{Scenario, Workload};
+
+/// All cases at one revision on one machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// The format's version.
+    pub schema: u32,
+    /// The run's folder name, `<scenario>-<timestamp>`.
+    pub id: String,
+    /// When it began, RFC 3339, UTC.
+    pub created: String,
+    /// The scenario; `None` for a run of somebody else's program.
+    pub scenario: Option<Scenario>,
+    /// The traffic of the `time` and `count` cases.
+    pub workload: Workload,
+    /// The traffic of the `stacks` cases, which dhat slows down.
+    pub stacks_workload: Option<Workload>,
+    /// Where and with what it was measured.
+    pub environment: Environment,
+    /// The same of the host that the server ran on, where that was another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_environment: Option<Environment>,
+    /// Ended before all cases were measured.
+    pub partial: bool,
+    /// The seed that shuffled the timed rounds.
+    pub seed: u64,
+    /// One record a step, in ladder order.
+    pub steps: Vec<StepRecord>,
+    /// Peers measured in the same rounds: raw TCP, hyper, a file server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
+}
+
+/// Where and with what a run was measured. The cargo features of a build are those of its record's instrument and of
+/// the inner allocator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Git revision, short; empty outside a repository.
+    pub revision: String,
+    /// Uncommitted changes were present.
+    pub dirty: bool,
+    /// `rustc --version`.
+    pub rustc: String,
+    /// Cargo profile.
+    pub profile: String,
+    /// The inner allocator.
+    pub allocator: String,
+    /// CPU model.
+    pub cpu: String,
+    /// Logical cores.
+    pub cores: u32,
+    /// Kernel release.
+    pub kernel: String,
+    /// The command line.
+    pub command: String,
+}
+
+/// What was measured of one step set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// The step's name, or the set's where it is not one climbed in order.
+    pub name: String,
+    /// Which steps are on.
+    pub set: StepSet,
+    /// What that amounts to.
+    pub tuning: Tuning,
+    /// One a side, instrument and round.
+    pub measurements: Vec<Measurement>,
+    /// What dhat saw, one a side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stacks: Vec<Stacks>,
+    /// What the sampling profiler saw, one a side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cpu: Vec<CpuProfile>,
+}
+
+impl StepRecord {
+    /// The measurements of one side and instrument, in round order.
+    pub fn of(&self, side: Side, instrument: Instrument) -> impl Iterator<Item = &Measurement> {
+        self.measurements.iter().filter(move |m| m.side == side && m.instrument == instrument)
+    }
+
+    /// The exact counts of one side, from the first `count` round.
+    pub fn counts(&self, side: Side) -> Option<&Measurement> {
+        self.of(side, Instrument::Count).next()
+    }
+
+    /// What dhat saw on one side.
+    pub fn stacks(&self, side: Side) -> Option<&Stacks> {
+        self.stacks.iter().find(|stacks| stacks.side == side)
+    }
+}
+
+/// A peer without gRPC, measured in the same rounds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Its name: `raw-tokio`, `hyper`, `nginx`, …
+    pub name: String,
+    /// What it is, in words.
+    pub words: String,
+    /// CPU seconds per 10⁹ payload bytes of its server process, one a round.
+    pub server_cpu_seconds_per_gb: Vec<f64>,
+    /// Blocks per 64 KiB message, where its server counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks_per_message: Option<f64>,
+}
+
+impl Run {
+    /// Reads a run's JSON.
+    ///
+    /// # Errors
+    /// [`BadRun::Newer`] for a schema newer than [`SCHEMA`], [`BadRun::Json`] for anything that is not a run.
+    pub fn from_json(text: &str) -> Result<Run, BadRun> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema: u32,
+        }
+        let Version { schema } = serde_json::from_str(text)?;
+        if schema > SCHEMA {
+            return Err(BadRun::Newer { schema });
+        }
+        Ok(serde_json::from_str(text)?)
+    }
+}
+
+/// Why a run cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BadRun {
+    /// Written by a newer version.
+    #[error("the run has schema {schema}; this version reads up to {SCHEMA}")]
+    Newer {
+        /// The version the file names.
+        schema: u32,
+    },
+    /// Not a run.
+    #[error("not a run: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_schema_is_refused_by_its_number() {
+        let error = Run::from_json(r#"{"schema": 99, "steps": "whatever"}"#).expect_err("too new");
+        assert!(matches!(error, BadRun::Newer { schema: 99 }), "{error}");
+        assert!(matches!(Run::from_json("{"), Err(BadRun::Json(_))));
+    }
+}

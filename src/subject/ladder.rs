@@ -1,0 +1,614 @@
+//! The ladders: every optimisation step, in order, as one row of one table.
+//!
+//! A step says what it is expected to do, what it costs, and which one field of [`Tuning`] it changes. The mechanism
+//! behind a field lives in `grpc`; the command line, the tests, the benches and the report iterate the tables here.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::subject::scenario::Scenario;
+use crate::{Side, Stage};
+
+/// What the subject service and client do differently from stock tonic and prost. The default is stock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tuning {
+    /// Where the decoder gets a message from.
+    pub message: MessageSource,
+    /// The type of `bytes` fields.
+    pub payload: Payload,
+    /// HTTP/2 windows and frame size.
+    pub http2: Http2,
+    /// How a receiver gathers a message from DATA frames.
+    pub deframe: Deframe,
+    /// How a receiver's connection reads its socket.
+    pub reads: Reads,
+    /// How a sender turns messages into DATA frames.
+    pub encode: Encode,
+    /// The server's runtime.
+    pub runtime: Runtime,
+    /// The size of tonic's codec buffers.
+    pub codec_buffers: CodecBuffers,
+    /// The protobuf implementation behind tonic's `Codec` on unary calls.
+    pub codec: Codec,
+    /// What the client is built on.
+    pub client: ClientStack,
+    /// What a unary server is built on.
+    pub server: ServerStack,
+    /// The socket between client and server.
+    pub socket: Socket,
+}
+
+macro_rules! choices {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident),+ $(,)? })+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+    )+};
+}
+
+choices! {
+    /// See [`Tuning::message`].
+    MessageSource {
+        /// A new message each time.
+        #[default] Fresh,
+        /// A recycled message, cleared and merged into: its capacity stays.
+        Pooled,
+    }
+    /// See [`Tuning::payload`].
+    Payload {
+        /// `Vec<u8>`: copied out of the receive buffer.
+        #[default] Vec,
+        /// `bytes::Bytes`: a slice of the receive buffer.
+        Bytes,
+    }
+    /// See [`Tuning::http2`].
+    Http2 {
+        /// tonic's defaults: 16 KiB frames, 64 KiB and 1 MiB windows as hyper sets them.
+        #[default] Stock,
+        /// Frames above the message size, windows of several MiB.
+        Tuned,
+    }
+    /// See [`Tuning::deframe`].
+    Deframe {
+        /// tonic's `Streaming`: copied into one contiguous `BytesMut`.
+        #[default] Contiguous,
+        /// A rope of the frames themselves; nothing is copied.
+        Rope,
+    }
+    /// See [`Tuning::reads`].
+    Reads {
+        /// As much as fits into h2's buffer.
+        #[default] Stock,
+        /// Whole frames, so that h2's buffer is unshared whenever it needs room.
+        Aligned,
+    }
+    /// See [`Tuning::encode`].
+    Encode {
+        /// tonic's `EncodeBody`: an 8 KiB buffer that grows.
+        #[default] Stock,
+        /// The exact length reserved before encoding.
+        Sized,
+        /// Encoded into recycled buffers that come back when h2 drops them.
+        Pooled,
+        /// Prefix and field header in a small recycled block, the payload sent as it is.
+        ZeroCopy,
+        /// Prefix and payload as one buffer of several parts: one DATA frame.
+        OneFrame,
+    }
+    /// See [`Tuning::runtime`].
+    Runtime {
+        /// One current-thread runtime.
+        #[default] CurrentThread,
+        /// tokio's multi-thread runtime, as `#[tokio::main]` makes it.
+        MultiThread,
+        /// A current-thread runtime per core, each with its own listener on the one port.
+        PerCore,
+    }
+    /// See [`Tuning::codec_buffers`].
+    CodecBuffers {
+        /// 8 KiB each way.
+        #[default] Stock,
+        /// Just above the message size.
+        Small,
+    }
+    /// See [`Tuning::codec`].
+    Codec {
+        /// prost, as tonic comes.
+        #[default] Prost,
+        /// The codec that plays vtprotobuf's part.
+        Swapped,
+    }
+    /// See [`Tuning::client`].
+    ClientStack {
+        /// tonic's `Channel`: buffer, reconnect, balance.
+        #[default] Channel,
+        /// hyper's connection, whose bodies may have any kind of data.
+        Hyper,
+        /// One h2 connection and nothing between it and the call.
+        Lean,
+    }
+    /// See [`Tuning::server`].
+    ServerStack {
+        /// tonic's `Server` with its router.
+        #[default] Tonic,
+        /// One HTTP/2 connection and nothing between it and the method.
+        Lean,
+    }
+    /// See [`Tuning::socket`].
+    Socket {
+        /// TCP on loopback.
+        #[default] Tcp,
+        /// A Unix domain socket.
+        Unix,
+    }
+}
+
+/// The figure that a step's cost shows in, taken from a run before and after the step.
+///
+/// It holds what the step saves as well: no run can tell the two apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CostFigure {
+    /// The most live bytes: the price of whatever is kept or pinned.
+    PeakHeap,
+    /// Blocks that had to grow, per message.
+    Reallocs,
+    /// Context switches per message, as the kernel counts them for the process.
+    ContextSwitches,
+    /// CPU time, of what is computed or sent more often.
+    Cpu,
+}
+
+/// One step of a ladder.
+#[derive(Clone, Copy)]
+pub struct Step {
+    /// Kebab-case; the same in flags, JSON and folders.
+    pub name: &'static str,
+    /// What the step changes and is expected to do, in one sentence.
+    pub hypothesis: &'static str,
+    /// What it costs: the trade-off.
+    pub cost: &'static str,
+    /// The figure the cost shows in; `None` where no figure of a run shows it.
+    pub cost_figure: Option<CostFigure>,
+    /// What a reader's own service would change: a line of code or a setting.
+    pub switch: &'static str,
+    /// The file that holds the mechanism.
+    pub file: &'static str,
+    /// The side and stage whose allocated bytes the step is there to reduce; `None` where it is there for CPU.
+    pub reduces: Option<(Side, Stage)>,
+    /// Changes exactly one field.
+    pub apply: fn(&mut Tuning),
+}
+
+impl Step {
+    /// The name as a heading: `tuned-h2` is "Tuned h2".
+    pub fn title(&self) -> String {
+        let words = self.name.replace('-', " ");
+        let mut letters = words.chars();
+        letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// The steps of a scenario, in the order they are climbed; the first is the baseline.
+pub const fn ladder(scenario: Scenario) -> &'static [Step] {
+    match scenario {
+        Scenario::Put => PUT,
+        Scenario::Get => GET,
+        Scenario::Unary => UNARY,
+    }
+}
+
+/// The step called `name` and its index, counted from 0.
+///
+/// # Errors
+/// [`NoSuchStep`] with the nearest names when there is none.
+pub fn step(scenario: Scenario, name: &str) -> Result<(usize, &'static Step), NoSuchStep> {
+    ladder(scenario)
+        .iter()
+        .enumerate()
+        .find(|(_, step)| step.name == name)
+        .ok_or_else(|| NoSuchStep { scenario, name: name.to_owned() })
+}
+
+/// A step was asked for that the scenario's ladder does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{scenario}` has no step `{name}`")]
+pub struct NoSuchStep {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// The name that was asked for.
+    pub name: String,
+}
+
+const BASELINE: Step = Step {
+    name: "baseline",
+    hypothesis: "tonic and prost as they come, nothing changed.",
+    cost: "Nothing: this is what every other step is compared with.",
+    cost_figure: None,
+    switch: "tonic::transport::Server, ProstCodec",
+    file: "src/subject/service.rs",
+    reduces: None,
+    apply: |_| {},
+};
+
+const POOLED_MESSAGE: Step = Step {
+    name: "pooled-message",
+    hypothesis: "Decoding into a recycled message keeps the capacity of its fields, so message construction stops \
+                 allocating.",
+    cost: "A pool keeps up to 16 messages of the size they have grown to; a message must be given back before it can be \
+           reused.",
+    cost_figure: Some(CostFigure::PeakHeap),
+    switch: "PooledDecoder in place of ProstDecoder",
+    file: "src/subject/codec.rs",
+    reduces: Some((Side::Server, Stage::MessageConstruction)),
+    apply: |tuning| tuning.message = MessageSource::Pooled,
+};
+
+const BYTES_FIELD: Step = Step {
+    name: "bytes-field",
+    hypothesis: "`bytes` fields become `bytes::Bytes`, a slice of the buffer they arrived in or are sent from, instead \
+                 of a new `Vec<u8>`.",
+    cost: "A payload pins the whole buffer it is a slice of: keeping a small message keeps a large block.",
+    cost_figure: Some(CostFigure::PeakHeap),
+    switch: "prost_build::Config::bytes([\".\"])",
+    file: "src/subject/pb/bytes.rs",
+    reduces: None,
+    apply: |tuning| tuning.payload = Payload::Bytes,
+};
+
+const TUNED_H2: Step = Step {
+    name: "tuned-h2",
+    hypothesis: "A frame size above the message size and windows of several MiB leave one DATA frame a message and no \
+                 waiting for window updates.",
+    cost: "A peer may have a window's worth of bytes in flight on each connection: memory under a slow reader grows by \
+           that much.",
+    cost_figure: Some(CostFigure::PeakHeap),
+    switch: "Server::max_frame_size, initial_stream_window_size, initial_connection_window_size",
+    file: "src/subject/http2.rs",
+    reduces: None,
+    apply: |tuning| tuning.http2 = Http2::Tuned,
+};
+
+const ROPE: Step = Step {
+    name: "rope",
+    hypothesis: "A deframer over the body's own `Bytes` frames copies nothing into one contiguous buffer.",
+    cost: "A message that spans frames is decoded from several pieces, and pins each of them until it is dropped.",
+    cost_figure: Some(CostFigure::PeakHeap),
+    switch: "RopeStreaming in place of tonic::Streaming",
+    file: "src/subject/rope.rs",
+    reduces: None,
+    apply: |tuning| tuning.deframe = Deframe::Rope,
+};
+
+const ALIGNED_READS: Step = Step {
+    name: "aligned-reads",
+    hypothesis: "An `AsyncRead` wrapper hands h2 one whole frame at a time, so that its read buffer is unshared \
+                 whenever it needs room and is reclaimed instead of replaced.",
+    cost: "The connection yields once a frame: its task is polled once more a message. It pays only where connection \
+           and handler share a thread.",
+    cost_figure: Some(CostFigure::ContextSwitches),
+    switch: "AlignedIo around the accepted socket",
+    file: "src/steps/aligned.rs",
+    reduces: None,
+    apply: |tuning| tuning.reads = Reads::Aligned,
+};
+
+const CORE_RUNTIME: Step = Step {
+    name: "core-runtime",
+    hypothesis: "One current-thread runtime per core, each with its own listener on the one port, keeps connection and \
+                 handler on one thread while using every core.",
+    cost: "Connections are spread over cores by the kernel, not by load; a busy handler holds up its core's other \
+           connections.",
+    cost_figure: None,
+    switch: "SO_REUSEPORT listeners, one runtime per core",
+    file: "src/subject/serve.rs",
+    reduces: None,
+    apply: |tuning| tuning.runtime = Runtime::PerCore,
+};
+
+const SIZED_ENCODE: Step = Step {
+    name: "sized-encode",
+    hypothesis: "A codec buffer that begins small, and one reservation of a message's exact length, replace an 8 KiB \
+                 buffer that each message throws away.",
+    cost: "The length is computed twice, once here and once inside prost; small messages are batched in steps.",
+    cost_figure: Some(CostFigure::Cpu),
+    switch: "Encoder::buffer_settings small, and EncodeBuf::reserve(encoded_len()) before it writes",
+    file: "src/subject/codec.rs",
+    reduces: None,
+    apply: |tuning| tuning.encode = Encode::Sized,
+};
+
+const POOLED_ENCODE: Step = Step {
+    name: "pooled-encode",
+    hypothesis: "A body that marshals into recycled buffers, which come back when h2 drops them, allocates nothing per \
+                 message.",
+    cost: "A stream keeps as many buffers as h2 held unsent at most, for its life: about 1 MiB.",
+    cost_figure: Some(CostFigure::PeakHeap),
+    switch: "PooledBody in place of tonic's EncodeBody",
+    file: "src/subject/body.rs",
+    reduces: None,
+    apply: |tuning| tuning.encode = Encode::Pooled,
+};
+
+const ZERO_COPY: Step = Step {
+    name: "zero-copy",
+    hypothesis: "Only the prefix and the field header are written, into a small recycled block; a payload of 40 KiB and \
+                 more is sent as the `Bytes` it is, a shorter one is copied, which costs less than a write.",
+    cost: "Two DATA frames a message instead of one, and the payload must stay untouched until it is on the wire.",
+    cost_figure: Some(CostFigure::Cpu),
+    switch: "PooledBody::zero_copy",
+    file: "src/subject/body.rs",
+    reduces: None,
+    apply: |tuning| tuning.encode = Encode::ZeroCopy,
+};
+
+const ONE_FRAME: Step = Step {
+    name: "one-frame",
+    hypothesis: "Prefix and payload as one buffer of several parts leave as one DATA frame, of two messages where they \
+                 are short.",
+    cost: "tonic's `Server` takes `Bytes` bodies only: the method is served on hyper directly.",
+    cost_figure: None,
+    switch: "A body whose Data is a Buf of several parts",
+    file: "src/subject/body.rs",
+    reduces: None,
+    apply: |tuning| tuning.encode = Encode::OneFrame,
+};
+
+const ONE_FRAME_CLIENT: Step = Step {
+    cost: "tonic's `Channel` takes `Bytes` bodies only: the call is made on hyper's connection directly, without the \
+           channel's buffer and its reconnecting.",
+    file: "src/subject/connect.rs",
+    apply: |tuning| tuning.client = ClientStack::Hyper,
+    ..ONE_FRAME
+};
+
+const fn on(step: Step, side: Side, stage: Stage) -> Step {
+    Step { reduces: Some((side, stage)), ..step }
+}
+
+/// Client-streaming upload: the server receives.
+const PUT: &[Step] = &[
+    BASELINE,
+    POOLED_MESSAGE,
+    on(BYTES_FIELD, Side::Client, Stage::Handler),
+    on(TUNED_H2, Side::Server, Stage::ReceiveBuffer),
+    ROPE,
+    on(ALIGNED_READS, Side::Server, Stage::ReceiveBuffer),
+    CORE_RUNTIME,
+    on(SIZED_ENCODE, Side::Client, Stage::Marshal),
+    on(POOLED_ENCODE, Side::Client, Stage::Marshal),
+    ZERO_COPY,
+    ONE_FRAME_CLIENT,
+];
+
+/// Server-streaming download: the server sends.
+const GET: &[Step] = &[
+    BASELINE,
+    on(BYTES_FIELD, Side::Server, Stage::Handler),
+    on(SIZED_ENCODE, Side::Server, Stage::Marshal),
+    on(POOLED_ENCODE, Side::Server, Stage::Marshal),
+    ZERO_COPY,
+    ONE_FRAME,
+    TUNED_H2,
+    CORE_RUNTIME,
+    ROPE,
+    on(ALIGNED_READS, Side::Client, Stage::ReceiveBuffer),
+];
+
+/// Unary `CreateUser`.
+const UNARY: &[Step] = &[
+    BASELINE,
+    Step {
+        name: "small-codec-buffers",
+        hypothesis: "Codec buffers just above the message size in place of four 8 KiB ones: most of the bytes, few of \
+                     the blocks.",
+        cost: "A larger message grows the buffer step by step.",
+        cost_figure: Some(CostFigure::Reallocs),
+        switch: "Encoder::buffer_settings, Decoder::buffer_settings",
+        file: "src/subject/codec.rs",
+        reduces: Some((Side::Server, Stage::ReceiveBuffer)),
+        apply: |tuning| tuning.codec_buffers = CodecBuffers::Small,
+    },
+    POOLED_MESSAGE,
+    Step {
+        name: "codec-swap",
+        hypothesis: "buffa's views, on both sides, read strings where they were received instead of making new ones, \
+                     with fewer instructions than prost; the wire's bytes are the same.",
+        cost: "A message keeps the buffer it came in for as long as it lives, a changed string is the handler's own, \
+               and fields the reader does not know are passed on.",
+        cost_figure: Some(CostFigure::PeakHeap),
+        switch: "SwapCodec in place of ProstCodec",
+        file: "src/subject/swap.rs",
+        reduces: Some((Side::Client, Stage::MessageConstruction)),
+        apply: |tuning| tuning.codec = Codec::Swapped,
+    },
+    Step {
+        name: "lean-client",
+        hypothesis: "A client straight on h2, with no buffer, reconnect, balance or dispatch between the call and its \
+                     connection, needs no task, channel or box for a call.",
+        cost: "One connection that is not opened again when it breaks, and no interceptors, load balancing or \
+               compression.",
+        cost_figure: None,
+        switch: "LeanClient in place of tonic::transport::Channel",
+        file: "src/subject/lean/client.rs",
+        reduces: Some((Side::Client, Stage::Transport)),
+        apply: |tuning| tuning.client = ClientStack::Lean,
+    },
+    Step {
+        name: "unix-socket",
+        hypothesis: "A Unix domain socket passes the same bytes without TCP's segments, acknowledgements and checksums; \
+                     allocations stay as they are.",
+        cost: "Both ends must share a machine and a file system.",
+        cost_figure: None,
+        switch: "UnixListenerStream in place of TcpListenerStream",
+        file: "src/subject/serve.rs",
+        reduces: None,
+        apply: |tuning| tuning.socket = Socket::Unix,
+    },
+    Step {
+        name: "lean-server",
+        hypothesis: "The method served on h2's own server, without router, layers, boxed bodies and a task for every \
+                     call, leaves the headers as all that is allocated for a call.",
+        cost: "One method to a server, and no layers, interceptors or compression; a handler that computes for long \
+               holds up its connection's other calls, and one that panics ends them.",
+        cost_figure: None,
+        switch: "lean::server::serve in place of tonic::transport::Server",
+        file: "src/subject/lean/server.rs",
+        reduces: Some((Side::Server, Stage::Handler)),
+        apply: |tuning| tuning.server = ServerStack::Lean,
+    },
+];
+
+/// Which steps of a ladder are on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum StepSet {
+    /// None.
+    Baseline,
+    /// Every step up to and including the named one: how a ladder is climbed.
+    UpTo(String),
+    /// The named step alone.
+    Only(String),
+    /// Every step but the named one.
+    Without(String),
+}
+
+impl StepSet {
+    /// The tuning this set stands for.
+    ///
+    /// # Errors
+    /// [`NoSuchStep`] when the ladder lacks the named step.
+    pub fn tuning(&self, scenario: Scenario) -> Result<Tuning, NoSuchStep> {
+        let steps = ladder(scenario);
+        let mut tuning = Tuning::default();
+        let mut apply = |on: &dyn Fn(usize) -> bool| {
+            steps.iter().enumerate().filter(|(index, _)| on(*index)).for_each(|(_, step)| (step.apply)(&mut tuning));
+        };
+        match self {
+            StepSet::Baseline => {}
+            StepSet::UpTo(name) => {
+                let (last, _) = step(scenario, name)?;
+                apply(&|index| index <= last);
+            }
+            StepSet::Only(name) => {
+                let (only, _) = step(scenario, name)?;
+                apply(&|index| index == only);
+            }
+            StepSet::Without(name) => {
+                let (without, _) = step(scenario, name)?;
+                apply(&|index| index != without);
+            }
+        }
+        Ok(tuning)
+    }
+}
+
+impl fmt::Display for StepSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StepSet::Baseline => f.write_str("baseline"),
+            StepSet::UpTo(name) => write!(f, "up-to={name}"),
+            StepSet::Only(name) => write!(f, "only={name}"),
+            StepSet::Without(name) => write!(f, "without={name}"),
+        }
+    }
+}
+
+impl From<StepSet> for String {
+    fn from(set: StepSet) -> String {
+        set.to_string()
+    }
+}
+
+impl TryFrom<String> for StepSet {
+    type Error = BadStepSet;
+
+    fn try_from(text: String) -> Result<StepSet, BadStepSet> {
+        text.parse()
+    }
+}
+
+/// A step set that is none of `baseline`, `up-to=STEP`, `only=STEP`, `without=STEP`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is none of `baseline`, `up-to=STEP`, `only=STEP`, `without=STEP`")]
+pub struct BadStepSet(String);
+
+impl FromStr for StepSet {
+    type Err = BadStepSet;
+
+    fn from_str(text: &str) -> Result<StepSet, BadStepSet> {
+        match text.split_once('=') {
+            None if text == "baseline" => Ok(StepSet::Baseline),
+            Some(("up-to", name)) => Ok(StepSet::UpTo(name.to_owned())),
+            Some(("only", name)) => Ok(StepSet::Only(name.to_owned())),
+            Some(("without", name)) => Ok(StepSet::Without(name.to_owned())),
+            _ => Err(BadStepSet(text.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(tuning: &Tuning) -> Vec<(String, serde_json::Value)> {
+        let serde_json::Value::Object(map) = serde_json::to_value(tuning).expect("serialises") else {
+            panic!("a tuning is an object")
+        };
+        map.into_iter().collect()
+    }
+
+    #[test]
+    fn every_step_but_the_baseline_changes_exactly_one_field() {
+        for scenario in Scenario::ALL {
+            let mut tuning = Tuning::default();
+            for (index, step) in ladder(scenario).iter().enumerate() {
+                let before = fields(&tuning);
+                (step.apply)(&mut tuning);
+                let after = fields(&tuning);
+                let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+                assert_eq!(changed, usize::from(index > 0), "{scenario} {}", step.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_kebab_case_and_files_exist() {
+        for scenario in Scenario::ALL {
+            let steps = ladder(scenario);
+            for (index, step) in steps.iter().enumerate() {
+                assert!(step.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
+                assert!(steps[..index].iter().all(|earlier| earlier.name != step.name), "{} twice", step.name);
+                let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(step.file);
+                assert!(file.is_file(), "{}: {} is missing", step.name, step.file);
+            }
+        }
+    }
+
+    #[test]
+    fn step_sets_round_trip_and_compose() {
+        for text in ["baseline", "up-to=tuned-h2", "only=rope", "without=rope"] {
+            assert_eq!(text.parse::<StepSet>().expect("parses").to_string(), text);
+        }
+        assert!("above=rope".parse::<StepSet>().is_err());
+        let up_to = StepSet::UpTo("bytes-field".into()).tuning(Scenario::Put).expect("a step of put");
+        assert_eq!(up_to.message, MessageSource::Pooled);
+        assert_eq!(up_to.payload, Payload::Bytes);
+        assert_eq!(up_to.http2, Http2::Stock);
+        let only = StepSet::Only("bytes-field".into()).tuning(Scenario::Put).expect("a step of put");
+        assert_eq!(only.message, MessageSource::Fresh);
+        let without = StepSet::Without("bytes-field".into()).tuning(Scenario::Put).expect("a step of put");
+        assert_eq!(without.payload, Payload::Vec);
+        assert_eq!(without.reads, Reads::Aligned);
+        assert!(StepSet::UpTo("rope".into()).tuning(Scenario::Unary).is_err());
+    }
+}
