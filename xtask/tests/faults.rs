@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use alloc_ladder::Side;
 use alloc_ladder::record::Instrument;
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::scenario::Scenario;
 use support::{TAG, left_over, measured, output, profile, profile_args, read, refused, tagged, text, xtask};
 
 /// A run that is being measured, in a process group of its own, as a shell starts one.

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use alloc_ladder::ladder::ladder;
+use alloc_ladder::subject::ladder::ladder;
 use alloc_ladder::record::Run;
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::scenario::Scenario;
 
 #[test]
 fn a_reference_run_has_the_steps_of_its_ladder() {

@@ -7,7 +7,7 @@ use std::process::Output;
 use std::sync::OnceLock;
 
 use alloc_ladder::record::{Instrument, Run};
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::scenario::Scenario;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -18,8 +18,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use alloc_ladder::ladder::{self, Step};
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::ladder::{self, Step};
+use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
 use toml_edit::{Document, DocumentMut, Item, TableLike, Value};
 

@@ -57,8 +57,8 @@ pub(crate) fn environments(old: &Run, new: &Run) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use alloc_ladder::ladder::{Http2, Tuning};
-    use alloc_ladder::scenario::Scenario;
+    use alloc_ladder::subject::ladder::{Http2, Tuning};
+    use alloc_ladder::subject::scenario::Scenario;
 
     use super::*;
     use crate::fixture;

@@ -160,7 +160,7 @@ pub(crate) fn range(values: &[f64]) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
-    use alloc_ladder::scenario::Scenario;
+    use alloc_ladder::subject::scenario::Scenario;
 
     use crate::analyse::metric;
     use crate::fixture;

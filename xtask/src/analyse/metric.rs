@@ -7,7 +7,7 @@
 use std::fmt;
 
 use alloc_ladder::record::{Instrument, Measurement, StepRecord};
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage, Tally};
 
 /// One kind of figure.

@@ -19,7 +19,7 @@
 //! to sending; a lean client's connection only receives, because its calls send for themselves. What is in none of the
 //! nine is kept apart, so that the ten rows are the sum of both sides: the client's own code, and what no scope covers.
 
-use alloc_ladder::ladder::ClientStack;
+use alloc_ladder::subject::ladder::ClientStack;
 use alloc_ladder::record::{Counts, Measurement, StepRecord};
 use alloc_ladder::{Side, Stage};
 

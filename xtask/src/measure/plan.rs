@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use alloc_ladder::ladder::{Runtime, StepSet};
+use alloc_ladder::subject::ladder::{Runtime, StepSet};
 use alloc_ladder::record::Instrument;
-use alloc_ladder::scenario::{CHUNK_MAX, RECEIVE_LIMIT, Scenario, Workload};
+use alloc_ladder::subject::scenario::{CHUNK_MAX, RECEIVE_LIMIT, Scenario, Workload};
 
 use crate::cli::quantity::{Rate, Size};
 use crate::measure::build::Allocator;

@@ -1,7 +1,7 @@
 //! The step sets a command line names.
 
-use alloc_ladder::ladder::{NoSuchStep, StepSet, ladder, step};
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::ladder::{NoSuchStep, StepSet, ladder, step};
+use alloc_ladder::subject::scenario::Scenario;
 
 use crate::cli::failure::{Failure, Kind};
 

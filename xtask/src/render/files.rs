@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use alloc_ladder::Side;
 use alloc_ladder::record::{Instrument, Run, Stacks, StepRecord};
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::scenario::Scenario;
 use anyhow::Context;
 
 use crate::store::layout::{CPU_FOLDED, CPU_RAW};

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloc_ladder::Side;
-use alloc_ladder::ladder::{Runtime, Socket, StepSet};
+use alloc_ladder::subject::ladder::{Runtime, Socket, StepSet};
 use alloc_ladder::record::{Instrument, Listening};
-use alloc_ladder::scenario::{CHUNK_MAX, Scenario, Workload};
+use alloc_ladder::subject::scenario::{CHUNK_MAX, Scenario, Workload};
 use clap::ValueEnum;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};

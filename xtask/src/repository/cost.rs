@@ -13,9 +13,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use alloc_ladder::Side;
-use alloc_ladder::ladder::StepSet;
+use alloc_ladder::subject::case::Case;
 use alloc_ladder::record::{Environment, Instrument, Measurement};
-use alloc_ladder::scenario::{Scenario, Workload};
+use alloc_ladder::subject::scenario::{Scenario, Workload};
 use anyhow::Context;
 use serde::Serialize;
 
@@ -24,10 +24,10 @@ use crate::analyse::stats;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
-use crate::measure::build::{Allocator, Binaries, build, build_bare};
-use crate::measure::case::Case;
+use crate::measure::build::{Allocator, Binary, Variant, build, build_variant};
+use crate::measure::case::{self, Local};
 use crate::measure::environment;
-use crate::measure::interrupt;
+use crate::measure::interrupt::{self, Cancel};
 use crate::measure::rounds::{clock_seed, shuffle};
 use crate::measure::step_sets::step_sets;
 
@@ -102,9 +102,9 @@ impl Build {
         }
     }
 
-    fn binaries(self, profile: &str) -> anyhow::Result<Binaries> {
+    fn binary(self, profile: &str) -> anyhow::Result<Binary> {
         match self {
-            Build::Bare => build_bare(profile),
+            Build::Bare => build_variant(&Variant::bare(), profile, &Cancel::default()),
             _ => build(self.instrument(), Allocator::System, profile),
         }
     }
@@ -188,8 +188,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Ok((*scenario, set))
     });
     let sets = sets.collect::<anyhow::Result<Vec<_>>>()?;
-    let builds = Build::ALL.into_iter().map(|build| build.binaries(&args.profile));
-    let builds = builds.collect::<anyhow::Result<Vec<Binaries>>>()?;
+    let builds = Build::ALL.into_iter().map(|build| build.binary(&args.profile));
+    let builds = builds.collect::<anyhow::Result<Vec<Binary>>>()?;
     let mut measured: Vec<Measured> = sets.iter().map(|_| Measured::default()).collect();
     let bar = terminal::bar("Timing", u64::from(args.runs) * sets.len() as u64 * Build::ALL.len() as u64);
     let mut random = args.seed.unwrap_or_else(clock_seed);
@@ -198,8 +198,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             let mut order: Vec<usize> = (0..Build::ALL.len()).collect();
             shuffle(&mut order, &mut random);
             for which in order {
+                let binary = &builds[which];
+                let case = Case {
+                    set: set.clone(),
+                    workload: Workload { messages: args.messages, ..Workload::default() },
+                    instrument: Build::ALL[which].instrument(),
+                    round,
+                    ..Case::new(*scenario)
+                };
                 let pair =
-                    case(&args, &builds[which], Build::ALL[which].instrument(), *scenario, set, round).run(None)?;
+                    case::run(&Local(binary), binary, &case, None, Duration::from_secs(args.timeout))?;
                 for side in [pair.server, pair.client] {
                     let cpu = measured[index].entry((side.side, Build::ALL[which])).or_default();
                     cpu.push(Measurement::cpu_us_per_message(&side));
@@ -249,28 +257,6 @@ fn gate(rows: &[Row]) -> anyhow::Result<()> {
     Err(Failure::new(Kind::Verdict, format!("above the limit: {}", above.join("; ")))
         .help("is the machine busy with something else? Ratios are within a round, but rounds must be alike")
         .into())
-}
-
-fn case<'a>(
-    args: &Args,
-    binaries: &'a Binaries,
-    instrument: Instrument,
-    scenario: Scenario,
-    set: &'a StepSet,
-    round: u32,
-) -> Case<'a> {
-    Case {
-        binaries,
-        scenario,
-        set,
-        workload: Workload { messages: args.messages, ..Workload::default() },
-        instrument,
-        round,
-        runtime: None,
-        bind: ([127, 0, 0, 1], 0).into(),
-        remote: None,
-        timeout: Duration::from_secs(args.timeout),
-    }
 }
 
 fn rows(scenario: Scenario, measured: &Measured, limits: &[Limit]) -> Vec<Row> {

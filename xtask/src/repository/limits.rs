@@ -3,8 +3,8 @@
 //! A round runs every contender once, in an order shuffled anew; what is compared is each contender's server CPU with
 //! that of `raw-tokio` in the same round, so that a machine that slows down slows both.
 
-use alloc_ladder::peer::Direction;
-use alloc_ladder::scenario::Workload;
+use alloc_ladder::subject::peer::Direction;
+use alloc_ladder::subject::scenario::Workload;
 
 use crate::cli::quantity::{Mode, Rate, Size};
 use crate::cli::terminal::{self};

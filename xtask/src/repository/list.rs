@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use alloc_ladder::Stage;
-use alloc_ladder::ladder::ladder;
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::ladder::ladder;
+use alloc_ladder::subject::scenario::Scenario;
 
 use crate::analyse::classify::RULES;
 use crate::cli::terminal::{self, Style, paint};

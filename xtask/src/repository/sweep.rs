@@ -7,9 +7,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use alloc_ladder::ladder::ladder;
+use alloc_ladder::subject::ladder::ladder;
 use alloc_ladder::record::SCHEMA;
-use alloc_ladder::scenario::{Scenario, Workload};
+use alloc_ladder::subject::scenario::{Scenario, Workload};
 
 use crate::analyse::sweep::{Point, Sweep};
 use crate::cli::failure::{Failure, Kind};

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use alloc_ladder::record::{BadRun, Run};
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::scenario::Scenario;
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::scenario::Scenario;
 
 /// The name a run's record has in its folder.
 pub(crate) const RUN_JSON: &str = "run.json";

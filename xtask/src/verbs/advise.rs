@@ -8,9 +8,9 @@
 
 use std::fmt::Write;
 
-use alloc_ladder::ladder::{Step, StepSet, ladder};
+use alloc_ladder::subject::ladder::{Step, StepSet, ladder};
 use alloc_ladder::record::{Run, StepRecord};
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
 use serde::Serialize;
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use alloc_ladder::ladder::ladder;
+use alloc_ladder::subject::ladder::ladder;
 use alloc_ladder::record::{Instrument, Run, StepRecord};
 use alloc_ladder::{Side, Stage};
 use serde::Serialize;
@@ -395,7 +395,7 @@ impl Row {
 mod tests {
 
     use alloc_ladder::record::Measurement;
-    use alloc_ladder::scenario::{Scenario, Workload};
+    use alloc_ladder::subject::scenario::{Scenario, Workload};
 
     use crate::fixture;
 

@@ -1,6 +1,6 @@
 //! `cargo xtask join A B C`: runs of one step each, as the rungs of one ladder, with a report of its own.
 
-use alloc_ladder::ladder::StepSet;
+use alloc_ladder::subject::ladder::StepSet;
 use alloc_ladder::record::Run;
 
 use crate::cli::failure::{Failure, Kind};
@@ -65,7 +65,7 @@ fn join(runs: Vec<Run>, (created, stamp): (String, String)) -> anyhow::Result<Ru
 
 #[cfg(test)]
 mod tests {
-    use alloc_ladder::scenario::{Scenario, Workload};
+    use alloc_ladder::subject::scenario::{Scenario, Workload};
     use alloc_ladder::{Side, Stage};
 
     use crate::fixture;

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use alloc_ladder::ladder::{Runtime, StepSet};
+use alloc_ladder::subject::ladder::{Runtime, StepSet};
 use alloc_ladder::record::{Instrument, Run};
-use alloc_ladder::scenario::{Scenario, Workload};
+use alloc_ladder::subject::scenario::{Scenario, Workload};
 
 use crate::cli::browser;
 use crate::cli::failure::{Failure, Kind};

@@ -4,12 +4,12 @@
 
 use std::path::Path;
 
-use alloc_ladder::ladder::{Tuning, ladder};
+use alloc_ladder::subject::ladder::{Tuning, ladder};
 use alloc_ladder::record::{
     CountRow, Counts, CpuProfile, Environment, FreedBy, HeapSample, Instrument, Limit, Measurement, Retained, Run,
     SCHEMA, SizeBucket, StackStage, Stacks, StepRecord, Usage,
 };
-use alloc_ladder::scenario::{Scenario, Workload};
+use alloc_ladder::subject::scenario::{Scenario, Workload};
 use alloc_ladder::{Side, Stage, Tally};
 
 use crate::analyse::fold::{Profile, Site};

@@ -1,7 +1,7 @@
 //! A unary call from the client's marshalling to the client's unmarshalling: the first step beside the last.
 
 use alloc_ladder::record::Run;
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::scenario::Scenario;
 use maud::{Markup, html};
 
 use super::figures::StepView;

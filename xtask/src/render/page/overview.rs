@@ -1,7 +1,7 @@
 //! The top of the page: what was measured, the four figures from baseline to last, and the ladder.
 
 use alloc_ladder::record::{Instrument, Run, StepRecord};
-use alloc_ladder::scenario::{Scenario, Workload};
+use alloc_ladder::subject::scenario::{Scenario, Workload};
 use alloc_ladder::{Side, Stage, ladder};
 use maud::{Markup, html};
 

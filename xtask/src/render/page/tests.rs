@@ -8,7 +8,7 @@ use crate::store::find;
 use crate::store::layout;
 use alloc_ladder::Side;
 use alloc_ladder::record::Instrument;
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Stage, Tally};
 use expect_test::expect_file;
 

@@ -1,9 +1,9 @@
 //! What a step costs, in words and by the figure that the ladder says the cost shows in.
 
 use alloc_ladder::Side;
-use alloc_ladder::ladder::{CostFigure, Step};
+use alloc_ladder::subject::ladder::{CostFigure, Step};
 use alloc_ladder::record::{Run, StepRecord};
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::scenario::Scenario;
 use maud::{Markup, html};
 
 use super::figures::{self, Change, Figure, Sample, StepView, Verdict};
@@ -89,7 +89,7 @@ fn sample(metric: &Metric, step: &StepRecord, side: Side) -> Option<Sample> {
 
 #[cfg(test)]
 mod tests {
-    use alloc_ladder::ladder;
+    use alloc_ladder::subject::ladder;
 
     use super::super::fixture;
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use alloc_ladder::peer::Kind;
+use alloc_ladder::subject::peer::Kind;
 use alloc_ladder::record::Measurement;
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use alloc_ladder::record::{CpuProfile, Instrument, Measurement, Run, StepRecord};
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
 
 use super::retained;

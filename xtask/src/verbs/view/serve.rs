@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::scenario::Scenario;
 use maud::html;
 
 use crate::cli::failure::{Failure, Kind};
