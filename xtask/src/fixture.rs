@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use alloc_ladder::subject::ladder::{StepSet, Tuning};
 use alloc_ladder::record::{
     CountRow, Counts, Environment, Instrument, Measurement, Run, SCHEMA, Stacks, StepRecord, Usage,
 };
+use alloc_ladder::subject::ladder::{StepSet, Tuning};
 use alloc_ladder::subject::scenario::{Scenario, Workload};
 use alloc_ladder::{Side, Stage, Tally};
 

@@ -22,3 +22,4 @@ pub(crate) mod rounds;
 pub(crate) mod stacks;
 pub(crate) mod step_sets;
 pub(crate) mod sweep;
+pub(crate) mod token;

@@ -6,8 +6,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use alloc_ladder::subject::ladder::ladder;
 use alloc_ladder::record::{Counts, Instrument, Measurement, Run, Stacks};
+use alloc_ladder::subject::ladder::ladder;
 use alloc_ladder::subject::scenario::{CHUNK_MAX, Scenario};
 use alloc_ladder::{Side, Stage, Tally};
 

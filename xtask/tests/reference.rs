@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use alloc_ladder::subject::ladder::ladder;
 use alloc_ladder::record::Run;
+use alloc_ladder::subject::ladder::ladder;
 use alloc_ladder::subject::scenario::Scenario;
 
 #[test]

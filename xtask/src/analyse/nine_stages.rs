@@ -19,8 +19,8 @@
 //! to sending; a lean client's connection only receives, because its calls send for themselves. What is in none of the
 //! nine is kept apart, so that the ten rows are the sum of both sides: the client's own code, and what no scope covers.
 
-use alloc_ladder::subject::ladder::ClientStack;
 use alloc_ladder::record::{Counts, Measurement, StepRecord};
+use alloc_ladder::subject::ladder::ClientStack;
 use alloc_ladder::{Side, Stage};
 
 /// One stage of a unary call.

@@ -1,7 +1,7 @@
 //! What a sweep measured: the file it writes.
 
-use alloc_ladder::subject::ladder::StepSet;
 use alloc_ladder::record::{Environment, Measurement};
+use alloc_ladder::subject::ladder::StepSet;
 use alloc_ladder::subject::scenario::{Scenario, Workload};
 use serde::{Deserialize, Serialize};
 

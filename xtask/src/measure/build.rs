@@ -110,7 +110,11 @@ impl Variant {
 
     /// What is said of it in messages.
     fn words(&self) -> String {
-        if self.0.is_empty() { "server, client and peer".to_owned() } else { format!("ladder with {}", self.0.join(", ")) }
+        if self.0.is_empty() {
+            "server, client and peer".to_owned()
+        } else {
+            format!("ladder with {}", self.0.join(", "))
+        }
     }
 }
 

@@ -51,9 +51,8 @@ pub(crate) fn run(
         let stacks_file = folder.map(|folder| folder(side).join(stacks_name(case.instrument)));
         Case { stacks_file, ..case.clone() }
     };
-    let client = |address: &str| {
-        program(binary, Side::Client, &Case { address: address.to_owned(), ..of(Side::Client) })
-    };
+    let client =
+        |address: &str| program(binary, Side::Client, &Case { address: address.to_owned(), ..of(Side::Client) });
     let file = binary.file();
     let sides = run_pair(host.start(&of(Side::Server), timeout)?, client, timeout)?;
     if folder.is_some() && binary.file() != file {
@@ -74,9 +73,7 @@ pub(crate) fn instructions(binary: &Binary, case: &Case) -> anyhow::Result<PerMe
     instructions::per_message(
         case.workload.messages,
         |messages| program(binary, Side::Server, &of(messages)),
-        |messages, address| {
-            program(binary, Side::Client, &Case { address: address.to_owned(), ..of(messages) })
-        },
+        |messages, address| program(binary, Side::Client, &Case { address: address.to_owned(), ..of(messages) }),
     )
 }
 

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use alloc_ladder::Side;
+use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, StepRecord, Usage};
 use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::ladder::Socket;
 use alloc_ladder::subject::peer::Direction;
-use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, StepRecord, Usage};
 use alloc_ladder::subject::scenario::Scenario;
 use anyhow::Context;
 
@@ -21,7 +21,7 @@ use crate::measure::interrupt::Cancel;
 use crate::measure::pair::Sides;
 use crate::measure::peers::{Link, Peers};
 use crate::measure::plan::{COUNT_ROUNDS, Plan};
-use crate::measure::remote::Remote;
+use crate::measure::remote::{At, Remote};
 use crate::measure::rounds::shuffle;
 use crate::measure::step_sets::step_sets;
 use crate::measure::{cpu, environment, instructions, interrupt, pair, program, stacks};
@@ -90,8 +90,8 @@ impl<'a> Climb<'a> {
         }
         // Before anything is built: a folder that cannot be written and a port that is taken must not cost minutes.
         pair::port_is_free(plan.bind)?;
-        if let Some(address) = &plan.agent {
-            climb.connect(address)?;
+        if let Some(at) = &plan.agent {
+            climb.connect(at)?;
         }
         write::create(&climb.folder)?;
         Ok(climb)
@@ -154,8 +154,8 @@ impl<'a> Climb<'a> {
         Ok(true)
     }
 
-    /// Hands the servers to the agent at `address`, and leaves out what two hosts cannot do.
-    fn connect(&mut self, address: &str) -> anyhow::Result<()> {
+    /// Hands the servers to an agent, and leaves out what two hosts cannot do.
+    fn connect(&mut self, at: &At) -> anyhow::Result<()> {
         if self.plan.has(Instrument::Instructions) {
             return Err(Failure::new(Kind::Usage, "instructions are counted on one host only")
                 .help("leave them out (--instruments count,time,stacks), or leave --server out")
@@ -171,7 +171,7 @@ impl<'a> Climb<'a> {
             return Err(Failure::new(Kind::Usage, "none of these steps can be measured between two hosts").into());
         }
         self.run.steps = elsewhere;
-        let remote = Remote::connect(address)?;
+        let remote = Remote::connect(at)?;
         let (own, other) = (&self.run.environment, remote.environment());
         if (&own.revision, own.dirty) != (&other.revision, other.dirty) || own.dirty {
             let revision = |environment: &Environment| match environment.dirty {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use alloc_ladder::subject::peer::{Direction, Kind, PeerCase, Traffic};
 use alloc_ladder::Side;
 use alloc_ladder::record::{Instrument, Limit, Measurement};
+use alloc_ladder::subject::peer::{Direction, Kind, PeerCase, Traffic};
 use alloc_ladder::subject::scenario::Workload;
 use anyhow::Context;
 
@@ -93,7 +93,9 @@ impl Peers {
             let pair = |binary: &Binary, instrument| {
                 Runs::Pair(binary.clone(), peer_case(kind, direction, workload, instrument))
             };
-            let counted = peers.run_once(&pair(&count, Instrument::Count)).with_context(|| format!("cannot count {}", kind.name()))?;
+            let counted = peers
+                .run_once(&pair(&count, Instrument::Count))
+                .with_context(|| format!("cannot count {}", kind.name()))?;
             peers.contenders.push(Contender {
                 name: kind.name().to_owned(),
                 words: kind.words().to_owned(),

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use alloc_ladder::subject::ladder::{Runtime, StepSet};
 use alloc_ladder::record::Instrument;
+use alloc_ladder::subject::ladder::{Runtime, StepSet};
 use alloc_ladder::subject::scenario::{CHUNK_MAX, RECEIVE_LIMIT, Scenario, Workload};
 
 use crate::cli::quantity::{Rate, Size};
 use crate::measure::build::Allocator;
+use crate::measure::remote::At;
 use crate::measure::rounds::clock_seed;
 
 /// What a run measures unless told otherwise.
@@ -56,7 +57,7 @@ pub(crate) struct Plan {
     /// Where the server listens.
     pub(crate) bind: SocketAddr,
     /// The agent that runs the server, where it is not run here.
-    pub(crate) agent: Option<String>,
+    pub(crate) agent: Option<At>,
     /// How long a case may take.
     pub(crate) patience: Duration,
 }

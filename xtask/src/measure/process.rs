@@ -28,8 +28,8 @@ const GRACE: Duration = Duration::from_millis(300);
 const GLANCE: Duration = Duration::from_millis(5);
 /// Lines that wait to be read; a child that prints more waits too.
 const LINES_MAX: usize = 16;
-/// Bytes of one line: a record with a latency for each of 10,000,000 calls fits.
-const LINE_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of one line. A record has some kilobytes.
+const LINE_BYTES_MAX: u64 = 16 << 20;
 /// Bytes kept of what a child says on stderr, from its end.
 const SAID_BYTES_MAX: usize = 64 << 10;
 

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::measure::token;
+
 /// A program and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
@@ -55,6 +57,8 @@ impl Program {
     /// What the standard library starts.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
+        // A secret of this process alone.
+        command.env_remove(token::VARIABLE);
         command.args(&self.args).envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
@@ -90,7 +94,7 @@ mod tests {
         assert_eq!(under.to_string(), "ip netns exec a /target/peer server --chunk 1");
         let program = Program::new("peer").env("A", "1").in_folder("/work").under(Program::new("ip").env("B", "2"));
         let command = program.command();
-        let set: Vec<_> = command.get_envs().map(|(name, _)| name).collect();
+        let set: Vec<_> = command.get_envs().filter(|(_, value)| value.is_some()).map(|(name, _)| name).collect();
         assert_eq!((set, command.get_current_dir()), (vec!["A".as_ref(), "B".as_ref()], Some("/work".as_ref())));
         assert!(find("sh").is_some());
         assert!(find("no-such-tool-anywhere").is_none());

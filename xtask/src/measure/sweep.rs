@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use alloc_ladder::record::Instrument;
 use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::peer::{Direction, Kind as Peer};
-use alloc_ladder::record::Instrument;
 use alloc_ladder::subject::scenario::Workload;
 use anyhow::Context;
 

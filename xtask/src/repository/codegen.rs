@@ -45,7 +45,12 @@ enum Compiler {
 
 const TARGETS: &[Target] = &[
     Target { proto: "ladder.proto", package: "ladder.v1", file: "src/subject/pb/owned.rs", compiler: Compiler::Prost },
-    Target { proto: "ladder.proto", package: "ladder.v1", file: "src/subject/pb/bytes.rs", compiler: Compiler::ProstBytes },
+    Target {
+        proto: "ladder.proto",
+        package: "ladder.v1",
+        file: "src/subject/pb/bytes.rs",
+        compiler: Compiler::ProstBytes,
+    },
     Target {
         proto: "ladder.proto",
         package: "ladder.v1",

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use alloc_ladder::Side;
-use alloc_ladder::subject::case::Case;
 use alloc_ladder::record::{Environment, Instrument, Measurement};
+use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::scenario::{Scenario, Workload};
 use anyhow::Context;
 use serde::Serialize;
@@ -206,8 +206,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
                     round,
                     ..Case::new(*scenario)
                 };
-                let pair =
-                    case::run(&Local(binary), binary, &case, None, Duration::from_secs(args.timeout))?;
+                let pair = case::run(&Local(binary), binary, &case, None, Duration::from_secs(args.timeout))?;
                 for side in [pair.server, pair.client] {
                     let cpu = measured[index].entry((side.side, Build::ALL[which])).or_default();
                     cpu.push(Measurement::cpu_us_per_message(&side));

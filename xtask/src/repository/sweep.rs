@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use alloc_ladder::subject::ladder::ladder;
 use alloc_ladder::record::SCHEMA;
+use alloc_ladder::subject::ladder::ladder;
 use alloc_ladder::subject::scenario::{Scenario, Workload};
 
 use crate::analyse::sweep::{Point, Sweep};

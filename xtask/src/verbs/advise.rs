@@ -8,8 +8,8 @@
 
 use std::fmt::Write;
 
-use alloc_ladder::subject::ladder::{Step, StepSet, ladder};
 use alloc_ladder::record::{Run, StepRecord};
+use alloc_ladder::subject::ladder::{Step, StepSet, ladder};
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
 use serde::Serialize;

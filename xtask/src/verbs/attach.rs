@@ -11,8 +11,8 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use alloc_ladder::driver;
-use alloc_ladder::subject::ladder::{StepSet, Tuning};
 use alloc_ladder::record::{Environment, Measurement, Run, SCHEMA, StepRecord};
+use alloc_ladder::subject::ladder::{StepSet, Tuning};
 use alloc_ladder::subject::scenario::Workload;
 use alloc_ladder::{Side, Stage};
 use anyhow::Context;

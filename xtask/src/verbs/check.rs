@@ -10,8 +10,8 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use alloc_ladder::subject::ladder::{Step, ladder};
 use alloc_ladder::record::{Instrument, Run, StepRecord};
+use alloc_ladder::subject::ladder::{Step, ladder};
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
 use anyhow::Context;

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use alloc_ladder::subject::ladder::ladder;
 use alloc_ladder::record::{Instrument, Run, StepRecord};
+use alloc_ladder::subject::ladder::ladder;
 use alloc_ladder::{Side, Stage};
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! `cargo xtask join A B C`: runs of one step each, as the rungs of one ladder, with a report of its own.
 
-use alloc_ladder::subject::ladder::StepSet;
 use alloc_ladder::record::Run;
+use alloc_ladder::subject::ladder::StepSet;
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};

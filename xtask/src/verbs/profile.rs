@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use alloc_ladder::subject::ladder::{Runtime, StepSet};
 use alloc_ladder::record::{Instrument, Run};
+use alloc_ladder::subject::ladder::{Runtime, StepSet};
 use alloc_ladder::subject::scenario::{Scenario, Workload};
 
 use crate::cli::browser;
@@ -14,7 +14,9 @@ use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
 use crate::measure::climb::{Climb, Lines};
 use crate::measure::plan::{DEFAULT_INSTRUMENTS, Plan, chunk};
+use crate::measure::remote::At;
 use crate::measure::step_sets::step_sets;
+use crate::measure::token::Token;
 use crate::measure::{environment, interrupt};
 use crate::render::page;
 use crate::render::text::{repeat, summary};
@@ -72,6 +74,9 @@ pub(crate) struct Args {
     /// Run the server on another host, where `cargo xtask agent` listens on this address
     #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["limits", "bind"])]
     pub(crate) server: Option<String>,
+    /// File with the agent's token [default: the environment variable ALLOC_LADDER_TOKEN]
+    #[arg(long, value_name = "FILE", requires = "server")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Seconds a case may take before it counts as hung
     #[arg(long, default_value_t = 60)]
     pub(crate) timeout: u64,
@@ -137,7 +142,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             .help("name another folder, or overwrite that run with --replace")
             .into());
     }
-    let plan = args.plan(sets);
+    let plan = args.plan(sets)?;
     let mut climb = Climb::prepare(&plan, &LINES, &folder, id, created)?;
     let measured = climb.build().and_then(|()| if args.replace { write::clear(&folder) } else { Ok(()) });
     if let Err(error) = measured.and_then(|()| climb.measure_all()) {
@@ -193,9 +198,13 @@ impl Args {
     }
 
     /// The flags as a plan.
-    fn plan(&self, sets: Vec<(String, StepSet)>) -> Plan {
+    fn plan(&self, sets: Vec<(String, StepSet)>) -> anyhow::Result<Plan> {
         let plan = Plan::new(self.scenario, sets);
-        Plan {
+        let agent = match &self.server {
+            Some(address) => Some(At { address: address.clone(), token: Token::find(self.token_file.as_deref())? }),
+            None => None,
+        };
+        Ok(Plan {
             workload: Workload {
                 chunk: self.chunk.unwrap_or(plan.workload.chunk),
                 messages: self.messages.unwrap_or(plan.workload.messages),
@@ -214,9 +223,9 @@ impl Args {
             peers: self.limits,
             seed: self.seed.unwrap_or(plan.seed),
             bind: self.bind,
-            agent: self.server.clone(),
+            agent,
             patience: Duration::from_secs(self.timeout),
             ..plan
-        }
+        })
     }
 }

@@ -1,3 +1,5 @@
+use std::path::{Path, PathBuf};
+
 use expect_test::expect;
 
 use super::*;
@@ -72,26 +74,26 @@ fn single_frames_are_charged_to() {
         "tonic::body::Body::new",
         "app::service::put::{{closure}}",
         "some_database::pool::Pool::get",
-        "alloc_ladder::grpc::body::PooledBody::poll_frame",
-        "<alloc_ladder::grpc::codec::SizedEncoder as tonic::codec::Encoder>::encode",
-        "alloc_ladder::grpc::codec::PooledDecoder::refill",
-        "alloc_ladder::grpc::rope::Rope::push",
-        "<alloc_ladder::grpc::rope::Rope as bytes::buf::buf_impl::Buf>::copy_to_bytes",
+        "alloc_ladder::subject::body::PooledBody::poll_frame",
+        "<alloc_ladder::subject::codec::SizedEncoder as tonic::codec::Encoder>::encode",
+        "alloc_ladder::subject::codec::PooledDecoder::refill",
+        "alloc_ladder::subject::rope::Rope::push",
+        "<alloc_ladder::subject::rope::Rope as bytes::buf::buf_impl::Buf>::copy_to_bytes",
         "<tonic::codec::buffer::DecodeBuf as bytes::buf::buf_impl::Buf>::copy_to_bytes",
-        "alloc_ladder::grpc::swap::SwapUser::encode",
-        "<alloc_ladder::grpc::swap::SwapDecoder as alloc_ladder::grpc::codec::AnyDecoder>::decode_any",
-        "alloc_ladder::pb::swapped::__buffa::view::UserView::merge_view_field",
-        "alloc_ladder::grpc::lean::server::Connection<E,D,H>::answer::{{closure}}",
-        "alloc_ladder::grpc::lean::Deframer::next",
-        "alloc_ladder::grpc::lean::marshal",
-        "alloc_ladder::grpc::meter::Meter::end",
-        "alloc_ladder::grpc::serve::run::{{closure}}",
+        "alloc_ladder::subject::swap::SwapUser::encode",
+        "<alloc_ladder::subject::swap::SwapDecoder as alloc_ladder::subject::codec::AnyDecoder>::decode_any",
+        "alloc_ladder::subject::pb::swapped::__buffa::view::UserView::merge_view_field",
+        "alloc_ladder::subject::lean::server::Connection<E,D,H>::answer::{{closure}}",
+        "alloc_ladder::subject::lean::Deframer::next",
+        "alloc_ladder::subject::lean::marshal",
+        "alloc_ladder::subject::meter::Meter::end",
+        "alloc_ladder::subject::serve::run::{{closure}}",
         "<alloc_ladder::tonic::task::TransportExecutor as hyper::rt::Executor<F>>::execute",
         "gimli::read::abbrev::Abbreviations::insert",
         "__rustc::rust_begin_unwind",
-        "alloc_ladder::grpc::pool::Pool<T>::take",
-        "alloc_ladder::grpc::service::Ladder::put::{{closure}}",
-        "alloc_ladder::tonic::aligned::AlignedIo<T>::fill",
+        "alloc_ladder::subject::pool::Pool<T>::take",
+        "alloc_ladder::subject::service::Ladder::put::{{closure}}",
+        "alloc_ladder::steps::aligned::AlignedIo<T>::fill",
         "alloc_ladder::tonic::body::StagedBody<B>::boxed",
         "<alloc_ladder::stage::Staged<F> as core::future::future::Future>::poll",
         "<alloc_ladder::alloc::CountingAlloc<A> as core::alloc::global::GlobalAlloc>::alloc",
@@ -138,26 +140,26 @@ fn single_frames_are_charged_to() {
         -                    tonic::body::Body::new
         handler              app::service::put::{{closure}}
         handler              some_database::pool::Pool::get
-        marshal              alloc_ladder::grpc::body::PooledBody::poll_frame
-        marshal              <alloc_ladder::grpc::codec::SizedEncoder as tonic::codec::Encoder>::encode
-        message-construction alloc_ladder::grpc::codec::PooledDecoder::refill
-        receive-buffer       alloc_ladder::grpc::rope::Rope::push
-        -                    <alloc_ladder::grpc::rope::Rope as bytes::buf::buf_impl::Buf>::copy_to_bytes
+        marshal              alloc_ladder::subject::body::PooledBody::poll_frame
+        marshal              <alloc_ladder::subject::codec::SizedEncoder as tonic::codec::Encoder>::encode
+        message-construction alloc_ladder::subject::codec::PooledDecoder::refill
+        receive-buffer       alloc_ladder::subject::rope::Rope::push
+        -                    <alloc_ladder::subject::rope::Rope as bytes::buf::buf_impl::Buf>::copy_to_bytes
         -                    <tonic::codec::buffer::DecodeBuf as bytes::buf::buf_impl::Buf>::copy_to_bytes
-        marshal              alloc_ladder::grpc::swap::SwapUser::encode
-        message-construction <alloc_ladder::grpc::swap::SwapDecoder as alloc_ladder::grpc::codec::AnyDecoder>::decode_any
-        -                    alloc_ladder::pb::swapped::__buffa::view::UserView::merge_view_field
-        transport            alloc_ladder::grpc::lean::server::Connection<E,D,H>::answer::{{closure}}
-        receive-buffer       alloc_ladder::grpc::lean::Deframer::next
-        marshal              alloc_ladder::grpc::lean::marshal
-        instrument           alloc_ladder::grpc::meter::Meter::end
-        transport            alloc_ladder::grpc::serve::run::{{closure}}
+        marshal              alloc_ladder::subject::swap::SwapUser::encode
+        message-construction <alloc_ladder::subject::swap::SwapDecoder as alloc_ladder::subject::codec::AnyDecoder>::decode_any
+        -                    alloc_ladder::subject::pb::swapped::__buffa::view::UserView::merge_view_field
+        transport            alloc_ladder::subject::lean::server::Connection<E,D,H>::answer::{{closure}}
+        receive-buffer       alloc_ladder::subject::lean::Deframer::next
+        marshal              alloc_ladder::subject::lean::marshal
+        instrument           alloc_ladder::subject::meter::Meter::end
+        transport            alloc_ladder::subject::serve::run::{{closure}}
         -                    <alloc_ladder::tonic::task::TransportExecutor as hyper::rt::Executor<F>>::execute
         -                    gimli::read::abbrev::Abbreviations::insert
         -                    __rustc::rust_begin_unwind
-        -                    alloc_ladder::grpc::pool::Pool<T>::take
-        handler              alloc_ladder::grpc::service::Ladder::put::{{closure}}
-        receive-buffer       alloc_ladder::tonic::aligned::AlignedIo<T>::fill
+        -                    alloc_ladder::subject::pool::Pool<T>::take
+        handler              alloc_ladder::subject::service::Ladder::put::{{closure}}
+        receive-buffer       alloc_ladder::steps::aligned::AlignedIo<T>::fill
         instrument           alloc_ladder::tonic::body::StagedBody<B>::boxed
         -                    <alloc_ladder::stage::Staged<F> as core::future::future::Future>::poll
         -                    <alloc_ladder::alloc::CountingAlloc<A> as core::alloc::global::GlobalAlloc>::alloc
@@ -206,10 +208,55 @@ fn the_first_decisive_frame_from_the_leaf_wins() {
     // The allocator is nobody's work, even where it is this project's own.
     let counted = [
         "<alloc_ladder::alloc::CountingAlloc<A> as core::alloc::global::GlobalAlloc>::alloc",
-        "alloc_ladder::grpc::pool::Pool<T>::take",
-        "<alloc_ladder::grpc::codec::Pooled as tonic::codec::Encoder>::encode",
+        "alloc_ladder::subject::pool::Pool<T>::take",
+        "<alloc_ladder::subject::codec::Pooled as tonic::codec::Encoder>::encode",
     ];
     assert_eq!(charged(&counted), Stage::Marshal);
     assert_eq!(charged(&["tokio::runtime::blocking::pool::Inner::run", "start_thread"]), Stage::Other);
     assert_eq!(charged(&[]), Stage::Other);
+}
+
+/// The file of this project's that a path of a rule leads to, and what of the path is left for inside it.
+fn file_of<'a>(src: &Path, path: &'a str) -> (PathBuf, Vec<&'a str>) {
+    let mut segments: Vec<&str> = path.split("::").skip(1).collect();
+    let mut inside = Vec::new();
+    loop {
+        let file = src.join(segments.join("/")).with_extension("rs");
+        if file.is_file() || segments.is_empty() {
+            return (file, inside);
+        }
+        inside.insert(0, segments.pop().expect("it is not empty"));
+    }
+}
+
+#[test]
+fn every_path_of_this_project_exists() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
+    let of_rules = RULES.iter().flat_map(|rule| rule.paths.iter().chain(rule.unless_within));
+    let ours = of_rules.copied().chain(MOVED.iter().map(|(_, now)| *now));
+    let ours: Vec<&str> = ours.filter(|path| path.starts_with("alloc_ladder::")).collect();
+    assert!(ours.len() > MOVED.len() + 10, "{ours:?}");
+    for path in ours {
+        let (file, inside) = file_of(&src, path);
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|_| panic!("`{path}` leads to no file of src/"));
+        for item in inside {
+            let names = regex::escape(item).replace(r"\*", r"\w*");
+            let item_of = format!(r"\b(struct|enum|union|trait|type|fn|mod) {names}\b");
+            let found = regex::Regex::new(&item_of).expect("the pattern is valid").is_match(&text);
+            assert!(found, "`{path}`: there is no `{item}` in {}", file.display());
+        }
+    }
+}
+
+#[test]
+fn code_that_moved_is_charged_as_before() {
+    for (before, now) in [
+        ("alloc_ladder::grpc::lean::marshal", "alloc_ladder::subject::lean::marshal"),
+        ("alloc_ladder::tonic::aligned::AlignedIo<T>::fill", "alloc_ladder::steps::aligned::AlignedIo<T>::fill"),
+        ("alloc_ladder::instrument::count::Window::open", "alloc_ladder::driver::instrument::count::Window::open"),
+    ] {
+        let stage = |name: &str| stage([&Name::parse(name)]);
+        assert_eq!(stage(before), stage(now), "{before}");
+        assert_ne!(stage(now), Stage::Handler, "{now} is left to the last rule");
+    }
 }

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use alloc_ladder::subject::ladder::{self, Step, StepSet};
 use alloc_ladder::record::{Counts, Instrument, Run, StepRecord};
+use alloc_ladder::subject::ladder::{self, Step, StepSet};
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage, Tally};
 

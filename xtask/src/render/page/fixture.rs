@@ -4,11 +4,11 @@
 
 use std::path::Path;
 
-use alloc_ladder::subject::ladder::{Tuning, ladder};
 use alloc_ladder::record::{
     CountRow, Counts, CpuProfile, Environment, FreedBy, HeapSample, Instrument, Limit, Measurement, Retained, Run,
     SCHEMA, SizeBucket, StackStage, Stacks, StepRecord, Usage,
 };
+use alloc_ladder::subject::ladder::{Tuning, ladder};
 use alloc_ladder::subject::scenario::{Scenario, Workload};
 use alloc_ladder::{Side, Stage, Tally};
 

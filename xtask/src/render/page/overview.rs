@@ -1,8 +1,9 @@
 //! The top of the page: what was measured, the four figures from baseline to last, and the ladder.
 
 use alloc_ladder::record::{Instrument, Run, StepRecord};
+use alloc_ladder::subject::ladder;
 use alloc_ladder::subject::scenario::{Scenario, Workload};
-use alloc_ladder::{Side, Stage, ladder};
+use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
 use super::figures::{self, Change, Figure, StepView};

@@ -1,8 +1,8 @@
 //! What a step costs, in words and by the figure that the ladder says the cost shows in.
 
 use alloc_ladder::Side;
-use alloc_ladder::subject::ladder::{CostFigure, Step};
 use alloc_ladder::record::{Run, StepRecord};
+use alloc_ladder::subject::ladder::{CostFigure, Step};
 use alloc_ladder::subject::scenario::Scenario;
 use maud::{Markup, html};
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use alloc_ladder::subject::peer::Kind;
 use alloc_ladder::record::Measurement;
+use alloc_ladder::subject::peer::Kind;
 use serde_json::{Value, json};
 
 use crate::analyse::stats;
