@@ -1,6 +1,6 @@
 //! A budget in a test: a change that makes a call allocate more fails the build, not the pager.
 //!
-//! `cargo test --example budgets`; run as a program it checks the same once.
+//! `cargo test --features transport --example budgets`; run as a program it checks the same once.
 
 use alloc_ladder::assert::{Reach, measure_future_in};
 use alloc_ladder::tonic::{ServerLayer, StagedCodec};

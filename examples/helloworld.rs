@@ -5,7 +5,7 @@
 //! one line more where the code is generated: `.codec_path("crate::Codec")`. What a client decodes has a stage and no
 //! method, as its caller's task takes no guard. What stands below `hello` prints the table.
 //!
-//! `cargo run --example helloworld`
+//! `cargo run --features transport --example helloworld`
 
 use std::io::Write;
 

@@ -1,6 +1,6 @@
 //! A service that answers about its own allocations while it runs: exact counts by stage, and sampled call stacks.
 //!
-//! `cargo run --features driver,live --example live -- 60` serves for a minute; then, elsewhere:
+//! `cargo run --features driver,live,transport --example live -- 60` serves for a minute; then, elsewhere:
 //!
 //! ```text
 //! curl http://127.0.0.1:9464/debug/alloc
@@ -8,7 +8,8 @@
 //! go tool pprof -top http://127.0.0.1:9464/debug/pprof/allocs?seconds=5
 //! ```
 //!
-//! The lines marked `drop-in` are the change, besides their imports. With the driver's line it can also be measured from outside, as a run like those of the ladders:
+//! The lines marked `drop-in` are the change, besides their imports. With the driver's line it can also be measured from
+//! outside, as a run like those of the ladders:
 //! `cargo xtask attach --for 5 -- target/debug/examples/live 60`.
 
 use std::io::Write;

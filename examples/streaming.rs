@@ -1,7 +1,7 @@
 //! A bidirectional stream with alloc-ladder dropped in: the handler's own stream and the task it spawns keep their
 //! stage and RPC method. The lines marked `drop-in` are the change, besides their imports.
 //!
-//! `cargo run --example streaming`
+//! `cargo run --features transport --example streaming`
 
 use std::io::Write;
 use std::pin::Pin;

@@ -1,5 +1,7 @@
 //! Lets `cargo xtask attach` read the counters of any instrumented program: one line at the start of its `main`.
 //!
+//! Feature `driver`.
+//!
 //! ```
 //! let _driver = alloc_ladder::driver::install();
 //! ```

@@ -1,5 +1,7 @@
 //! What a running service answers about its own allocations: read-only endpoints for the engines fleets already have.
 //!
+//! Feature `live`.
+//!
 //! | path | answer |
 //! |---|---|
 //! | `/metrics` | Prometheus text: bytes, blocks and live bytes by side, RPC method and stage; open calls and the largest message one of them received |

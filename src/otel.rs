@@ -1,5 +1,7 @@
 //! The counters as OpenTelemetry instruments, for services that already export metrics.
 //!
+//! Feature `otel`.
+//!
 //! Observable instruments: nothing happens between collections; each collection reads one snapshot per instrument,
 //! and what that allocates is charged to [`Stage::Instrument`]. The exporter's own work is its own.
 

@@ -1,5 +1,7 @@
 //! Call stacks of one allocation in so many bytes, cheap enough to leave on in production.
 //!
+//! Feature `sampled`.
+//!
 //! [`SampledAlloc`] wraps any allocator, [`CountingAlloc`](crate::CountingAlloc) among them. Every byte asked for is
 //! drawn with the same small probability (one in 512 KiB by default); an allocation one of whose bytes is drawn has
 //! its stack taken. [`Profile::read`] turns the samples into unbiased estimates of everything that was allocated,

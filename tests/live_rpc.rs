@@ -1,5 +1,5 @@
 //! The counters and profiles over gRPC.
-#![cfg(all(feature = "live", feature = "subject"))]
+#![cfg(all(feature = "live", feature = "transport"))]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

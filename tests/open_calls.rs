@@ -1,6 +1,6 @@
 //! What the open calls of a method hold, on a service that anybody could have written: a receive buffer that keeps the
 //! size of its largest message for as long as the stream lives is visible, and gone with the stream.
-#![cfg(all(feature = "live", feature = "subject"))]
+#![cfg(all(feature = "live", feature = "transport"))]
 
 use std::net::SocketAddr;
 use std::pin::Pin;

@@ -371,6 +371,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for AlignedIo<IO> {
     }
 }
 
+/// Feature `transport`.
 #[cfg(feature = "transport")]
 impl<IO: AsyncRead + tonic::transport::server::Connected> tonic::transport::server::Connected for AlignedIo<IO> {
     type ConnectInfo = IO::ConnectInfo;
