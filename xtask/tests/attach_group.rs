@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use alloc_ladder::record::{CountRow, Counts, Instrument, Measurement, Usage};
+use alloc_ladder::record::{CountRow, Counts, Instrument, Measurement};
 use alloc_ladder::{Side, Stage, Tally};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -20,20 +20,8 @@ use support::{TAG, left_over, tagged, xtask};
 fn script(script: &str) -> String {
     let tally = Tally { blocks: 3, bytes: 300, ..Tally::default() };
     let rows = vec![CountRow { rpc: String::new(), side: Some(Side::Server), stage: Stage::Other, tally }];
-    let measurement = Measurement {
-        side: Side::Server,
-        instrument: Instrument::Count,
-        round: 0,
-        messages: 1,
-        payload_bytes: 0,
-        wall_ns: 1,
-        usage: Usage::default(),
-        counts: Some(Counts { rows, total: tally, ..Counts::default() }),
-        setup: None,
-        retained: Vec::new(),
-        latency: None,
-        instructions: None,
-    };
+    let counts = Counts { rows, total: tally, ..Counts::default() };
+    let measurement = Measurement { counts: Some(counts), ..Measurement::new(Side::Server, Instrument::Count) };
     let json = serde_json::to_string(&measurement).expect("serialises");
     format!("leave() {{ echo '{json}' > \"$ALLOC_LADDER_OUT/$2-$1.json\"; }}\nleave prog $$\n{script}")
 }

@@ -30,7 +30,7 @@ use crate::store::layout::RUN_JSON;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What the run's one step is called, and a rung after `cargo xtask join`
+    /// What the run's one step is called, also after `cargo xtask join`
     #[arg(long, default_value = "attached", value_parser = step_name)]
     name: String,
     /// Which side of the calls the program is
