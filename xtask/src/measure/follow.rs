@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How often processes that go on without the program are looked for, among all processes there are.
+const SEARCH: Duration = Duration::from_millis(250);
+
 /// A program that has ended.
 pub(crate) struct Followed {
     /// The process's id.
@@ -55,7 +58,7 @@ pub(crate) fn follow(
     terminal::progress("Attached", &format!("to {name} (process {id})"));
     let until = limit.and_then(|limit| Instant::now().checked_add(limit));
     let terminal = Foreground::of_this();
-    Following { process, id, folder, until, terminal, waits: None }.to_its_end()
+    Following { process, id, folder, until, terminal, waits: None }.finish()
 }
 
 struct Following<'a> {
@@ -69,7 +72,7 @@ struct Following<'a> {
 }
 
 impl Following<'_> {
-    fn to_its_end(mut self) -> anyhow::Result<Followed> {
+    fn finish(mut self) -> anyhow::Result<Followed> {
         let process = self.id;
         loop {
             match self.process.look()? {
@@ -117,7 +120,7 @@ impl Following<'_> {
                 self.end();
                 break;
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(SEARCH);
         }
         let records = records(self.folder);
         let silent = |process: &Pid| records.iter().all(|record| record.process != number(*process));
