@@ -76,7 +76,7 @@ fn a_killed_run_leaves_no_process() {
     let mut running = Running::start(&temporary.path().join("run"), &more);
     running.until("Built");
     // Until both sides are there.
-    while tagged(&running.tag).iter().filter(|line| line.contains("--scenario")).count() < 2 {
+    while tagged(&running.tag).iter().filter(|line| line.contains("--case")).count() < 2 {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     running.signal("-KILL", &running.child.id().to_string());

@@ -2,12 +2,12 @@
 //! messages) and instructions (callgrind, few messages) where asked for, then the timed rounds, interleaved over the
 //! steps. `run.json` is written after every finished part, so Ctrl-C or a failure loses nothing measured.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use alloc_ladder::Side;
 use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, StepRecord, Usage};
+use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::ladder::Socket;
 use alloc_ladder::subject::peer::Direction;
 use alloc_ladder::subject::scenario::Scenario;
@@ -17,14 +17,16 @@ use tempfile::TempDir;
 use crate::analyse::profiles::Profiles;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
-use crate::measure::build::{Binaries, build};
-use crate::measure::case::Case;
+use crate::measure::build::{Binary, Variant, build_variant};
+use crate::measure::case::{self, Host, Local};
+use crate::measure::interrupt::Cancel;
+use crate::measure::pair::BothSides;
 use crate::measure::peers::{Link, Peers};
 use crate::measure::plan::{COUNT_ROUNDS, Plan};
-use crate::measure::remote::Remote;
+use crate::measure::remote::{At, Remote};
 use crate::measure::rounds::shuffle;
 use crate::measure::step_sets::step_sets;
-use crate::measure::{cpu, environment, instructions, pair, program, stacks};
+use crate::measure::{cpu, environment, instructions, interrupt, pair, program, stacks};
 use crate::store::write::RunFolder;
 
 /// What is said of a run while it is measured.
@@ -40,8 +42,8 @@ pub(crate) struct Climb<'a> {
     plan: &'a Plan,
     lines: &'a Lines,
     folder: RunFolder,
-    binaries: HashMap<Instrument, Binaries>,
-    remote: Option<RefCell<Remote>>,
+    binaries: HashMap<Instrument, Binary>,
+    remote: Option<Remote>,
     run: Run,
     /// What dhat wrote, as it was read for the record.
     profiles: Profiles,
@@ -93,8 +95,8 @@ impl<'a> Climb<'a> {
         }
         // Before anything is built: a port that is taken must not cost minutes.
         pair::port_is_free(plan.bind)?;
-        if let Some(address) = &plan.agent {
-            climb.connect(address)?;
+        if let Some(at) = &plan.agent {
+            climb.connect(at)?;
         }
         Ok(climb)
     }
@@ -117,18 +119,27 @@ impl<'a> Climb<'a> {
     /// Builds what the instruments need.
     ///
     /// # Errors
-    /// What [`build()`] gives.
+    /// What [`build_variant`] gives.
     pub(crate) fn build(&mut self) -> anyhow::Result<()> {
         terminal::progress("Profiling", &self.plan.words());
+        let mut built: HashMap<Variant, Binary> = HashMap::new();
         for instrument in &self.plan.instruments {
             if *instrument == Instrument::Instructions && program::find("valgrind").is_none() {
                 terminal::labelled(Style::Warning, "skipped", instructions::MISSING);
                 continue;
             }
-            if let Some(remote) = &self.remote {
-                remote.borrow_mut().build(*instrument, self.plan.allocator, &self.plan.profile)?;
-            }
-            self.binaries.insert(*instrument, build(*instrument, self.plan.allocator, &self.plan.profile)?);
+            let variant = Variant::of(*instrument, self.plan.allocator)?;
+            let binary = match built.get(&variant) {
+                Some(binary) => binary.clone(),
+                None => {
+                    if let Some(remote) = &self.remote {
+                        remote.build(*instrument, self.plan.allocator, &self.plan.profile)?;
+                    }
+                    build_variant(&variant, &self.plan.profile, &Cancel::default())?
+                }
+            };
+            built.insert(variant, binary.clone());
+            self.binaries.insert(*instrument, binary);
         }
         Ok(())
     }
@@ -156,8 +167,8 @@ impl<'a> Climb<'a> {
         Ok(true)
     }
 
-    /// Hands the servers to the agent at `address`, and leaves out what two hosts cannot do.
-    fn connect(&mut self, address: &str) -> anyhow::Result<()> {
+    /// Hands the servers to an agent, and leaves out what two hosts cannot do.
+    fn connect(&mut self, at: &At) -> anyhow::Result<()> {
         if self.plan.has(Instrument::Instructions) {
             return Err(Failure::new(Kind::Usage, "instructions are counted on one host only")
                 .help("leave them out (--instruments count,time,stacks), or leave --server out")
@@ -173,7 +184,7 @@ impl<'a> Climb<'a> {
             return Err(Failure::new(Kind::Usage, "none of these steps can be measured between two hosts").into());
         }
         self.run.steps = elsewhere;
-        let remote = Remote::connect(address)?;
+        let remote = Remote::connect(at)?;
         let (own, other) = (&self.run.environment, remote.environment());
         if (&own.revision, own.dirty) != (&other.revision, other.dirty) || own.dirty {
             let revision = |environment: &Environment| match environment.dirty {
@@ -188,7 +199,7 @@ impl<'a> Climb<'a> {
             terminal::labelled(Style::Warning, "warning", &line);
         }
         self.run.server_environment = Some(other.clone());
-        self.remote = Some(RefCell::new(remote));
+        self.remote = Some(remote);
         Ok(())
     }
 
@@ -272,30 +283,35 @@ impl<'a> Climb<'a> {
         Ok(())
     }
 
-    fn case(&self, index: usize, instrument: Instrument, round: u32) -> Case<'_> {
+    fn case(&self, index: usize, instrument: Instrument, round: u32) -> Case {
         Case {
-            binaries: &self.binaries[&instrument],
-            scenario: self.plan.scenario,
-            set: &self.run.steps[index].set,
+            set: self.run.steps[index].set.clone(),
             workload: self.plan.workload(instrument),
             instrument,
             round,
             runtime: self.plan.runtime,
-            bind: self.plan.bind,
-            remote: self.remote.as_ref(),
-            timeout: self.plan.timeout(instrument),
+            address: self.plan.bind.to_string(),
+            ..Case::new(self.plan.scenario)
         }
     }
 
+    /// Runs one case, its server where servers run.
+    fn run_case(&self, case: &Case, folder: Option<&dyn Fn(Side) -> PathBuf>) -> anyhow::Result<BothSides> {
+        let binary = &self.binaries[&case.instrument];
+        let local = Local(binary);
+        let host: &dyn Host = self.remote.as_ref().map_or(&local, |remote| remote);
+        case::run(host, binary, case, folder, self.plan.timeout(case.instrument))
+    }
+
     fn measure_case(&mut self, index: usize, instrument: Instrument, round: u32) -> anyhow::Result<()> {
-        let pair = self.case(index, instrument, round).run(None)?;
+        let pair = self.run_case(&self.case(index, instrument, round), None)?;
         self.run.steps[index].measurements.extend([pair.server, pair.client]);
         Ok(())
     }
 
     fn measure_stacks(&mut self, index: usize) -> anyhow::Result<()> {
         let scratch = Scratch::new()?;
-        let pair = self.case(index, Instrument::Stacks, 0).run(Some(&|side| scratch.side(side)))?;
+        let pair = self.run_case(&self.case(index, Instrument::Stacks, 0), Some(&|side| scratch.side(side)))?;
         for measurement in [&pair.server, &pair.client] {
             let from = scratch.side(measurement.side);
             let stacks = stacks::keep(&self.folder, &from, &self.run, index, measurement, &mut self.profiles)?;
@@ -306,7 +322,7 @@ impl<'a> Climb<'a> {
 
     fn measure_cpu(&mut self, index: usize) -> anyhow::Result<()> {
         let scratch = Scratch::new()?;
-        let pair = self.case(index, Instrument::Cpu, 0).run(Some(&|side| scratch.side(side)))?;
+        let pair = self.run_case(&self.case(index, Instrument::Cpu, 0), Some(&|side| scratch.side(side)))?;
         for measurement in [pair.server, pair.client] {
             let from = scratch.side(measurement.side);
             let profile = cpu::keep(&self.folder, &from, &self.run, index, &measurement)?;
@@ -319,7 +335,7 @@ impl<'a> Climb<'a> {
     fn count_instructions(&mut self, index: usize) -> anyhow::Result<()> {
         let case = self.case(index, Instrument::Instructions, 0);
         let messages = case.workload.messages;
-        let counted = case.instructions()?;
+        let counted = case::instructions(&self.binaries[&Instrument::Instructions], &case)?;
         for side in Side::ALL {
             let per_message = match side {
                 Side::Server => counted.server,
@@ -381,7 +397,7 @@ pub(crate) fn alone(
     folder: &Path,
     lines: &Lines,
 ) -> anyhow::Result<Run> {
-    pair::catch_interrupts()?;
+    interrupt::catch_interrupts()?;
     let plan = Plan {
         instruments: vec![instrument],
         profile: built.to_owned(),

@@ -3,19 +3,19 @@
 use std::path::Path;
 use std::time::Duration;
 
-use alloc_ladder::Side;
 use alloc_ladder::record::Instrument;
-use alloc_ladder::subject::peer::{self, Direction};
+use alloc_ladder::subject::case::Case;
+use alloc_ladder::subject::peer::{Direction, Kind as Peer};
 use alloc_ladder::subject::scenario::Workload;
 use anyhow::Context;
 
 use crate::analyse::sweep::Sweep;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal;
-use crate::measure::build::{Allocator, Binaries, build};
-use crate::measure::case::Case;
+use crate::measure::build::{Allocator, Binary, build};
+use crate::measure::case::{self, Local};
 use crate::measure::pair;
-use crate::measure::peers::program;
+use crate::measure::peers;
 use crate::measure::rounds::shuffle;
 use crate::store::fits;
 use crate::store::write::{self, RunFolder};
@@ -105,38 +105,26 @@ pub(crate) fn beside(folder: &Path) -> anyhow::Result<Option<Sweep>> {
 fn case(
     sweep: &mut Sweep,
     plan: &Plan,
-    binaries: &Binaries,
+    binary: &Binary,
     instrument: Instrument,
     index: usize,
     workload: Workload,
     round: u32,
 ) -> anyhow::Result<()> {
-    let case = Case {
-        binaries,
-        scenario: sweep.scenario,
-        set: &sweep.step.clone(),
-        workload,
-        instrument,
-        round,
-        runtime: None,
-        bind: ([127, 0, 0, 1], 0).into(),
-        remote: None,
-        timeout: plan.timeout,
-    };
-    let measured = case
-        .run(None)
+    let case = Case { set: sweep.step.clone(), workload, instrument, round, ..Case::new(sweep.scenario) };
+    let measured = case::run(&Local(binary), binary, &case, None, plan.timeout)
         .with_context(|| format!("cannot measure {} streams of {} B messages", workload.streams, workload.chunk))?;
     sweep.points[index].measurements.extend([measured.server, measured.client]);
     Ok(())
 }
 
 /// The same messages without gRPC: what the kernel takes for them.
-fn raw(sweep: &mut Sweep, plan: &Plan, binaries: &Binaries, index: usize) -> anyhow::Result<()> {
+fn raw(sweep: &mut Sweep, plan: &Plan, binary: &Binary, index: usize) -> anyhow::Result<()> {
     let direction = Direction::of(sweep.scenario).expect("a sweep is over streams");
     let workload = sweep.points[index].workload;
-    let side = |side: Side| program(&binaries.peer, side.name(), peer::Kind::RawTokio, direction, workload);
-    let client = |address: &str| side(Side::Client).arg("--address").arg(address);
-    let measured = pair::spawn_pair(&side(Side::Server), client, plan.timeout)?;
+    let case = peers::peer_case(Peer::RawTokio, direction, workload, Instrument::Time);
+    let client = |address: &str| peers::client(binary, &case, address);
+    let measured = pair::spawn_pair(&peers::program(binary, &case), client, plan.timeout)?;
     sweep.points[index].raw_tokio.push(measured.server);
     Ok(())
 }

@@ -60,7 +60,7 @@ const MESSAGES: u64 = 8000;
 const LINK_SECONDS: u64 = 2;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    crate::measure::pair::catch_interrupts()?;
+    crate::measure::interrupt::catch_interrupts()?;
     let messages = args.messages.unwrap_or_else(|| match args.link {
         Some(rate) => (rate.0 / 8 * LINK_SECONDS).div_ceil(args.chunk.0 as u64),
         None => MESSAGES,

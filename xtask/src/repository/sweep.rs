@@ -17,7 +17,7 @@ use crate::cli::quantity::SECONDS_MAX;
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
 use crate::measure::environment;
-use crate::measure::pair;
+use crate::measure::interrupt;
 use crate::measure::plan::chunk;
 use crate::measure::rounds::clock_seed;
 use crate::measure::step_sets::step_sets;
@@ -62,7 +62,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    pair::catch_interrupts()?;
+    interrupt::catch_interrupts()?;
     if args.scenario == Scenario::Unary {
         return Err(Failure::new(Kind::Usage, "a sweep is over sizes of streamed messages; unary has none")
             .help("cargo xtask sweep put, or get")

@@ -27,7 +27,7 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
 use crate::measure::climb::{self, Lines};
-use crate::measure::pair;
+use crate::measure::interrupt;
 use crate::render::sites::{self as drawn, Endpoint};
 use crate::render::text::{repeat, summary};
 use crate::store::find;
@@ -145,7 +145,7 @@ impl Subject {
         let seen = match climb::alone(scenario, &steps, Instrument::Stacks, built, &self.folder(), &LINES) {
             Ok(seen) => seen,
             Err(error) => {
-                pair::interrupted()?;
+                interrupt::interrupted()?;
                 let text = format!("call sites are not known: {error:#}");
                 terminal::labelled(Style::Warning, "warning", &text);
                 return Ok(());

@@ -15,8 +15,10 @@ use crate::cli::terminal::{self, Style, rendering};
 use crate::measure::build::Allocator;
 use crate::measure::climb::{Climb, Lines};
 use crate::measure::plan::{DEFAULT_INSTRUMENTS, Plan, chunk};
+use crate::measure::remote::At;
 use crate::measure::step_sets::step_sets;
-use crate::measure::{environment, pair};
+use crate::measure::token::Token;
+use crate::measure::{environment, interrupt};
 use crate::render::page;
 use crate::render::text::{repeat, summary};
 use crate::store::layout;
@@ -74,6 +76,9 @@ pub(crate) struct Args {
     /// Run the server on another host, where `{command} agent` listens on this address
     #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["limits", "bind"])]
     pub(crate) server: Option<String>,
+    /// File with the agent's token [default: the environment variable ALLOC_LADDER_TOKEN]
+    #[arg(long, value_name = "FILE", requires = "server")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Seconds a case may take before it counts as hung
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     pub(crate) timeout: u64,
@@ -132,7 +137,7 @@ impl clap::ValueEnum for Shown {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let began = Instant::now();
-    pair::catch_interrupts()?;
+    interrupt::catch_interrupts()?;
     let sets = step_sets(args.scenario, &args.steps)?;
     args.fit_together()?;
     args.fits_in_memory()?;
@@ -153,7 +158,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             .into());
     }
     let replaced = folder.replaceable()?;
-    let plan = args.plan(sets);
+    let plan = args.plan(sets)?;
     let mut climb = Climb::prepare(&plan, &LINES, folder, id, created)?;
     let measured = climb.build().and_then(|()| if args.replace { climb.folder().clear(&replaced) } else { Ok(()) });
     if let Err(error) = measured.and_then(|()| climb.measure_all()) {
@@ -227,9 +232,13 @@ impl Args {
     }
 
     /// The flags as a plan.
-    fn plan(&self, sets: Vec<(String, StepSet)>) -> Plan {
+    fn plan(&self, sets: Vec<(String, StepSet)>) -> anyhow::Result<Plan> {
         let plan = Plan::new(self.scenario, sets);
-        Plan {
+        let agent = match &self.server {
+            Some(address) => Some(At { address: address.clone(), token: Token::find(self.token_file.as_deref())? }),
+            None => None,
+        };
+        Ok(Plan {
             workload: Workload {
                 chunk: self.chunk.unwrap_or(plan.workload.chunk),
                 messages: self.messages.unwrap_or(plan.workload.messages),
@@ -248,9 +257,9 @@ impl Args {
             peers: self.limits,
             seed: self.seed.unwrap_or(plan.seed),
             bind: self.bind,
-            agent: self.server.clone(),
+            agent,
             patience: Duration::from_secs(self.timeout),
             ..plan
-        }
+        })
     }
 }

@@ -1,3 +1,5 @@
+use std::path::{Path, PathBuf};
+
 use expect_test::expect;
 
 use super::*;
