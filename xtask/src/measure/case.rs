@@ -8,7 +8,6 @@ use alloc_ladder::record::{Instrument, Measurement};
 use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::scenario::Workload;
 
-use crate::analyse::peers::{BothSides, InstructionsPerMessage};
 use crate::cli::failure::{Failure, Kind};
 use crate::analyse::peers::{BothSides, InstructionsPerMessage};
 use crate::measure::build::Binary;

@@ -20,7 +20,7 @@ use crate::cli::terminal::{self, Style};
 use crate::measure::build::{Binary, Variant, build_variant};
 use crate::measure::case::{self, Host, Local};
 use crate::measure::interrupt::Cancel;
-use crate::measure::pair::BothSides;
+use crate::analyse::peers::BothSides;
 use crate::measure::peers::{Link, Peers};
 use crate::measure::plan::{COUNT_ROUNDS, Plan};
 use crate::measure::remote::{At, Remote};
