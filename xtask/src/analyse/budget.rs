@@ -269,8 +269,8 @@ throughput = { min = 1.5 }
             read,
             [
                 "put/tuned-h2 server allocs/msg: 3.50 + 0",
-                "put/tuned-h2 server peak heap: 4.00 MiB + 0.05",
-                "put/tuned-h2 server message-construction bytes/msg: 0 B + 0",
+                "put/tuned-h2 server peak heap: 4\u{202f}MiB + 0.05",
+                "put/tuned-h2 server message-construction bytes/msg: 0\u{202f}B + 0",
                 "get/baseline client throughput GB/s: 1.50 + 0",
             ]
         );

@@ -20,10 +20,11 @@ use tempfile::TempDir;
 
 use crate::analyse::budget::{BadBudgets, Budget, Budgets};
 use crate::analyse::judge;
-use crate::analyse::metric::{self, Better, digits};
+use crate::analyse::metric::{self, Better};
 use crate::analyse::sites;
 use crate::analyse::stats::{self, change};
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::numbers;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
 use crate::measure::climb::{self, Lines};
@@ -434,8 +435,12 @@ impl Grown {
         for (stage, before, after) in &self.stages {
             table.row([
                 Cell::left(stage.name()),
-                Cell::right(format!("{} → {} blocks", digits(before.blocks), digits(after.blocks))),
-                Cell::right(format!("{} → {} B", digits(before.bytes), digits(after.bytes))),
+                Cell::right(format!("{} → {} blocks", numbers::number(before.blocks), numbers::number(after.blocks))),
+                Cell::right(format!(
+                    "{} → {}",
+                    numbers::bytes_in_full(before.bytes),
+                    numbers::bytes_in_full(after.bytes)
+                )),
                 Cell::right(change(before.bytes, after.bytes).to_string()).style(Style::Worse),
             ]);
         }
@@ -534,8 +539,8 @@ allocs-per-message = 1
         let checked = lines(&budgets, &run((900, 41_000)));
         expect_test::expect![[r#"
             near  put/baseline server allocs/msg                  2.90      ≤ 3.00   97 %
-            near  put/baseline server bytes/msg                  105 B     ≤ 100 B  105 %  (110 % allowed)
-            ok    put/baseline server peak heap               4.00 MiB  ≤ 95.4 MiB
+            near  put/baseline server bytes/msg                  105 B     ≤ 100 B  105 %  (110 % allowed)
+            ok    put/baseline server peak heap                  4 MiB  ≤ 95.4 MiB
             OVER  put/baseline server handler allocs/msg         0.900     ≤ 0.500  180 %
             –     put/baseline client allocs/msg          not measured      ≤ 1.00
             –     put/tuned-h2 server allocs/msg          not measured      ≤ 1.00
@@ -657,8 +662,8 @@ allocs-per-message = 0.01
         expect_test::expect![[r#"
 
             put/baseline server: what grew since reference, per message
-            handler  0 → 1.00 blocks  0 → 65,536 B  new
-            +65,536 B  +1.00  new  handler  subject::put::copy ← subject::put
+            handler  0 → 1.00 blocks  0 B → 65 536 B  new
+            +65 536 B  +1.00  new  handler  subject::put::copy ← subject::put
         "#]]
         .assert_eq(&anstream::adapter::strip_str(&grown.text()).to_string());
     }
