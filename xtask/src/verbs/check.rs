@@ -25,6 +25,7 @@ use crate::analyse::sites;
 use crate::analyse::stats::{self, change};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::numbers;
+use crate::cli::suggest::{Named, nearest};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
 use crate::measure::climb::{self, Lines};
@@ -58,7 +59,6 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let path = args.budgets.clone().unwrap_or_else(|| layout::profiles().join("budgets.toml"));
-    let help = |bad: &BadBudgets| bad.help.clone().unwrap_or_else(|| "mend that file, or name another".to_owned());
     let mut budgets = read::parsed(&path, Budgets::read, help)?;
     let mut subjects = match &args.run {
         Some(name) => {
@@ -97,6 +97,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         terminal::result(&format!("{title}\n{}{explained}", table(&lines)))?;
     }
     verdict(&lines, args.run.as_deref())
+}
+
+/// What to do about budgets that cannot be read.
+fn help(bad: &BadBudgets) -> String {
+    let Some((wanted, names)) = &bad.unknown else { return "mend that file, or name another".to_owned() };
+    let near = nearest(Named::Budget, wanted, names.iter().map(String::as_str));
+    let meant = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+    format!("{meant}there are: {}", names.join(", "))
 }
 
 /// What is said of a run while it is measured.
@@ -571,6 +579,15 @@ allocs-per-message = 1
                 assert!(nothing.starts_with("nothing was checked: "), "{nothing}");
             }
         }
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist_is_understood() {
+        let help = |text: &str| help(&Budgets::parse(text).expect_err("wrong"));
+        assert_eq!(help("[putt.baseline.server]"), "did you mean `put`? there are: put, get, unary");
+        assert!(help("[get.zerocopy.server]").starts_with("did you mean `zero-copy`? there are: baseline, "));
+        assert_eq!(help("[put.baseline.middle]"), "there are: server, client");
+        assert_eq!(help("[put"), "mend that file, or name another");
     }
 
     #[test]
