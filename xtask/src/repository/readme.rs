@@ -12,10 +12,11 @@ use anyhow::Context;
 
 use crate::analyse::sweep::Sweep;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::numbers;
 use crate::cli::terminal;
 use crate::measure::sweep;
 use crate::render::page::figures::{self, Change, Figure, Verdict};
-use crate::render::page::{overview, units};
+use crate::render::page::overview;
 use crate::render::text;
 use crate::store::find;
 use crate::store::layout;
@@ -197,13 +198,13 @@ fn measured(text: &mut String, environment: &Environment) -> std::fmt::Result {
 
 fn cell(figure: Figure, sample: Option<figures::Sample>) -> String {
     let Some(sample) = sample else { return "not measured".to_owned() };
-    let spread = sample.spread().map(|spread| format!(" ± {}", units::share(spread))).unwrap_or_default();
+    let spread = sample.spread().map(|spread| format!(" ± {}", numbers::share(spread))).unwrap_or_default();
     format!("{}{spread}", figure.format(sample.median()))
 }
 
 fn moved(change: Option<Change>) -> String {
     let Some(change) = change else { return "–".to_owned() };
-    let p = change.p.map(|p| format!(" ({})", units::p_value(p).replace('<', "\\<"))).unwrap_or_default();
+    let p = change.p.map(|p| format!(" ({})", numbers::p_value(p).replace('<', "\\<"))).unwrap_or_default();
     match change.verdict {
         Verdict::Noise => format!("~{p}"),
         Verdict::TooFew => "~ (n too small)".to_owned(),
