@@ -8,10 +8,12 @@
 //! ```text
 //! cargo bench --bench overhead
 //! cargo bench --bench overhead --features retained
+//! ALLOC_LADDER_INSTRUMENT=count cargo bench --bench overhead --features retained -- driver
 //! ```
 //!
 //! The second has the `retained` instrument's ledger behind tracking-allocator, where the first has a tracker that does
-//! nothing: a process has one tracker for its life.
+//! nothing: a process has one tracker for its life. It also has the driver's allocator, which is one of several, as the
+//! variable says: the difference to the allocator it forwards to is what having the choice costs.
 
 #![expect(unsafe_code, reason = "calling an allocator is unsafe, and calling allocators is all this program does")]
 
@@ -95,6 +97,18 @@ fn bench_counting(c: &mut Criterion) {
     group.finish();
 }
 
+/// The allocator that is chosen at the first allocation.
+#[cfg(feature = "driver")]
+fn bench_chosen(c: &mut Criterion) {
+    use alloc_ladder::driver::instrument::{GLOBAL, Global, chosen};
+
+    static CHOSEN: Global = GLOBAL;
+    bench(c, &format!("driver-{}", chosen().name()), &CHOSEN);
+}
+
+#[cfg(not(feature = "driver"))]
+fn bench_chosen(_: &mut Criterion) {}
+
 /// The name of the tracker behind tracking-allocator.
 #[cfg(feature = "retained")]
 fn track() -> &'static str {
@@ -120,6 +134,7 @@ fn track() -> &'static str {
 
 fn allocators(c: &mut Criterion) {
     bench(c, "system", &System);
+    bench_chosen(c);
     bench_counting(c);
     bench(c, "divan", &DIVAN);
     bench(c, "stats-alloc", &STATS);
