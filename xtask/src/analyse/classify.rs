@@ -4,7 +4,6 @@
 //! handler is the decoder's. Frames of the runtime and of helper crates decide nothing: whoever called them does.
 //! Exact per-scope counts come from `CountingAlloc`; this attribution by name is printed beside them.
 
-
 use alloc_ladder::Stage;
 
 use crate::analyse::frame::name::Name;
