@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use alloc_ladder::record::{Instrument, Run, StepRecord};
@@ -637,7 +636,7 @@ allocs-per-message = 0.01
             .replace("max = 100", "max = 97")
             .replace("= 1000 #", &format!("= {} #", 4 << 20))
             .replace("[put.rope.server]\nallocs-per-message = 0.01", "[put.rope.server]\nallocs-per-message = 0.7");
-        assert_eq!(fs::read_to_string(file.path()).expect("reads"), blessed);
+        assert_eq!(std::fs::read_to_string(file.path()).expect("reads"), blessed);
         let again = lines(&Budgets::parse(&blessed).expect("parses"), &run);
         assert!(verdict(&again, None).is_ok(), "what was blessed passes");
     }
