@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 
 use super::profile::NoProfile;
 use super::{profile, prometheus, table};
+use crate::listen::http1::{self, Allowance, Limits};
 use crate::sampled::Live;
 use crate::wire::host::Hosts;
-use crate::wire::http1::{self, Allowance, Limits};
 use crate::{Snapshot, Stage};
 
 const LIMITS: Limits = Limits {
