@@ -36,13 +36,15 @@
 //! [`Stage::Instrument`].
 
 mod http;
-mod open;
+mod memory;
+mod modules;
 /// Generated from `proto/live.proto` by `cargo xtask codegen` and checked in; CI proves it fresh.
 #[rustfmt::skip]
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
 pub mod pb;
 mod profile;
 mod prometheus;
+mod reading;
 mod rpc;
 mod table;
 
