@@ -64,6 +64,8 @@ fn scraping_changes_nothing(addr: SocketAddr) {
         let _guard = scope.enter();
         black_box(vec![1u8; 1 << 20])
     };
+    // The thread that answers has started.
+    scrape(addr, "/");
     let before = rows();
     let (live, peak) = (Snapshot::live_bytes(), Snapshot::peak_bytes().0);
     for _ in 0..10 {

@@ -1,6 +1,7 @@
 //! The thread that answers, its limits, and which path gives which answer.
 
 use std::net::TcpListener;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,9 +13,9 @@ use super::profile::NoProfile;
 use super::reading::Reading;
 use super::{profile, prometheus, table};
 use crate::alloc::aside;
-use crate::sampled;
 use crate::wire::host::Hosts;
 use crate::wire::http1::{self, Allowance, Limits};
+use crate::{Stage, sampled};
 
 const LIMITS: Limits = Limits {
     connections: 64,
@@ -23,14 +24,15 @@ const LIMITS: Limits = Limits {
     connection_time: Duration::from_secs(20),
 };
 
-/// The thread: answers until told to stop.
-pub(super) fn run(listener: TcpListener, hosts: Hosts, stopped: oneshot::Receiver<()>) {
+/// The thread: answers until told to stop, and drops `starting` when it does.
+pub(super) fn run(listener: TcpListener, hosts: Hosts, starting: Sender<()>, stopped: oneshot::Receiver<()>) {
     // Covers every task of this runtime: they are all polled on this thread, below this guard.
-    let _guard = aside::enter();
+    let _guard = Stage::Instrument.enter();
     sampled::leave_out_thread();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(1)
+        .thread_keep_alive(Duration::MAX)
         .on_thread_start(|| {
             // To the thread's end.
             std::mem::forget(aside::enter());
@@ -38,6 +40,11 @@ pub(super) fn run(listener: TcpListener, hosts: Hosts, stopped: oneshot::Receive
         })
         .build()
         .expect("a runtime needs an epoll handle; a process without one left could not have bound the listener");
+    // The thread that writes profiles starts now and stays. What starting it moves from thread to thread is in no answer.
+    let started = runtime.block_on(runtime.spawn_blocking(|| ()));
+    started.expect("the closure does not panic");
+    drop(starting);
+    let aside = aside::enter();
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is non-blocking");
         tokio::select! {
@@ -46,6 +53,7 @@ pub(super) fn run(listener: TcpListener, hosts: Hosts, stopped: oneshot::Receive
             () = async { if stopped.await.is_err() { std::future::pending::<()>().await } } => {}
         }
     });
+    drop(aside);
     // A profile being symbolised must not hold up the caller.
     runtime.shutdown_background();
 }
