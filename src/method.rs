@@ -121,7 +121,7 @@ mod tests {
     fn methods_are_bounded_and_found_again() {
         #[cfg(feature = "tonic")]
         {
-            let learn = |side, path: &str| rows::Proposal::of(side, path).map(|proposal| proposal.accept());
+            let learn = |side, path: &str| Proposal::of(side, path).map(|proposal| proposal.accept());
             for index in 0..2 * Method::MAX {
                 learn(Side::Client, &format!("/learned.Service/M{index}"));
             }

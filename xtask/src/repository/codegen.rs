@@ -1,4 +1,5 @@
-//! `cargo xtask codegen`: the code under `src/pb/`, of the agent and of the examples, from `proto/`, without protoc.
+//! `cargo xtask codegen`: the protobuf code of the subject, the live endpoint, the agent and the examples, from
+//! `proto/`, without protoc.
 //!
 //! Generated code is checked in, so building needs neither this nor a protobuf compiler; `--check` proves it fresh.
 
@@ -12,6 +13,7 @@ use prost::Message as _;
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal;
+use crate::store::write;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -43,24 +45,29 @@ enum Compiler {
 }
 
 const TARGETS: &[Target] = &[
-    Target { proto: "ladder.proto", package: "ladder.v1", file: "src/pb/owned.rs", compiler: Compiler::Prost },
-    Target { proto: "ladder.proto", package: "ladder.v1", file: "src/pb/bytes.rs", compiler: Compiler::ProstBytes },
+    Target { proto: "ladder.proto", package: "ladder.v1", file: "src/subject/pb/owned.rs", compiler: Compiler::Prost },
     Target {
         proto: "ladder.proto",
         package: "ladder.v1",
-        file: "src/pb/swapped.rs",
+        file: "src/subject/pb/bytes.rs",
+        compiler: Compiler::ProstBytes,
+    },
+    Target {
+        proto: "ladder.proto",
+        package: "ladder.v1",
+        file: "src/subject/pb/swapped.rs",
         compiler: Compiler::Buffa { message: "User" },
     },
     Target {
         proto: "live.proto",
         package: "alloc_ladder.v1",
-        file: "src/pb/live.rs",
+        file: "src/live/pb.rs",
         compiler: Compiler::Tonic { codec: "tonic_prost::ProstCodec" },
     },
     Target {
         proto: "agent.proto",
-        package: "alloc_ladder.agent.v1",
-        file: "xtask/src/agent/pb.rs",
+        package: "alloc_ladder.agent.v2",
+        file: "xtask/src/measure/remote/pb.rs",
         compiler: Compiler::Tonic { codec: "tonic_prost::ProstCodec" },
     },
     Target {
@@ -82,7 +89,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         if args.check {
             stale.push(path.display().to_string());
         } else {
-            std::fs::write(&path, fresh).with_context(|| format!("cannot write {}", path.display()))?;
+            write::whole(&path, fresh.as_bytes())?;
             terminal::progress("Generated", &path.display().to_string());
         }
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask check`: whether a run keeps to `profiles/budgets.toml`, and if not, which call sites grew.
+//! `cargo xtask check`: whether a run keeps to its budgets, and if not, which call sites grew.
 //!
 //! Only figures the budgets name are looked at. A count is allowed what is written and nothing more unless a tolerance
 //! is written beside it. What grew is told against the reference run of the scenario, the one the README quotes. Counts
@@ -18,7 +18,7 @@ use anyhow::Context;
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::analyse::budget::{Budget, Budgets};
+use crate::analyse::budget::{BadBudgets, Budget, Budgets};
 use crate::analyse::judge;
 use crate::analyse::metric::{self, Better, digits};
 use crate::analyse::sites;
@@ -27,11 +27,11 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
 use crate::measure::climb::{self, Lines};
-use crate::measure::pair;
+use crate::measure::interrupt;
 use crate::render::sites::{self as drawn, Endpoint};
 use crate::render::text::{repeat, summary};
 use crate::store::find;
-use crate::store::layout;
+use crate::store::{layout, place, read, write};
 
 /// The share of a budget without tolerance from which on it is nearly used up.
 const NEAR: f64 = 0.9;
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// Write what is usual now, and what limits were passed, into the budgets, and show what that changes
     #[arg(long)]
     bless: bool,
-    /// The budgets [default: profiles/budgets.toml]
+    /// The budgets [default: {budgets} in the root of the workspace]
     #[arg(long, value_name = "FILE")]
     budgets: Option<PathBuf>,
     /// Cargo profile to build with where it measures [default: release]
@@ -55,9 +55,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let path = args.budgets.clone().unwrap_or_else(|| layout::profiles().join("budgets.toml"));
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let mut budgets = Budgets::parse(&text)?;
+    let path = args.budgets.clone().unwrap_or_else(place::budgets);
+    let help = |bad: &BadBudgets| bad.help.clone().unwrap_or_else(|| "mend that file, or name another".to_owned());
+    let mut budgets = read::parsed(&path, Budgets::read, help)?;
     let mut subjects = match &args.run {
         Some(name) => {
             let (folder, run) = find::load(name)?;
@@ -145,7 +145,7 @@ impl Subject {
         let seen = match climb::alone(scenario, &steps, Instrument::Stacks, built, &self.folder(), &LINES) {
             Ok(seen) => seen,
             Err(error) => {
-                pair::interrupted()?;
+                interrupt::interrupted()?;
                 let text = format!("call sites are not known: {error:#}");
                 terminal::labelled(Style::Warning, "warning", &text);
                 return Ok(());
@@ -284,26 +284,38 @@ fn percent(share: f64) -> String {
     format!("{percent:.decimals$} %")
 }
 
-/// Fails where a budget is exceeded, and where a check that measures did not measure one: nothing holds a figure that
-/// nobody looks at. A run on disk may have measured less than all budgets are for.
+/// Fails where a budget is exceeded, where nothing at all could be checked, and where a check that measures did not
+/// measure one: nothing holds a figure that nobody looks at. A run on disk may have measured less than all budgets are
+/// for.
 fn verdict(lines: &[Line], run: Option<&str>) -> anyhow::Result<()> {
     let count = |verdict| lines.iter().filter(|line| line.verdict == verdict).count();
     let (over, unmeasured) = (count(Verdict::Over), count(Verdict::Unmeasured));
     let are = |count: usize| if count == 1 { "is" } else { "are" };
     let exceeded = format!("{over} of {} budgets {} exceeded", lines.len(), are(over));
     let missed = format!("{unmeasured} of {} budgets {} for what was not measured", lines.len(), are(unmeasured));
+    if unmeasured == lines.len() {
+        let nothing = format!("nothing was checked: the run measured none of what the {unmeasured} budgets are for");
+        return Err(Failure::new(Kind::Verdict, nothing)
+            .help("measure the steps and figures that the budgets name: cargo xtask check")
+            .into());
+    }
     if unmeasured > 0 && (over > 0 || run.is_some()) {
         terminal::labelled(Style::Warning, "warning", &missed);
     }
     match (over, unmeasured, run) {
         (0, 0, _) | (0, _, Some(_)) => Ok(()),
         (0, _, None) => Err(Failure::new(Kind::Verdict, missed)
-            .help("only counts are taken here; hold other figures of a run with: cargo xtask check RUN")
+            .help(format!(
+                "only counts are taken here; hold other figures of a run with: {} check RUN",
+                place::command()
+            ))
             .into()),
         _ => {
             let run = run.map_or_else(String::new, |run| format!(" {run}"));
-            let help =
-                format!("if that is meant: cargo xtask check{run} --bless, and commit the budgets with the reason");
+            let help = format!(
+                "if that is meant: {} check{run} --bless, and commit the budgets with the reason",
+                place::command()
+            );
             Err(Failure::new(Kind::Verdict, exceeded).help(help).into())
         }
     }
@@ -478,7 +490,7 @@ fn bless(budgets: &mut Budgets, lines: &[Line], path: &Path) -> anyhow::Result<(
         ]);
     }
     if changed > 0 {
-        fs::write(path, budgets.text()).with_context(|| format!("cannot write `{}`", path.display()))?;
+        write::whole(path, budgets.text().as_bytes())?;
     }
     terminal::result(&table.render())?;
     let unmeasured = lines.iter().filter(|line| line.measured.is_none()).count();
@@ -516,7 +528,7 @@ allocs-per-message = 1
 
     fn run(handler: (u64, u64)) -> Run {
         let rows = [(Stage::Handler, handler.0, handler.1), (Stage::Transport, 2000, 64_000)];
-        let counted = vec![fixture::count(Side::Server, 0, &rows)];
+        let counted = (0..2).map(|round| fixture::count(Side::Server, round, &rows)).collect();
         Run { steps: vec![fixture::step("baseline", counted)], ..fixture::run("put-20260820-1402", Scenario::Put) }
     }
 
@@ -532,7 +544,7 @@ allocs-per-message = 1
             –     put/baseline client allocs/msg          not measured      ≤ 1.00
             –     put/tuned-h2 server allocs/msg          not measured      ≤ 1.00
         "#]]
-        .assert_eq(&anstream::adapter::strip_str(&table(&checked)).to_string());
+        .assert_eq(&terminal::plain(&table(&checked)));
         let failure = |lines: &[Line], run| {
             let failure = verdict(lines, run).err()?.downcast::<Failure>().expect("a failure");
             assert_eq!(failure.kind, Kind::Verdict);
@@ -544,6 +556,20 @@ allocs-per-message = 1
         let missed = "2 of 6 budgets are for what was not measured";
         assert_eq!(failure(&kept, None).as_deref(), Some(missed), "a check that measures may not");
         assert_eq!(failure(&kept[..4], None), None);
+        // A run without steps, one whose steps have no measurements, and one that carried no message.
+        let mut silent = run((900, 41_000));
+        silent.steps[0].measurements.iter_mut().for_each(|m| m.messages = 0);
+        let hollow = Run { steps: vec![fixture::step("baseline", Vec::new())], ..silent.clone() };
+        let empty = Run { steps: Vec::new(), ..silent.clone() };
+        silent.steps[0].measurements.iter_mut().for_each(|m| m.counts = None);
+        for run in [empty, hollow, silent] {
+            let checked = lines(&budgets, &run);
+            assert_eq!(checked.len(), 6);
+            for named in [None, Some("put-a")] {
+                let nothing = failure(&checked, named).expect("nothing was checked");
+                assert!(nothing.starts_with("nothing was checked: "), "{nothing}");
+            }
+        }
     }
 
     #[test]
@@ -638,6 +664,6 @@ allocs-per-message = 0.01
             handler  0 → 1.00 blocks  0 → 65,536 B  new
             +65,536 B  +1.00  new  handler  subject::put::copy ← subject::put
         "#]]
-        .assert_eq(&anstream::adapter::strip_str(&grown.text()).to_string());
+        .assert_eq(&terminal::plain(&grown.text()));
     }
 }

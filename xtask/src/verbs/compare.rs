@@ -311,6 +311,12 @@ impl Report {
                 let _ = write!(text, ", {few} with too few rounds to tell");
             }
         }
+        match count(&[Verdict::OneRound]) {
+            0 => {}
+            once => {
+                let _ = write!(text, ", {once} not comparable with one round");
+            }
+        }
         let _ = writeln!(text, " (Mann–Whitney, α = {})", self.alpha);
         text
     }
@@ -371,10 +377,15 @@ impl Row {
             (Verdict::Worse, _) => (Cell::right(self.change.to_string()).style(Style::Worse), self.p),
             (Verdict::Equal, _) => (Cell::right("="), None),
             (Verdict::Unclear | Verdict::TooFew, p) => (Cell::right("~"), p),
+            (Verdict::OneRound, _) => (Cell::right(self.change.to_string()), None),
         };
         let why = match (self.verdict, p) {
             (Verdict::Equal, _) => "(all equal)".to_owned(),
-            (Verdict::TooFew, _) => format!("(n = {} + {} cannot tell)", self.old.len(), self.new.len()),
+            (Verdict::TooFew, _) => {
+                let (n, m) = (self.old.len(), self.new.len());
+                format!("(n too small: p of {n} + {m} rounds is at least {:.3})", stats::smallest_p(n, m))
+            }
+            (Verdict::OneRound, _) => "(not comparable with one round)".to_owned(),
             (Verdict::Unclear, None) => "(rounds differ by as much)".to_owned(),
             (_, Some(p)) => format!("({})", stats::p_words(p)),
             (_, None) => String::new(),
@@ -480,7 +491,7 @@ mod tests {
 
             0 better, 4 worse, 14 unchanged (Mann–Whitney, α = 0.05)
         "#]]
-        .assert_eq(&anstream::adapter::strip_str(&report.text()).to_string());
+        .assert_eq(&terminal::plain(&report.text()));
 
         let within = Compared::new([&old, &old], &old.steps[0], &old.steps[1], 0.05);
         let report = Report { old: old.id.clone(), new: old.id.clone(), alpha: 0.05, steps: vec![within] };
@@ -501,7 +512,27 @@ mod tests {
 
             4 better, 0 worse, 5 unchanged (Mann–Whitney, α = 0.05)
         "#]]
-        .assert_eq(&anstream::adapter::strip_str(&report.text()).to_string());
+        .assert_eq(&terminal::plain(&report.text()));
+    }
+
+    #[test]
+    fn one_round_on_each_side_is_shown_and_is_no_regression() {
+        let run = |id, blocks, cpu: &[u64]| {
+            let counted = fixture::count(Side::Server, 0, &[(Stage::Handler, blocks, 1000 * blocks)]);
+            let timed = (0..).zip(cpu).map(|(round, cpu)| fixture::time(Side::Server, round, *cpu, 1_000_000));
+            let steps = vec![fixture::step("attached", std::iter::once(counted).chain(timed).collect())];
+            Run { steps, ..fixture::run(id, Scenario::Put) }
+        };
+        let (old, new) = (run("a", 1000, &[100, 101, 102]), run("b", 3000, &[200, 201, 202]));
+        let compared = Compared::new([&old, &new], &old.steps[0], &new.steps[0], 0.05);
+        let report = Report { old: old.id.clone(), new: new.id.clone(), alpha: 0.05, steps: vec![compared] };
+        assert_eq!(report.rows().filter(|row| row.verdict.moved()).count(), 0);
+        let text = anstream::adapter::strip_str(&report.text()).to_string();
+        let line = |label: &str| text.lines().find(|line| line.contains(label)).expect("a line").to_owned();
+        assert!(line("allocs/msg").ends_with("+200%  (not comparable with one round)"), "{text}");
+        assert!(line("CPU-s/GB").ends_with("~  (n too small: p of 3 + 3 rounds is at least 0.100)"), "{text}");
+        assert!(line("0 better").contains("0 worse"), "{text}");
+        assert!(line("0 better").contains("with too few rounds to tell, 3 not comparable with one round"), "{text}");
     }
 
     #[test]

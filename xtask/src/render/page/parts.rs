@@ -26,7 +26,14 @@ pub(crate) fn change(change: Option<&Change>) -> Markup {
             Verdict::Close => { span.quiet title=(change.words()) { "≈" } }
             Verdict::Noise => {
                 span.quiet title=(change.words()) { "~" }
-                @if let Some(p) = &p { " " span.p { (p) } } @else { " " span.p { "one run" } }
+                @if let Some(p) = &p { " " span.p { (p) } }
+            }
+            Verdict::TooFew => {
+                span.quiet title=(change.words()) { "~" }
+                " " span.p { (if p.is_some() { "n too small" } else { "one run" }) }
+            }
+            Verdict::OneRound => {
+                span.quiet title="not comparable with one round" { (change.words()) } " " span.p { "one round" }
             }
             verdict => {
                 span class=(match verdict { Verdict::Better => "better", Verdict::Worse => "worse", _ => "moved" }) {
@@ -118,6 +125,20 @@ mod tests {
             step.measurements.retain(|m| m.instrument != Instrument::Time || m.round < 1);
         }
         assert!(!plot_words(&run).contains("interval"), "one run has none");
+    }
+
+    #[test]
+    fn what_too_few_rounds_cannot_tell_says_so() {
+        let of = |verdict, p| {
+            let shown = change(Some(&Change { before: 3.0, after: 6.0, p, verdict })).into_string();
+            assert!(!shown.contains("better") && !shown.contains("worse"), "{shown}");
+            shown
+        };
+        assert!(of(Verdict::TooFew, Some(0.1)).contains("n too small"));
+        assert!(!of(Verdict::TooFew, Some(0.1)).contains("p=0.1"), "no p that could not have been smaller");
+        assert!(of(Verdict::TooFew, None).contains("one run"));
+        let once = of(Verdict::OneRound, None);
+        assert!(once.contains("+100%") && once.contains("not comparable with one round"), "{once}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use super::figures::{self, Change};
 use super::{charts, parts, units};
-use crate::analyse::fold::{Profile, Site};
+use crate::analyse::fold::Profile;
 
 /// How many rows the table has.
 const ROWS: usize = 10;
@@ -139,7 +139,7 @@ fn gather(per: PerMessage<'_>) -> BTreeMap<(Stage, String, String), Amount> {
     let messages = per.stacks.messages.max(1) as f64;
     let mut amounts: BTreeMap<(Stage, String, String), Amount> = BTreeMap::new();
     for site in per.profile.sites.iter().filter(|site| site.stage != Stage::Instrument) {
-        let (leaf, caller) = ends(site);
+        let (leaf, caller) = ends(per.profile.frames(site));
         let amount = amounts.entry((site.stage, leaf.to_owned(), caller.to_owned())).or_default();
         amount.bytes += site.bytes as f64 / messages;
         amount.blocks += site.blocks as f64 / messages;
@@ -148,10 +148,12 @@ fn gather(per: PerMessage<'_>) -> BTreeMap<(Stage, String, String), Amount> {
 }
 
 /// The allocating frame and the first one above it that is somewhere else.
-fn ends(site: &Site) -> (&str, &str) {
-    let mut frames = site.frames.iter().rev().map(String::as_str);
+fn ends<'a>(frames: impl DoubleEndedIterator<Item = &'a str> + Clone) -> (&'a str, &'a str) {
+    fn module(name: &str) -> &str {
+        name.rsplit_once("::").map_or("", |(module, _)| module)
+    }
+    let mut frames = frames.rev();
     let leaf = frames.next().unwrap_or("(no frames)");
-    let module = |name: &str| name.rsplit_once("::").map_or(String::new(), |(module, _)| module.to_owned());
     let own = module(leaf);
     let mut rest = frames.clone();
     // `BytesMut::reserve_inner` is called by `BytesMut::reserve`, which says nothing new.

@@ -17,6 +17,7 @@ use crate::cli::quantity::Rate;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
 use crate::render::text;
+use crate::store::place;
 
 /// Two shares of a side's bytes may differ by this much and still agree.
 const AGREEMENT: f64 = 0.02;
@@ -115,7 +116,7 @@ pub(crate) fn text(run: &Run, page: &Path, link: Option<Rate>) -> String {
     let folder = page.parent().unwrap_or(page);
     let _ = writeln!(text, "report  {}", terminal::path(page));
     let _ = writeln!(text, "raw     {}/", terminal::path(folder));
-    let _ = writeln!(text, "open    cargo xtask view {}", run.id);
+    let _ = writeln!(text, "open    {} view {}", place::command(), run.id);
     text
 }
 
@@ -263,7 +264,9 @@ fn against(run: &Run, metric: &Metric, side: Side, steps: [&StepRecord; 2]) -> C
         Verdict::Better => Cell::right(change).style(Style::Better),
         Verdict::Worse => Cell::right(change).style(Style::Worse),
         Verdict::Equal => Cell::right("="),
-        Verdict::Unclear | Verdict::TooFew => Cell::right(format!("~{p}")),
+        Verdict::Unclear => Cell::right(format!("~{p}")),
+        Verdict::TooFew => Cell::right("~ n too small"),
+        Verdict::OneRound => Cell::right(format!("{} one round", judged.change)),
     }
 }
 
