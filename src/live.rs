@@ -37,7 +37,7 @@
 //! allocate is charged to [`Stage::Instrument`], is not sampled, and is neither in the process's live bytes nor in their
 //! peak: it stands beside them (`grpc_alloc_instrument_bytes`). The first profile reads the program's debug information
 //! and keeps the names it found, some tens of megabytes in a large program; they are freed when no profile was asked for
-//! in a minute.
+//! in a minute, to an allocator that may keep the memory resident.
 
 mod http;
 mod memory;

@@ -10,7 +10,7 @@ use super::modules::{self, Module};
 use crate::alloc::aside::Aside;
 use crate::sampled::{self, Frame, Profile};
 use crate::wire::pprof::{self, SourceLine, Writer};
-use crate::{Side, Snapshot, method};
+use crate::{Side, Snapshot};
 
 /// The longest `?seconds=`.
 pub(super) const SECONDS_MAX: u32 = 300;
@@ -153,6 +153,7 @@ fn rows(writer: &mut Writer, snapshot: &Snapshot) {
 fn stacks(writer: &mut Writer, profile: &Profile, modules: &[Module]) {
     let names = sampled::known_symbols(profile.stacks.iter().flat_map(|stack| stack.frames.iter().copied()));
     writer.period("space", "bytes", profile.every_bytes as i64);
+    writer.drop_frames("__rust_alloc|__rust_alloc_zeroed|__rust_realloc");
     comments(writer, profile);
     for comment in nameless(&names, modules) {
         writer.comment(&comment);
@@ -176,7 +177,7 @@ fn stacks(writer: &mut Writer, profile: &Profile, modules: &[Module]) {
         }
         let (allocated, live) = (stack.allocated, stack.live);
         let values = [allocated.blocks, allocated.bytes, live.blocks, live.bytes].map(|value| value.round() as i64);
-        let method = method::shown(stack.scope.method()).name();
+        let method = stack.scope.method().name();
         let side = method.side.map_or("", Side::name);
         let labels = [("side", side), ("rpc", method.path), ("stage", stack.scope.stage().name())];
         writer.sample(locations, &values, &labels);

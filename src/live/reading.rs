@@ -5,7 +5,7 @@
 
 use super::memory::Memory;
 use crate::alloc::aside;
-use crate::method::{self, MethodName};
+use crate::method::MethodName;
 use crate::sampled::{Estimate, Live};
 use crate::{Method, Snapshot, Stage, Tally};
 
@@ -108,7 +108,7 @@ fn rows(snapshot: &Snapshot, sampler: &Live) -> Vec<Row> {
     let mut rows: Vec<Row> =
         snapshot.rows().map(|row| Row { method: row.method, stage: row.stage, tally: row.tally, live: none }).collect();
     for (scope, live) in &sampler.rows {
-        let (method, stage) = (method::shown(scope.method()).name(), scope.stage());
+        let (method, stage) = (scope.method().name(), scope.stage());
         // In whole bytes, so that sums of what is shown are sums.
         let live = Estimate { bytes: live.bytes.round(), ..*live };
         match rows.iter_mut().find(|row| row.method == method && row.stage == stage) {

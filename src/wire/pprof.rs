@@ -25,6 +25,8 @@ pub struct Profile {
     pub function: Vec<Function>,
     #[prost(string, repeated, tag = "6")]
     pub string_table: Vec<String>,
+    #[prost(int64, tag = "7")]
+    pub drop_frames: i64,
     #[prost(int64, tag = "9")]
     pub time_nanos: i64,
     #[prost(int64, tag = "10")]
@@ -253,6 +255,12 @@ impl Writer {
     pub fn time(&mut self, time_nanos: i64, duration_nanos: i64) {
         self.profile.time_nanos = time_nanos;
         self.profile.duration_nanos = duration_nanos;
+    }
+
+    /// A regular expression: a viewer leaves out functions it matches as a whole, and what they call. For those that have
+    /// no name before the viewer finds one.
+    pub fn drop_frames(&mut self, functions: &str) {
+        self.profile.drop_frames = self.string(functions);
     }
 
     /// A line of text for people.
