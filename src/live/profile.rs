@@ -334,7 +334,7 @@ mod tests {
         let names: HashMap<usize, Arc<[Frame]>> = [(150, frames(&[])), (151, frames(&["main"])), (300, frames(&[]))]
             .map(|(at, frames)| (at, frames.into()))
             .into();
-        let comments = nameless(&names, &[module.clone()]);
+        let comments = nameless(&names, std::slice::from_ref(&module));
         assert_eq!(comments.len(), 1);
         assert!(comments[0].starts_with("svc is stripped (build id 2bc1): 1 of 2 addresses"), "{comments:?}");
         assert!(nameless(&names, &[Module { stripped: false, ..module }]).is_empty());

@@ -101,3 +101,25 @@ fn look_up(pointer: usize) -> Arc<[Frame]> {
     });
     frames.into()
 }
+
+#[cfg(all(test, feature = "live"))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn names_are_forgotten_when_nobody_asks() {
+        let own = names_are_forgotten_when_nobody_asks as fn() as usize + 1;
+        let frames = symbolise([own]).remove(&own).expect("asked for");
+        assert!(frames.iter().any(|frame| frame.function.contains("names_are_forgotten")), "{frames:?}");
+        // Of the first page of memory nothing is known, and nothing is said.
+        assert!(symbolise([16])[&16].is_empty());
+        let day = Duration::from_secs(24 * 60 * 60);
+        assert!(forget_unused(day).is_some_and(|left| left <= day));
+        assert!(KNOWN.lock().expect("no test panics").is_some());
+        assert_eq!(forget_unused(Duration::ZERO), None);
+        assert!(KNOWN.lock().expect("no test panics").is_none());
+        assert_eq!(forget_unused(day), None, "there is nothing to wait for");
+    }
+}

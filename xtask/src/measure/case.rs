@@ -9,8 +9,8 @@ use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::scenario::Workload;
 
 use crate::analyse::peers::{BothSides, InstructionsPerMessage};
-use crate::cli::failure::{Failure, Kind};
 use crate::analyse::peers::{BothSides, InstructionsPerMessage};
+use crate::cli::failure::{Failure, Kind};
 use crate::measure::build::Binary;
 use crate::measure::instructions;
 use crate::measure::pair::{self, Serving, run_pair};

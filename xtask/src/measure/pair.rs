@@ -12,7 +12,6 @@ use crate::measure::interrupt::Cancel;
 use crate::measure::process::{Process, Streams};
 use crate::measure::program::Program;
 
-
 /// Runs `server`, gives its address to `client`, and returns both records.
 ///
 /// # Errors
