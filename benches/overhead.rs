@@ -12,10 +12,12 @@
 //! ```text
 //! cargo bench --bench overhead
 //! cargo bench --bench overhead --features driver,retained
+//! ALLOC_LADDER_INSTRUMENT=count cargo bench --bench overhead --features driver,retained -- driver
 //! ```
 //!
 //! The second has the `retained` instrument's ledger behind tracking-allocator, where the first has a tracker that counts
-//! blocks: a process has one tracker for its life.
+//! blocks: a process has one tracker for its life. It also has the driver's allocator, which is one of several, as the
+//! variable says: the difference to the allocator it forwards to is what having the choice costs.
 
 #![expect(unsafe_code, reason = "calling an allocator is unsafe, and calling allocators is all this program does")]
 
@@ -91,6 +93,18 @@ fn bench(c: &mut Criterion, name: &str, alloc: &(impl GlobalAlloc + Sync), count
     }
     group.finish();
 }
+
+/// The allocator that is chosen at the first allocation.
+#[cfg(feature = "driver")]
+fn bench_chosen(c: &mut Criterion) {
+    use alloc_ladder::driver::instrument::{GLOBAL, Global, chosen};
+
+    static CHOSEN: Global = GLOBAL;
+    bench(c, &format!("driver-{}", chosen().name()), &CHOSEN, None);
+}
+
+#[cfg(not(feature = "driver"))]
+fn bench_chosen(_: &mut Criterion) {}
 
 /// What [`CountingAlloc`] counted, which is freed as well and has the right size.
 fn counting() -> u64 {
@@ -173,6 +187,7 @@ fn track() -> (&'static str, Counted) {
 fn allocators(c: &mut Criterion) {
     divan_counts::check();
     bench(c, "system", &System, None);
+    bench_chosen(c);
     bench(c, "counting", &COUNTING, Some(counting));
     bench(c, "divan", &DIVAN, None);
     bench(c, "stats-alloc", &STATS, Some(|| STATS.stats().allocations as u64));

@@ -33,6 +33,7 @@ struct Lent {
     method: Method,
     side: Side,
     path: Box<str>,
+    #[cfg_attr(not(feature = "tonic"), expect(dead_code, reason = "only the seams lend rows"))]
     calls: u32,
 }
 

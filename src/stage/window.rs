@@ -7,6 +7,7 @@
 #[cfg(feature = "tonic")]
 use super::current::resolve;
 use super::current::{CURRENT, NEXT_WINDOW, NextWindow, UNSTAGED, WINDOW, guarded_scope};
+#[cfg(any(feature = "tonic", test))]
 use super::scope::Scope;
 use super::{Stage, current};
 

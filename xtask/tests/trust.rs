@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use alloc_ladder::record::{CountRow, Counts, Instrument, Measurement, Run, Usage};
-use alloc_ladder::scenario::Scenario;
+use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage, Tally};
 use support::{TAG, left_over, measured, output, path, profile, profile_args, read, refused, text, xtask};
 use tempfile::TempDir;

@@ -4,8 +4,6 @@
 //! handler is the decoder's. Frames of the runtime and of helper crates decide nothing: whoever called them does.
 //! Exact per-scope counts come from `CountingAlloc`; this attribution by name is printed beside them.
 
-use std::borrow::Cow;
-
 use alloc_ladder::Stage;
 
 use crate::analyse::frame::name::Name;
@@ -194,24 +192,6 @@ pub(crate) static RULES: &[Rule] = &[
     ),
 ];
 
-/// Modules of this project that moved: frames of runs recorded before follow the rules of where the code is now.
-const MOVED: [(&str, &str); 6] = [
-    ("alloc_ladder::grpc", "alloc_ladder::subject"),
-    ("alloc_ladder::pb", "alloc_ladder::subject::pb"),
-    ("alloc_ladder::tonic::aligned", "alloc_ladder::steps::aligned"),
-    ("alloc_ladder::instrument", "alloc_ladder::driver::instrument"),
-    ("alloc_ladder::retained", "alloc_ladder::driver::retained"),
-    ("alloc_ladder::usage", "alloc_ladder::driver::usage"),
-];
-
-/// Where the code of a path is now.
-fn today(path: &str) -> Cow<'_, str> {
-    match MOVED.iter().find(|(before, _)| below(path, before)) {
-        Some((before, now)) => format!("{now}{}", &path[before.len()..]).into(),
-        None => path.into(),
-    }
-}
-
 /// Said of a frame no rule names.
 pub(crate) const USER_CODE: Rule = rule(Stage::Handler, &[], "no library's: the program's own code");
 
@@ -246,7 +226,7 @@ fn matching(name: &Name) -> Option<&'static Rule> {
 fn matches(name: &Name, pattern: &str) -> bool {
     match pattern.strip_prefix("as ") {
         Some(of) => name.implements.as_deref().is_some_and(|path| covers(of, path)),
-        None => covers(pattern, &today(&name.path)),
+        None => covers(pattern, &name.path),
     }
 }
 

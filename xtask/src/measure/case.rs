@@ -9,7 +9,6 @@ use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::scenario::Workload;
 
 use crate::analyse::peers::{BothSides, InstructionsPerMessage};
-use crate::analyse::peers::{BothSides, InstructionsPerMessage};
 use crate::cli::failure::{Failure, Kind};
 use crate::measure::build::Binary;
 use crate::measure::instructions;

@@ -14,13 +14,13 @@ use alloc_ladder::subject::scenario::Scenario;
 use anyhow::Context;
 use tempfile::TempDir;
 
+use crate::analyse::peers::BothSides;
 use crate::analyse::profiles::Profiles;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::{Binary, Variant, build_variant};
 use crate::measure::case::{self, Host, Local};
 use crate::measure::interrupt::Cancel;
-use crate::measure::pair::BothSides;
 use crate::measure::peers::{Link, Peers};
 use crate::measure::plan::{COUNT_ROUNDS, Plan};
 use crate::measure::remote::{At, Remote};

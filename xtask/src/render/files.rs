@@ -6,7 +6,6 @@
 use alloc_ladder::Side;
 use alloc_ladder::record::{Instrument, Run, Stacks, StepRecord};
 use alloc_ladder::subject::scenario::Scenario;
-use anyhow::Context;
 
 use crate::analyse::cpu::{BadFolded, Samples, margin};
 use crate::analyse::dhat::{BadDhat, Dhat};

@@ -13,7 +13,6 @@ mod sites;
 mod step;
 mod summary;
 mod trade_off;
-pub(crate) mod units;
 
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -18,7 +18,7 @@ use crate::analyse::fold::Profile;
 
 /// The gzipped profile of every side and RPC given. The same profiles give the same bytes: no time is written.
 pub(crate) fn encode(profiles: &[(Side, &str, &Profile)]) -> Vec<u8> {
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(&profile(profiles).encode_to_vec()).expect("writing to memory cannot fail");
     gzip.finish().expect("writing to memory cannot fail")
 }

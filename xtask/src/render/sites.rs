@@ -7,9 +7,9 @@ use alloc_ladder::Side;
 use alloc_ladder::record::StepRecord;
 
 use crate::analyse::fold::{Profile, Unit};
-use crate::analyse::metric::digits;
 use crate::analyse::sites::{Moved, Site, Stacks, changes};
 use crate::analyse::stats::change;
+use crate::cli::numbers;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{Style, paint};
 use crate::render::{files, flame};
@@ -89,13 +89,9 @@ pub(crate) fn table(sites: &[Site]) -> String {
     let mut table = Table::default();
     for site in &sites[..sites.len().min(SHOWN)] {
         let style = if site.grew() { Style::Worse } else { Style::Better };
-        let signed = |value: f64| match value {
-            value if value > 0.0 => format!("+{}", digits(value)),
-            value => digits(value),
-        };
         table.row([
-            Cell::right(format!("{} B", signed(site.bytes_more()))).style(style),
-            Cell::right(signed(site.blocks_more())).style(style),
+            Cell::right(numbers::signed(site.bytes_more(), numbers::bytes_in_full)).style(style),
+            Cell::right(numbers::signed(site.blocks_more(), numbers::number)).style(style),
             Cell::right(change(site.before.bytes, site.after.bytes).to_string()),
             Cell::left(site.stage.name()),
             Cell::left(site.innermost()),
@@ -141,9 +137,9 @@ mod tests {
         let moved = moved(end(&old), end(&new), Side::Server).expect("reads").expect("both have stacks");
         let text = crate::cli::terminal::plain(&table(&moved.changes));
         expect_test::expect![[r#"
-            +65,536 B   +1.00     new  handler  subject::copy ← subject::put
-               −500 B   −2.00    gone  handler  subject::gone ← subject::put
-              −3.20 B  −0.100  −50.0%  handler  subject::less ← subject::put
+            +65 536 B   +1.00     new  handler  subject::copy ← subject::put
+               −500 B   −2.00    gone  handler  subject::gone ← subject::put
+              −3.20 B  −0.100  −50.0%  handler  subject::less ← subject::put
         "#]]
         .assert_eq(&text);
         assert!(super::moved(end(&old), end(&new), Side::Client).expect("reads").is_none());

@@ -213,13 +213,19 @@ fn library() -> Done {
     })
 }
 
+/// All of them, so that one run tells every combination that is wrong.
 fn features() -> Done {
     let library = ["check", "--package", "alloc-ladder", "--no-default-features", "--features"];
-    for features in ALONE {
-        without_warnings(&[&library[..], &[features]].concat())?;
-    }
+    let combinations = ALONE.iter().map(|features| [&library[..], &[features]].concat());
     // The command as it is installed.
-    without_warnings(&["check", "--package", "cargo-alloc-ladder"])
+    let installed = vec!["check", "--package", "cargo-alloc-ladder"];
+    let wrong: Vec<String> = combinations
+        .chain([installed])
+        .filter_map(|args| without_warnings(&args).err())
+        .map(|error| format!("{error:#}"))
+        .collect();
+    anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(Outcome::Passed)
 }
 
 fn doc() -> Done {

@@ -18,9 +18,9 @@ use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::scenario::{Scenario, Workload};
 use serde::Serialize;
 
-use crate::analyse::metric::digits;
 use crate::analyse::stats;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::numbers;
 use crate::cli::quantity::{MESSAGES_MAX, SECONDS_MAX};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
@@ -293,7 +293,7 @@ fn text(rows: &[Row], step: &str) -> String {
             Cell::left(row.scenario.name()),
             Cell::left(row.side.name()),
             Cell::left(row.build.name()),
-            Cell::right(digits(row.cpu_us_per_message)),
+            Cell::right(numbers::number(row.cpu_us_per_message)),
             unless_bare(ratio(row.cpu_ratio)),
             unless_bare(format!("{low:.3} … {high:.3}")),
         ]);

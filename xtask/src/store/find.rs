@@ -11,6 +11,7 @@ use alloc_ladder::record::{BadRun, Run};
 use alloc_ladder::subject::scenario::Scenario;
 
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::suggest::{Named, nearest};
 use crate::cli::terminal::{self, Style};
 use crate::store::layout::{self, RUN_JSON};
 use crate::store::write::RunFolder;
@@ -134,11 +135,10 @@ fn suggestion(profiles: &Path, name: &str) -> String {
         .into_iter()
         .filter_map(|(folder, _)| Some(folder.file_name()?.to_string_lossy().into_owned()))
         .collect();
-    let near = runs.iter().map(|run| (strsim::jaro_winkler(run, name), run)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let near = nearest(Named::Run, name, runs.iter().map(String::as_str));
     match (near, runs.is_empty()) {
         (_, true) => format!("`{}` has no runs yet; measure one: {}", profiles.display(), place::first_run(None)),
-        // A timestamp's digits make every id resemble every other; only a typing slip is worth a guess.
-        (Some((likeness, near)), _) if likeness > 0.97 => format!("did you mean `{near}`?"),
+        (Some(near), _) => format!("did you mean `{near}`?"),
         _ => format!("the newest runs are: {}", runs[..runs.len().min(SUGGESTED)].join(", ")),
     }
 }

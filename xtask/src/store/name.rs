@@ -62,7 +62,7 @@ fn first_bad(run: &Run) -> Result<(), BadName> {
 
 #[cfg(test)]
 mod tests {
-    use alloc_ladder::scenario::Scenario;
+    use alloc_ladder::subject::scenario::Scenario;
 
     use crate::fixture;
 

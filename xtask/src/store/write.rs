@@ -240,7 +240,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    use alloc_ladder::scenario::Scenario;
+    use alloc_ladder::subject::scenario::Scenario;
 
     use crate::fixture;
 

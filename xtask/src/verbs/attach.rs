@@ -6,7 +6,7 @@
 //! they leave counters of their own, which `--child` records.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use alloc_ladder::record::{Instrument, Run, StepRecord};
@@ -20,10 +19,12 @@ use tempfile::TempDir;
 
 use crate::analyse::budget::{BadBudgets, Budget, Budgets};
 use crate::analyse::judge;
-use crate::analyse::metric::{self, Better, digits};
+use crate::analyse::metric::{self, Better};
 use crate::analyse::sites;
 use crate::analyse::stats::{self, change};
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::numbers;
+use crate::cli::suggest::{Named, nearest};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
 use crate::measure::climb::{self, Lines};
@@ -56,7 +57,6 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let path = args.budgets.clone().unwrap_or_else(place::budgets);
-    let help = |bad: &BadBudgets| bad.help.clone().unwrap_or_else(|| "mend that file, or name another".to_owned());
     let mut budgets = read::parsed(&path, Budgets::read, help)?;
     let mut subjects = match &args.run {
         Some(name) => {
@@ -95,6 +95,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         terminal::result(&format!("{title}\n{}{explained}", table(&lines)))?;
     }
     verdict(&lines, args.run.as_deref())
+}
+
+/// What to do about budgets that cannot be read.
+fn help(bad: &BadBudgets) -> String {
+    let Some((wanted, names)) = &bad.unknown else { return "mend that file, or name another".to_owned() };
+    let near = nearest(Named::Budget, wanted, names.iter().map(String::as_str));
+    let meant = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+    format!("{meant}there are: {}", names.join(", "))
 }
 
 /// What is said of a run while it is measured.
@@ -438,8 +446,12 @@ impl Grown {
         for (stage, before, after) in &self.stages {
             table.row([
                 Cell::left(stage.name()),
-                Cell::right(format!("{} → {} blocks", digits(before.blocks), digits(after.blocks))),
-                Cell::right(format!("{} → {} B", digits(before.bytes), digits(after.bytes))),
+                Cell::right(format!("{} → {} blocks", numbers::number(before.blocks), numbers::number(after.blocks))),
+                Cell::right(format!(
+                    "{} → {}",
+                    numbers::bytes_in_full(before.bytes),
+                    numbers::bytes_in_full(after.bytes)
+                )),
                 Cell::right(change(before.bytes, after.bytes).to_string()).style(Style::Worse),
             ]);
         }
@@ -538,8 +550,8 @@ allocs-per-message = 1
         let checked = lines(&budgets, &run((900, 41_000)));
         expect_test::expect![[r#"
             near  put/baseline server allocs/msg                  2.90      ≤ 3.00   97 %
-            near  put/baseline server bytes/msg                  105 B     ≤ 100 B  105 %  (110 % allowed)
-            ok    put/baseline server peak heap               4.00 MiB  ≤ 95.4 MiB
+            near  put/baseline server bytes/msg                  105 B     ≤ 100 B  105 %  (110 % allowed)
+            ok    put/baseline server peak heap                  4 MiB  ≤ 95.4 MiB
             OVER  put/baseline server handler allocs/msg         0.900     ≤ 0.500  180 %
             –     put/baseline client allocs/msg          not measured      ≤ 1.00
             –     put/tuned-h2 server allocs/msg          not measured      ≤ 1.00
@@ -570,6 +582,15 @@ allocs-per-message = 1
                 assert!(nothing.starts_with("nothing was checked: "), "{nothing}");
             }
         }
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist_is_understood() {
+        let help = |text: &str| help(&Budgets::parse(text).expect_err("wrong"));
+        assert_eq!(help("[putt.baseline.server]"), "did you mean `put`? there are: put, get, unary");
+        assert!(help("[get.zerocopy.server]").starts_with("did you mean `zero-copy`? there are: baseline, "));
+        assert_eq!(help("[put.baseline.middle]"), "there are: server, client");
+        assert_eq!(help("[put"), "mend that file, or name another");
     }
 
     #[test]
@@ -615,7 +636,7 @@ allocs-per-message = 0.01
             .replace("max = 100", "max = 97")
             .replace("= 1000 #", &format!("= {} #", 4 << 20))
             .replace("[put.rope.server]\nallocs-per-message = 0.01", "[put.rope.server]\nallocs-per-message = 0.7");
-        assert_eq!(fs::read_to_string(file.path()).expect("reads"), blessed);
+        assert_eq!(std::fs::read_to_string(file.path()).expect("reads"), blessed);
         let again = lines(&Budgets::parse(&blessed).expect("parses"), &run);
         assert!(verdict(&again, None).is_ok(), "what was blessed passes");
     }
@@ -661,8 +682,8 @@ allocs-per-message = 0.01
         expect_test::expect![[r#"
 
             put/baseline server: what grew since reference, per message
-            handler  0 → 1.00 blocks  0 → 65,536 B  new
-            +65,536 B  +1.00  new  handler  subject::put::copy ← subject::put
+            handler  0 → 1.00 blocks  0 B → 65 536 B  new
+            +65 536 B  +1.00  new  handler  subject::put::copy ← subject::put
         "#]]
         .assert_eq(&terminal::plain(&grown.text()));
     }

@@ -19,6 +19,7 @@ use crate::analyse::metric::{self, Metric};
 use crate::analyse::sites;
 use crate::analyse::stats;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::numbers;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
 use crate::render::sites::{self as drawn, Endpoint};
@@ -387,7 +388,7 @@ impl Row {
             }
             (Verdict::OneRound, _) => "(not comparable with one round)".to_owned(),
             (Verdict::Unclear, None) => "(rounds differ by as much)".to_owned(),
-            (_, Some(p)) => format!("({})", stats::p_words(p)),
+            (_, Some(p)) => format!("({})", numbers::p_value(p)),
             (_, None) => String::new(),
         };
         vec![
@@ -463,31 +464,31 @@ mod tests {
         let report = Report { old: old.id.clone(), new: new.id.clone(), alpha: 0.05, steps };
         expect_test::expect![[r#"
             put-20260819-0911 → put-20260820-1402, step baseline, n = 10 + 10
-                                      old            new       vs old
-            throughput GB/s          1.00  ±0%      1.00  ±0%       ~  (p=1.000)
-            server CPU-s/GB          1.00  ±0%      1.01  ±0%   +1.0%  (p<0.001)
-            server allocs/msg        3.00  ±0%      4.00  ±0%  +33.3%
-              handler                1.00  ±0%      2.00  ±0%   +100%
-            server bytes/msg        130 B  ±0%     195 B  ±0%  +50.6%
-              handler              65.5 B  ±0%     131 B  ±0%   +100%
-            server B/payload B      0.130  ±0%     0.195  ±0%  +50.6%
-            server reallocs/msg         0  ±0%         0  ±0%       =  (all equal)
-            server peak heap     4.00 MiB  ±0%  4.00 MiB  ±0%       =  (all equal)
-            server peak RSS      8.00 MiB  ±0%  8.00 MiB  ±0%       =  (all equal)
-            server switches/msg      1.00  ±0%      1.00  ±0%       =  (all equal)
+                                    old            new          vs old
+            throughput GB/s        1.00  ±<0.1%   1.00  ±<0.1%       ~  (p=1.000)
+            server CPU-s/GB        1.00   ±0.2%   1.01   ±0.2%   +1.0%  (p<0.001)
+            server allocs/msg      3.00     ±0%   4.00     ±0%  +33.3%
+              handler              1.00     ±0%   2.00     ±0%   +100%
+            server bytes/msg      130 B     ±0%  195 B     ±0%  +50.6%
+              handler            65.5 B     ±0%  131 B     ±0%   +100%
+            server B/payload B    0.130     ±0%  0.195     ±0%  +50.6%
+            server reallocs/msg       0     ±0%      0     ±0%       =  (all equal)
+            server peak heap      4 MiB     ±0%  4 MiB     ±0%       =  (all equal)
+            server peak RSS       8 MiB     ±0%  8 MiB     ±0%       =  (all equal)
+            server switches/msg    1.00     ±0%   1.00     ±0%       =  (all equal)
             not compared: client count figures (only new)
 
             put-20260819-0911 → put-20260820-1402, step tuned-h2, n = 10 + 10
-                                      old            new       vs old
-            throughput GB/s          1.00  ±0%      1.00  ±0%       ~  (p=1.000)
-            server CPU-s/GB         0.602  ±0%     0.602  ±0%       ~  (p=1.000)
-            server allocs/msg        2.00  ±0%      2.00  ±0%       =  (all equal)
-            server bytes/msg       64.0 B  ±0%    64.0 B  ±0%       =  (all equal)
-            server B/payload B     0.0640  ±0%    0.0640  ±0%       =  (all equal)
-            server reallocs/msg         0  ±0%         0  ±0%       =  (all equal)
-            server peak heap     4.00 MiB  ±0%  4.00 MiB  ±0%       =  (all equal)
-            server peak RSS      8.00 MiB  ±0%  8.00 MiB  ±0%       =  (all equal)
-            server switches/msg      1.00  ±0%      1.00  ±0%       =  (all equal)
+                                    old             new          vs old
+            throughput GB/s        1.00  ±<0.1%    1.00  ±<0.1%       ~  (p=1.000)
+            server CPU-s/GB       0.602   ±0.3%   0.602   ±0.3%       ~  (p=1.000)
+            server allocs/msg      2.00     ±0%    2.00     ±0%       =  (all equal)
+            server bytes/msg     64.0 B     ±0%  64.0 B     ±0%       =  (all equal)
+            server B/payload B    0.064     ±0%   0.064     ±0%       =  (all equal)
+            server reallocs/msg       0     ±0%       0     ±0%       =  (all equal)
+            server peak heap      4 MiB     ±0%   4 MiB     ±0%       =  (all equal)
+            server peak RSS       8 MiB     ±0%   8 MiB     ±0%       =  (all equal)
+            server switches/msg    1.00     ±0%    1.00     ±0%       =  (all equal)
 
             0 better, 4 worse, 14 unchanged (Mann–Whitney, α = 0.05)
         "#]]
@@ -497,18 +498,18 @@ mod tests {
         let report = Report { old: old.id.clone(), new: old.id.clone(), alpha: 0.05, steps: vec![within] };
         expect_test::expect![[r#"
             put-20260819-0911, step baseline → tuned-h2, n = 10 + 10
-                                   before          after       vs before
-            throughput GB/s          1.00  ±0%      1.00  ±0%          ~  (p=1.000)
-            server CPU-s/GB          1.00  ±0%     0.602  ±0%     −39.9%  (p<0.001)
-            server allocs/msg        3.00  ±0%      2.00  ±0%     −33.3%
-              handler                1.00  ±0%         0  ±0%       gone
-            server bytes/msg        130 B  ±0%    64.0 B  ±0%     −50.6%
-              handler              65.5 B  ±0%       0 B  ±0%       gone
-            server B/payload B      0.130  ±0%    0.0640  ±0%     −50.6%
-            server reallocs/msg         0  ±0%         0  ±0%          =  (all equal)
-            server peak heap     4.00 MiB  ±0%  4.00 MiB  ±0%          =  (all equal)
-            server peak RSS      8.00 MiB  ±0%  8.00 MiB  ±0%          =  (all equal)
-            server switches/msg      1.00  ±0%      1.00  ±0%          =  (all equal)
+                                 before           after          vs before
+            throughput GB/s        1.00  ±<0.1%    1.00  ±<0.1%          ~  (p=1.000)
+            server CPU-s/GB        1.00   ±0.2%   0.602   ±0.3%     −39.9%  (p<0.001)
+            server allocs/msg      3.00     ±0%    2.00     ±0%     −33.3%
+              handler              1.00     ±0%       0     ±0%       gone
+            server bytes/msg      130 B     ±0%  64.0 B     ±0%     −50.6%
+              handler            65.5 B     ±0%     0 B     ±0%       gone
+            server B/payload B    0.130     ±0%   0.064     ±0%     −50.6%
+            server reallocs/msg       0     ±0%       0     ±0%          =  (all equal)
+            server peak heap      4 MiB     ±0%   4 MiB     ±0%          =  (all equal)
+            server peak RSS       8 MiB     ±0%   8 MiB     ±0%          =  (all equal)
+            server switches/msg    1.00     ±0%    1.00     ±0%          =  (all equal)
 
             4 better, 0 worse, 5 unchanged (Mann–Whitney, α = 0.05)
         "#]]

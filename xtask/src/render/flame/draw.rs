@@ -18,6 +18,8 @@ use super::{Delta, Frame, Layout, prune};
 use crate::analyse::cpu::Spent;
 use crate::analyse::fold;
 use crate::analyse::frame::name;
+use crate::analyse::stats;
+use crate::cli::numbers;
 
 const FRAME_HEIGHT: usize = 16;
 
@@ -296,7 +298,8 @@ fn paint<'a, G: Group>(group: impl Iterator<Item = Event<'a>>, graph: &Graph<'_,
     let counts = match before {
         Some(before) => change(before, after, graph.counted),
         None => {
-            format!("{} {}, {:.2} %", grouped(after), graph.counted, after as f64 * 100.0 / graph.total() as f64)
+            let share = numbers::share(after as f64 / graph.total() as f64);
+            format!("{} {}, {share}", numbers::count(after), graph.counted)
         }
     };
     // Nothing in parentheses but the counts at the end: inferno's search and labels cut a title at the last `(`.
@@ -341,28 +344,13 @@ fn number(element: &BytesStart<'_>, key: &str) -> Result<Option<u64>> {
     text.parse().map(Some).with_context(|| format!("{key}={text:?} in inferno's SVG is no count"))
 }
 
-/// `12,345 → 678 bytes, −94.5 %`.
+/// `12 345 → 678 bytes, −94.5%`.
 fn change(before: u64, after: u64, counted: &str) -> String {
-    let share = match Delta::of(before, after) {
-        Delta::Gone => "gone".to_owned(),
-        Delta::New => "new".to_owned(),
-        _ if before == after => "same".to_owned(),
-        _ => format!("{:+.1} %", (after as f64 - before as f64) * 100.0 / before as f64).replace('-', "\u{2212}"),
+    let share = match stats::change(before as f64, after as f64) {
+        stats::Change::Same => "same".to_owned(),
+        change => change.to_string(),
     };
-    format!("{} \u{2192} {} {}, {share}", grouped(before), grouped(after), counted)
-}
-
-/// Digits in groups of three.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    format!("{} → {} {counted}, {share}", numbers::count(before), numbers::count(after))
 }
 
 /// The picture of a graph without stacks; inferno has none.

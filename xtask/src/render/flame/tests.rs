@@ -145,12 +145,12 @@ fn what_a_step_removed_stays_as_wide_as_it_was() {
     let mut titles = titles(&svg);
     titles.sort();
     expect![[r#"
-        a (800 → 150 bytes, −81.2 %)
-        all (900 → 350 bytes, −61.1 %)
+        a (800 → 150 bytes, −81.2%)
+        all (900 → 350 bytes, −61.1%)
         gone (600 → 0 bytes, gone)
         handler (100 → 100 bytes, same)
-        less (200 → 150 bytes, −25.0 %)
-        marshal (800 → 150 bytes, −81.2 %)
+        less (200 → 150 bytes, −25.0%)
+        marshal (800 → 150 bytes, −81.2%)
         new (0 → 100 bytes, new)
         other (0 → 100 bytes, new)
         same (100 → 100 bytes, same)"#]]
@@ -252,12 +252,12 @@ fn names_of_any_kind_are_drawn_and_stay_whole() {
             assert!(!svg.contains("<script>alert"), "{index}");
             assert!(!svg.contains(|c: char| c.is_control() && !c.is_whitespace()), "{index}: no XML");
         }
-        let shown = format!("{} (5 bytes, 41.67 %)", clean(name));
+        let shown = format!("{} (5 bytes, 41.7\u{202f}%)", clean(name));
         let titles_of = |svg: Result<String>| titles(&svg.expect("drawn"));
         let plain = titles_of(svg(&before, Unit::Bytes, "", ""));
         assert!(plain.contains(&shown) && plain.len() == 7, "{index}: {plain:?}");
         let titles = titles_of(differential_svg(&before, &after, Unit::Bytes, "", ""));
-        let shown = format!("{} (7 \u{2192} 3 bytes, \u{2212}57.1 %)", clean(name));
+        let shown = format!("{} (7 \u{2192} 3 bytes, \u{2212}57.1%)", clean(name));
         assert!(titles.contains(&shown), "{index}: {titles:?}");
     }
 }
@@ -300,7 +300,9 @@ fn cpu_time_is_grouped_by_what_it_was_spent_on() {
     let samples = Samples::parse(b"main;server::main;malloc 3\nmain;server::main;recv 1\n").expect("folded stacks");
     let svg = cpu_svg(&samples, "CPU time", "").expect("drawn");
     let titles = titles(&svg);
-    for title in ["all (4 samples, 100.00 %)", "allocator (3 samples, 75.00 %)", "recv (1 samples, 25.00 %)"] {
+    for title in
+        ["all (4 samples, 100\u{202f}%)", "allocator (3 samples, 75.0\u{202f}%)", "recv (1 samples, 25.0\u{202f}%)"]
+    {
         assert!(titles.iter().any(|other| other == title), "{title} is not in {titles:?}");
     }
     let nothing = cpu_svg(&Samples::default(), "CPU time", "").expect("drawn");

@@ -9,11 +9,11 @@ use alloc_ladder::subject::ladder::{self, Step, StepSet};
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage, Tally};
 
-use super::units;
 pub(crate) use crate::analyse::judge::ALPHA;
 use crate::analyse::judge::{self, Judged};
 use crate::analyse::metric;
 use crate::analyse::stats;
+use crate::cli::numbers;
 
 /// A figure the page shows: a metric, or a share of a CPU profile, under the name a reader knows it by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,11 +111,11 @@ impl Figure {
 
     pub(crate) fn format(self, value: f64) -> String {
         match self {
-            Figure::BytesPerMessage | Figure::PeakHeap | Figure::PeakRss => units::bytes(value),
-            Figure::CpuPerMessage => units::nanoseconds(value * 1e3),
-            Figure::LatencyP50 | Figure::LatencyP99 => units::nanoseconds(value),
-            Figure::AllocatorShare | Figure::CopyShare | Figure::KernelShare => units::share(value),
-            _ => units::number(value),
+            Figure::BytesPerMessage | Figure::PeakHeap | Figure::PeakRss => numbers::bytes(value),
+            Figure::CpuPerMessage => numbers::nanoseconds(value * 1e3),
+            Figure::LatencyP50 | Figure::LatencyP99 => numbers::nanoseconds(value),
+            Figure::AllocatorShare | Figure::CopyShare | Figure::KernelShare => numbers::share(value),
+            _ => numbers::number(value),
         }
     }
 

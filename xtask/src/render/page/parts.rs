@@ -5,8 +5,8 @@ use alloc_ladder::record::{Instrument, Run, StepRecord};
 use maud::{Markup, html};
 
 use super::figures::{Change, Figure, Sample, Verdict};
-use super::units;
 use crate::analyse::stats;
+use crate::cli::numbers;
 
 /// What stands in place of a figure nobody measured.
 pub(crate) fn not_measured() -> Markup {
@@ -19,7 +19,7 @@ pub(crate) fn change(change: Option<&Change>) -> Markup {
         return html! { span.quiet { "–" } };
     };
     let arrow = if change.after > change.before { "▲" } else { "▼" };
-    let p = change.p.map(units::p_value);
+    let p = change.p.map(numbers::p_value);
     html! {
         @match change.verdict {
             Verdict::Same => { span.quiet title="exactly the same" { "=" } }
@@ -57,7 +57,7 @@ pub(crate) fn figure(figure: Figure, sample: Option<&Sample>) -> Markup {
         None => not_measured(),
         Some(sample) => html! {
             b { (figure.format(sample.median())) }
-            @if let Some(spread) = sample.spread() { " " span.p { "±" (percent(spread)) } }
+            @if let Some(spread) = sample.spread() { " " span.p { (numbers::plus_minus(spread)) } }
         },
     }
 }
@@ -80,11 +80,6 @@ pub(crate) fn plot_words(run: &Run) -> String {
         Some(interval) => format!("Every timed run is a dot, the tick is the median, the band its {interval}"),
         None => "Every timed run is a dot, the tick is the median".to_owned(),
     }
-}
-
-fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent >= 9.5 || percent == 0.0 { format!("{percent:.0}%") } else { format!("{percent:.1}%") }
 }
 
 /// A sentence in which backticks mark code.

@@ -7,8 +7,9 @@ use alloc_ladder::record::Stacks;
 use maud::{Markup, html};
 
 use super::figures::{self, Change};
-use super::{charts, parts, units};
+use super::{charts, parts};
 use crate::analyse::fold::Profile;
+use crate::cli::numbers;
 
 /// How many rows the table has.
 const ROWS: usize = 10;
@@ -80,7 +81,7 @@ pub(crate) fn table(side: &str, noun: &str, this: PerMessage<'_>, previous: Opti
                     tfoot role="rowgroup" {
                         tr.aside role="row" {
                             th role="rowheader" scope="row" {
-                                (units::count(count as u64)) " smaller " (if count == 1 { "site" } else { "sites" })
+                                (numbers::count(count as u64)) " smaller " (if count == 1 { "site" } else { "sites" })
                             }
                             td role="cell" {}
                             (numbers(noun, rest, total, &html! {}))
@@ -96,9 +97,9 @@ pub(crate) fn table(side: &str, noun: &str, this: PerMessage<'_>, previous: Opti
 fn numbers(noun: &str, amount: Amount, total: f64, moved: &Markup) -> Markup {
     let share = if total > 0.0 { amount.bytes / total } else { 0.0 };
     html! {
-        td.number role="cell" data-label={ "bytes / " (noun) } { (units::bytes(amount.bytes)) }
-        td.number role="cell" data-label="share" { (units::share(share)) }
-        td.number role="cell" data-label={ "allocs / " (noun) } { (units::number(amount.blocks)) }
+        td.number role="cell" data-label={ "bytes / " (noun) } { (numbers::bytes(amount.bytes)) }
+        td.number role="cell" data-label="share" { (numbers::share(share)) }
+        td.number role="cell" data-label={ "allocs / " (noun) } { (numbers::number(amount.blocks)) }
         td.number role="cell" data-label="vs previous" { (moved) }
     }
 }
