@@ -78,6 +78,9 @@ pub mod stage;
 
 #[cfg(feature = "driver")]
 pub mod driver;
+#[cfg(any(feature = "http1", feature = "subject"))]
+#[doc(hidden)]
+pub mod listen;
 #[cfg(feature = "live")]
 pub mod live;
 #[cfg(feature = "otel")]

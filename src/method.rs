@@ -6,6 +6,7 @@
 //! [`Method::NONE`]. What does not fit shares one overflow row, so that the rows always sum to the total.
 
 mod calls;
+mod lending;
 mod rows;
 
 use std::fmt;
@@ -13,7 +14,7 @@ use std::fmt;
 #[cfg(feature = "tonic")]
 pub(crate) use calls::{OpenCall, Receiving};
 #[cfg(feature = "tonic")]
-pub(crate) use rows::Proposal;
+pub(crate) use lending::Proposal;
 pub(crate) use rows::{Standing, shown, standing};
 
 pub use crate::stage::Method;
@@ -75,7 +76,7 @@ impl Method {
     ///
     /// Registering allocates (once per method, never freed); looking up does not.
     pub fn register(side: Side, path: &str) -> Method {
-        Method::find(side, path).unwrap_or_else(|| rows::register(side, path, Method::MAX))
+        Method::find(side, path).unwrap_or_else(|| lending::register(side, path, Method::MAX))
     }
 
     /// Whether no further path of `side` can be learned: such calls are [`OVERFLOW`](Method::OVERFLOW)'s from their start.

@@ -13,8 +13,8 @@ use super::profile::NoProfile;
 use super::reading::Reading;
 use super::{profile, prometheus, table};
 use crate::alloc::aside;
+use crate::listen::http1::{self, Allowance, Limits};
 use crate::wire::host::Hosts;
-use crate::wire::http1::{self, Allowance, Limits};
 use crate::{Stage, sampled};
 
 const LIMITS: Limits = Limits {

@@ -43,15 +43,18 @@ const LIBRARY: &[Room] = &[
     Room { name: "alloc", may: &["stage", "method"], crates: Some(&[]) },
     Room { name: "stage", may: &["alloc", "method"], crates: Some(&["pin_project_lite"]) },
     Room { name: "method", may: &["alloc", "stage"], crates: Some(&[]) },
-    Room { name: "wire", may: &[], crates: Some(&["http", "bytes", "prost", "flate2"]) },
+    // tonic for its `Status` and `Code`, prost and flate2 for pprof's messages.
+    Room { name: "wire", may: &[], crates: Some(&["http", "bytes", "prost", "flate2", "tonic"]) },
+    room("listen", &["wire"]),
     room("assert", &["alloc", "stage", "method"]),
     room("sampled", &["alloc", "stage", "method"]),
     room("otel", &["alloc", "stage", "method"]),
     room("tonic", &["alloc", "stage", "method", "wire"]),
     room("steps", &["stage", "tonic", "wire"]),
-    room("live", &["alloc", "stage", "method", "sampled", "tonic", "wire"]),
+    room("live", &["alloc", "stage", "method", "sampled", "tonic", "wire", "listen"]),
     room("record", &["alloc", "stage", "method"]),
-    room("driver", &["alloc", "stage", "method", "record", "recorder"]),
+    // Its instruments are the allocators of the library.
+    room("driver", &["alloc", "stage", "method", "record", "recorder", "sampled"]),
     room("subject", EVERY_ROOM),
 ];
 

@@ -8,13 +8,15 @@
 mod colour;
 mod draw;
 mod prune;
+mod stack;
 
 use alloc_ladder::Stage;
 use anyhow::Result;
 
 use crate::analyse::cpu::{Samples, Spent};
 use crate::analyse::fold::{self, Profile, Unit};
-use draw::{Graph, Stack};
+use draw::Graph;
+use stack::Stack;
 
 /// One frame of a graph, for a page to draw.
 #[derive(Clone, Debug, PartialEq)]

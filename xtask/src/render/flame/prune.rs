@@ -3,7 +3,7 @@
 //! A frame is left out with everything below it, and what it allocated stays with the frame it was called from: totals
 //! are exact. All of it takes time in proportion to the frames there are.
 
-use super::draw::{Group, Stack};
+use super::stack::{Group, Stack};
 
 /// How many frames a picture has at most, or up to twice as many where those at the limit are equally wide. At a
 /// quarter of a kilobyte each, an SVG opens everywhere.

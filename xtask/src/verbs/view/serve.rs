@@ -9,9 +9,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloc_ladder::listen::http1::{self, Limits};
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::wire::host::Hosts;
-use alloc_ladder::wire::http1::{self, Limits};
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, Request, Response, StatusCode};
