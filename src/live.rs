@@ -4,8 +4,8 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/metrics` | Prometheus text: bytes, blocks and live bytes by side, RPC method and stage; open calls and the largest message one of them received |
-//! | `/debug/alloc` | the same as a table, and what an open call holds; JSON with `?format=json` or `Accept: application/json` |
+//! | `/metrics` | Prometheus text: bytes and blocks by side, RPC method and stage; live bytes and their peak, by row where they are sampled; resident memory; open calls and the largest message one of them received |
+//! | `/debug/alloc` | the same as a table, what an open call holds, and where memory is that is resident and not live; JSON with `?format=json` or `Accept: application/json` |
 //! | `/debug/pprof/allocs` | everything allocated, as a gzip-compressed pprof profile; `?seconds=` for what is to come |
 //! | `/debug/pprof/heap` | the same profile, live memory first |
 //!
@@ -18,7 +18,8 @@
 //! allocated. Samples remember the row that allocated: `grpc_alloc_sampled_live_bytes` of a method, divided by its
 //! `grpc_alloc_open_calls`, is what one call holds in the mean (`/debug/alloc` does the division). A stream whose
 //! receive buffer once grew for a large message shows there until it ends, but one among a thousand hides in the mean:
-//! `grpc_alloc_largest_received_bytes` is the largest message of any one stream that is still read, to a power of two.
+//! `grpc_alloc_largest_received_bytes` is the largest message of any one stream that is still read, to a power of two and
+//! as it arrived: a compressed one may hold many times as much once decompressed.
 //! Calls whose path has no row yet are counted without one, as `rpc=""`.
 //!
 //! # Safety of the endpoints
@@ -32,17 +33,22 @@
 //! through its visitor's browser.
 //!
 //! # What it costs
-//! One thread with a tokio runtime of its own, asleep between requests. What it allocates is charged to
-//! [`Stage::Instrument`].
+//! Two threads, asleep between requests: one with a tokio runtime of its own, one that writes profiles. What they
+//! allocate is charged to [`Stage::Instrument`], is not sampled, and is neither in the process's live bytes nor in their
+//! peak: it stands beside them (`grpc_alloc_instrument_bytes`). The first profile reads the program's debug information
+//! and keeps the names it found, some tens of megabytes in a large program; they are freed when no profile was asked for
+//! in a minute, to an allocator that may keep the memory resident.
 
 mod http;
-mod open;
+mod memory;
+mod modules;
 /// Generated from `proto/live.proto` by `cargo xtask codegen` and checked in; CI proves it fresh.
 #[rustfmt::skip]
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
 pub mod pb;
 mod profile;
 mod prometheus;
+mod reading;
 mod rpc;
 mod table;
 
@@ -120,10 +126,13 @@ impl Builder {
         // Whoever allows other machines may serve them through a proxy on this one.
         let hosts = if remote || self.remote { Hosts::Any } else { Hosts::Local };
         let (stop, stopped) = oneshot::channel();
+        let (starting, started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("alloc-ladder-live".to_owned())
-            .spawn(move || http::run(listener, hosts, stopped))
+            .spawn(move || http::run(listener, hosts, starting, stopped))
             .map_err(bind)?;
+        // Nothing is sent: the thread drops its end when it answers.
+        let _ = started.recv();
         Ok(Live { addr, stop, thread })
     }
 }

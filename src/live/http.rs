@@ -1,6 +1,7 @@
 //! The thread that answers, its limits, and which path gives which answer.
 
 use std::net::TcpListener;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,11 +10,12 @@ use http::{Method, Request, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::profile::NoProfile;
+use super::reading::Reading;
 use super::{profile, prometheus, table};
+use crate::alloc::aside;
 use crate::listen::http1::{self, Allowance, Limits};
-use crate::sampled::Live;
 use crate::wire::host::Hosts;
-use crate::{Snapshot, Stage};
+use crate::{Stage, sampled};
 
 const LIMITS: Limits = Limits {
     connections: 64,
@@ -22,15 +24,27 @@ const LIMITS: Limits = Limits {
     connection_time: Duration::from_secs(20),
 };
 
-/// The thread: answers until told to stop.
-pub(super) fn run(listener: TcpListener, hosts: Hosts, stopped: oneshot::Receiver<()>) {
+/// The thread: answers until told to stop, and drops `starting` when it does.
+pub(super) fn run(listener: TcpListener, hosts: Hosts, starting: Sender<()>, stopped: oneshot::Receiver<()>) {
     // Covers every task of this runtime: they are all polled on this thread, below this guard.
     let _guard = Stage::Instrument.enter();
+    sampled::leave_out_thread();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(1)
+        .thread_keep_alive(Duration::MAX)
+        .on_thread_start(|| {
+            // To the thread's end.
+            std::mem::forget(aside::enter());
+            sampled::leave_out_thread();
+        })
         .build()
         .expect("a runtime needs an epoll handle; a process without one left could not have bound the listener");
+    // The thread that writes profiles starts now and stays. What starting it moves from thread to thread is in no answer.
+    let started = runtime.block_on(runtime.spawn_blocking(|| ()));
+    started.expect("the closure does not panic");
+    drop(starting);
+    let aside = aside::enter();
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is non-blocking");
         tokio::select! {
@@ -39,6 +53,7 @@ pub(super) fn run(listener: TcpListener, hosts: Hosts, stopped: oneshot::Receive
             () = async { if stopped.await.is_err() { std::future::pending::<()>().await } } => {}
         }
     });
+    drop(aside);
     // A profile being symbolised must not hold up the caller.
     runtime.shutdown_background();
 }
@@ -57,18 +72,11 @@ async fn answer(request: Request<()>, hosts: Hosts, allowance: Allowance) -> Res
     let query = Query(request.uri().query().unwrap_or_default());
     match request.uri().path() {
         "/" => text(StatusCode::OK, INDEX),
-        "/metrics" => {
-            let body = prometheus::render(&Snapshot::of_process(), &prometheus::Heap::now());
-            respond(StatusCode::OK, prometheus::CONTENT_TYPE, body)
+        "/metrics" => respond(StatusCode::OK, prometheus::CONTENT_TYPE, prometheus::render(&Reading::take())),
+        "/debug/alloc" if query.json(request.headers().get(ACCEPT)) => {
+            respond(StatusCode::OK, "application/json", table::json(&Reading::take()))
         }
-        "/debug/alloc" => {
-            let (snapshot, heap) = (Snapshot::of_process(), Live::read());
-            if query.json(request.headers().get(ACCEPT)) {
-                respond(StatusCode::OK, "application/json", table::json(&snapshot, &heap))
-            } else {
-                respond(StatusCode::OK, TEXT, table::text(&snapshot, &heap))
-            }
-        }
+        "/debug/alloc" => respond(StatusCode::OK, TEXT, table::text(&Reading::take())),
         "/debug/pprof/allocs" => pprof(profile::Kind::Allocs, query, allowance).await,
         "/debug/pprof/heap" => pprof(profile::Kind::Heap, query, allowance).await,
         _ => text(
@@ -90,7 +98,7 @@ async fn pprof(kind: profile::Kind, query: Query<'_>, allowance: Allowance) -> R
     };
     allowance.extend(seconds);
     match profile::take(kind, seconds).await {
-        Ok(profile) => respond(StatusCode::OK, "application/octet-stream", profile),
+        Ok(profile) => respond(StatusCode::OK, "application/octet-stream", Bytes::from_owner(profile)),
         Err(busy @ NoProfile::Busy) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{}\n", busy.message())),
         Err(failed @ NoProfile::Failed) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{}\n", failed.message())),
     }
