@@ -10,6 +10,11 @@
 //! | `store` | names on disk, finding runs, writing files whole | `cli` |
 //! | `cli` | the terminal, errors, numbers for people | nothing of ours |
 
+#![cfg_attr(
+    not(feature = "repository"),
+    allow(dead_code, reason = "the study's verbs use the rest of the rooms; the compiler takes it out of the command")
+)]
+
 mod analyse;
 mod cli;
 mod measure;
@@ -27,7 +32,9 @@ mod fixture;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+#[cfg(feature = "repository")]
+use clap::Subcommand;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 use store::place::{self, Program};
 
