@@ -15,6 +15,7 @@ use alloc_ladder::tonic::{ClientLayer, ClientService, ServerLayer, TransportExec
 use alloc_ladder::{CountingAlloc, Side, Snapshot, Stage};
 use anyhow::{Context, bail};
 use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 
 #[global_allocator]

@@ -10,6 +10,7 @@ use tonic::codec::CompressionEncoding::Gzip;
 use tonic::metadata::MetadataValue;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
