@@ -67,6 +67,8 @@
 //! - More than 61 methods, or more than 45 that one side learned by itself: the rest share one row.
 //! - Which side of a process a release belongs to: a release is booked where it happens.
 //!
+//! Who can reach what, and what bounds it, stands in [`trust`].
+//!
 //! Works on Linux with tonic 0.14. What counting costs is measured by `cargo bench --bench overhead`.
 //!
 //! [tonic]: https://docs.rs/tonic
@@ -99,6 +101,10 @@ pub mod subject;
 pub mod tonic;
 #[doc(hidden)]
 pub mod wire;
+
+/// Who can reach which part, and what bounds it.
+#[doc = include_str!("trust.md")]
+pub mod trust {}
 
 /// The examples of the README.
 #[cfg(doctest)]

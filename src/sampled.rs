@@ -94,7 +94,7 @@ impl<A> SampledAlloc<A> {
 // SAFETY: (the invariant) every method hands its arguments unchanged to the same method of `inner` and returns its
 // result unchanged. What happens beside touches neither the memory handed out nor the allocator (thread-local words,
 // static atomics, the unwinder, which reads the stack), and where it is entered again on the same thread it returns
-// at once; it does not unwind. A block leaves the table of live samples before `inner` can hand it out anew.
+// at once; it does not unwind. A block leaves the table of live samples before `inner` can hand it out again.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for SampledAlloc<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -251,7 +251,7 @@ pub(super) fn peak_bytes() -> (i64, i64) {
     (PEAK.load(Ordering::Relaxed), LIVE_SLACK * used().len() as i64)
 }
 
-/// Starts the peak anew from what is live now.
+/// Resets the peak to what is live now.
 pub(super) fn reset_peak() {
     PEAK.store(LIVE.load(Ordering::Relaxed), Ordering::Relaxed);
 }

@@ -166,7 +166,7 @@ impl Snapshot {
         (peak.max(0) as u64, slack as u64)
     }
 
-    /// Starts the peak anew from what is live now.
+    /// Resets the peak to what is live now.
     pub fn reset_peak() {
         shard::reset_peak();
     }

@@ -59,7 +59,7 @@ pub(super) async fn take(kind: Kind, seconds: u32) -> Result<Aside<Vec<u8>>, NoP
     if seconds > 0 {
         tokio::time::sleep(Duration::from_secs(u64::from(seconds))).await;
     }
-    // Naming stacks may take seconds the first time, and goes on when whoever asked has gone away.
+    // Naming stacks may take seconds the first time, and goes on after the client has gone away.
     let write = move || {
         let _permit = permit;
         let duration = Duration::from_secs(u64::from(seconds));
@@ -249,7 +249,7 @@ fn without_plumbing<'a>(stack: &'a [(usize, &'a [Frame])]) -> impl Iterator<Item
     })
 }
 
-/// A method of an implementation of the allocator interface: whoever it is written by, it is the allocator.
+/// A method of an implementation of the allocator interface: any author's is the allocator.
 fn is_allocator(frame: &Frame) -> bool {
     frame.function.contains(" as core::alloc::global::GlobalAlloc>::")
 }

@@ -20,7 +20,7 @@
 //! that a peer waits for, and at the end of the stream what is left passes as it is.
 //!
 //! `BytesMut` grows to exactly what h2 reserves, which leaves no room for the next header behind a payload: h2 then
-//! replaces the block instead of reclaiming it, for every frame anew. When a payload is seen to fill the buffer to
+//! replaces the block instead of reclaiming it, again for every frame. When a payload is seen to fill the buffer to
 //! the brim, the buffer is grown once, before the next frame: frames of an unknown type, which every HTTP/2 endpoint
 //! ignores (RFC 9113, section 5.5), are put in whose lengths make `BytesMut` double (see its `reserve_inner`) until
 //! a payload fits with a header on both sides. That costs up to twice the payload's size in zeroes, once where a

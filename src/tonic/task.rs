@@ -64,7 +64,7 @@ fn worth(entry: u64) -> (u8, u64) {
     (class, entry >> SCOPE_BITS)
 }
 
-/// Gives the slot of the task `id` to whoever needs one. What the task still does keeps its stage until then: the last
+/// Frees the slot of the task `id`. What the task still does keeps its stage until then: the last
 /// of what it drops comes after the last that can be seen of it.
 pub(super) fn end(id: u64) {
     let slot = slots(id).find(|slot| slot.load(Ordering::Relaxed) >> SCOPE_BITS == id);

@@ -372,7 +372,11 @@ fn an_agent_that_cannot_serve_is_named() {
         3,
         &["no agent answers", &nobody, "cargo xtask agent"],
     );
-    refused(&profile(Scenario::Put, &folder("none"), &["--server", "nowhere"]), 2, &["`nowhere` is no address"]);
+    refused(
+        &profile(Scenario::Put, &folder("none"), &["--server", "nowhere"]),
+        2,
+        &["`nowhere` is not a valid address"],
+    );
     refused(&profile(Scenario::Put, &folder("none"), &["--server", &nobody, "--limits"]), 2, &["--limits"]);
     let instructions = ["--server", &nobody, "--instruments", "instructions"];
     refused(&profile(Scenario::Put, &folder("none"), &instructions), 2, &["one host only"]);

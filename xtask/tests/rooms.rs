@@ -49,6 +49,8 @@ const LIBRARY: &[Room] = &[
     room("assert", &["alloc", "stage", "method"]),
     room("sampled", &["alloc", "stage", "method"]),
     room("otel", &["alloc", "stage", "method"]),
+    // Words alone.
+    room("trust", &[]),
     room("tonic", &["alloc", "stage", "method", "wire"]),
     room("steps", &["stage", "tonic", "wire"]),
     room("live", &["alloc", "stage", "method", "sampled", "tonic", "wire", "listen"]),

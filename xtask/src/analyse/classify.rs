@@ -1,7 +1,7 @@
 //! Which stage a stack is charged to: a table of rules over function paths.
 //!
 //! Frames are read from the leaf to the root and the first one a rule decides on wins, so a message decoded inside a
-//! handler is the decoder's. Frames of the runtime and of helper crates decide nothing: whoever called them does.
+//! handler is the decoder's. Frames of the runtime and of helper crates decide nothing: their caller does.
 //! Exact per-scope counts come from `CountingAlloc`; this attribution by name is printed beside them.
 
 use alloc_ladder::Stage;
@@ -42,8 +42,8 @@ pub(crate) static RULES: &[Rule] = &[
         &["alloc_ladder::stage", "alloc_ladder::method", "alloc_ladder::tonic::task"],
         "scopes and tasks wrap the code they are about",
     ),
-    nobody(&["alloc_ladder::wire"], "facts of a protocol serve whoever asks for them"),
-    nobody(&["alloc_ladder::subject::pool"], "a pool allocates for whoever takes from it"),
+    nobody(&["alloc_ladder::wire"], "facts of a protocol serve their caller"),
+    nobody(&["alloc_ladder::subject::pool"], "a pool allocates for its caller"),
     // The codec's contract comes before crates: anybody's encoder marshals.
     rule(
         Stage::Marshal,
@@ -56,10 +56,7 @@ pub(crate) static RULES: &[Rule] = &[
         "a decoder turns bytes into a message",
     ),
     nobody(&["as tonic::codec::Codec", "as tonic::codec::Decoder"], "asking for a codec or its settings is no work"),
-    nobody(
-        &["as bytes::buf::buf_impl::Buf"],
-        "reading from a buffer is the work of who reads, whoever wrote the buffer",
-    ),
+    nobody(&["as bytes::buf::buf_impl::Buf"], "reading from a buffer is the reader's work, not the buffer's"),
     rule(
         Stage::Marshal,
         &["alloc_ladder::subject::codec::*Encode*", "alloc_ladder::subject::user_codec::*Encode*"],

@@ -57,7 +57,7 @@ pub(crate) fn run(
     let file = binary.file();
     let sides = run_pair(host.start(&of(Side::Server), timeout)?, client, timeout)?;
     if folder.is_some() && binary.file() != file {
-        let message = "the measured program was built anew while it ran: its call sites can no longer be named";
+        let message = "the measured program was built again while it ran: its call sites can no longer be named";
         return Err(Failure::new(Kind::Run, message).help("run again, with the code left alone meanwhile").into());
     }
     check(case.instrument, &sides.server)?;

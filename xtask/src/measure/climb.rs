@@ -244,7 +244,7 @@ impl<'a> Climb<'a> {
         Ok(())
     }
 
-    /// The timed rounds: every step once a round, in an order shuffled anew.
+    /// The timed rounds: every step once a round, in an order that is shuffled again each round.
     fn measure_rounds(&mut self) -> anyhow::Result<()> {
         let rounds = self.plan.rounds;
         let mut peers = match Direction::of(self.plan.scenario) {

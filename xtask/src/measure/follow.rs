@@ -1,6 +1,6 @@
 //! Following a program of somebody else's to its end, and the counters that it and its children leave.
 //!
-//! All of it ends together: its group, and whoever left the group and still has the environment it was started with (a
+//! All of it ends together: its group, and any process that left the group and still has the environment it was started with (a
 //! daemon). Processes that go on when the program has left are followed too.
 
 use std::os::unix::ffi::OsStrExt;
@@ -126,7 +126,7 @@ impl Following<'_> {
         let silent = |process: &Pid| records.iter().all(|record| record.process != number(*process));
         for process in rest.into_iter().filter(silent) {
             let line = format!(
-                "process {process} left no counters; one that was forked calls `alloc_ladder::driver::install()` anew"
+                "process {process} left no counters; one that was forked must call `alloc_ladder::driver::install()` again"
             );
             terminal::labelled(Style::Warning, "warning", &line);
         }

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: noticed by whoever waits, so that everything started is taken down in order.
+//! Ctrl-C and SIGTERM: noticed by each wait, so that everything started is taken down in order.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

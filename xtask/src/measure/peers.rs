@@ -156,7 +156,7 @@ impl Peers {
         Ok(contender.measured.last().expect("it was pushed just now"))
     }
 
-    /// Measures every peer `rounds` times, in an order shuffled anew each round.
+    /// Measures every peer `rounds` times, in an order that is shuffled again each round.
     ///
     /// # Errors
     /// What [`Peers::measure`] gives.

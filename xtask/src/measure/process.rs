@@ -344,7 +344,7 @@ fn lines(stdout: impl Read + Send + 'static) -> Receiver<io::Result<String>> {
 /// The end of what a child writes to stderr.
 struct Said {
     kept: Arc<Mutex<Kept>>,
-    /// Disconnected when the child, and whoever inherited its stderr, has closed it.
+    /// Disconnected when the child, and any process that inherited its stderr, has closed it.
     open: Receiver<()>,
 }
 

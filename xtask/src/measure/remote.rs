@@ -136,7 +136,8 @@ impl Link {
             .filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
             .and_then(|_| Endpoint::from_shared(format!("http://{address}")).ok())
             .ok_or_else(|| {
-                Failure::new(Kind::Usage, format!("`{address}` is no address")).help("as in --server 10.0.0.2:7420")
+                Failure::new(Kind::Usage, format!("`{address}` is not a valid address"))
+                    .help("as in --server 10.0.0.2:7420")
             })?;
         let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
@@ -251,7 +252,7 @@ fn refused(address: &str, status: &Status) -> Failure {
         )),
         Code::Unimplemented => Failure::new(Kind::Environment, format!("the agent on {address} is of another version"))
             .help("check out the same revision there, and start `cargo xtask agent` again"),
-        _ => Failure::new(Kind::Environment, format!("{address} is no agent: {message}"))
+        _ => Failure::new(Kind::Environment, format!("{address} is not an agent: {message}"))
             .help("start one there: cargo xtask agent --bind ADDRESS:7420 --token-file FILE"),
     }
 }

@@ -1,4 +1,4 @@
-//! The files beside a record: which there are, and those that are made from dhat's and the sampler's anew.
+//! The files beside a record: which there are, and those that are made again from dhat's and the sampler's.
 //!
 //! A folder per side of a step, named by the record. Git keeps little more than dhat's own files, so that everything
 //! here can be missing, and everything but those can be made again.

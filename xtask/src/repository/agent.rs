@@ -42,19 +42,19 @@ use crate::measure::{case, environment};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Address to listen on, and the address of the servers it runs
+    /// Address to listen on; the servers that it runs listen on the same host
     #[arg(long, default_value = "127.0.0.1:7420")]
     bind: SocketAddr,
     /// File with the token that clients must send [default: the environment variable ALLOC_LADDER_TOKEN]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Serve whoever reaches the address, without a token
+    /// Serve anyone who can reach the address: no token is asked for
     #[arg(long, conflicts_with = "token_file")]
     no_token: bool,
-    /// Seconds after which a run whose client says nothing gives its place to the next
+    /// Seconds without a message from the client after which its run ends
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle: u64,
-    /// Seconds that a run may take in all
+    /// Seconds after which a run is ended
     #[arg(long, value_name = "SECONDS", default_value_t = 14_400, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     longest: u64,
 }
@@ -109,7 +109,7 @@ async fn serve(args: &Args, token: Option<Token>) -> anyhow::Result<()> {
             Some(_) => {
                 "the token travels unencrypted: use a network you trust, or a tunnel to loopback (ssh -L)".to_owned()
             }
-            None => format!("whoever reaches {bound} can have this machine build and run servers"),
+            None => format!("anyone who can reach {bound} can make this machine build and run servers"),
         };
         terminal::labelled(Style::Warning, "warning", &line);
     }
@@ -275,7 +275,7 @@ impl Run {
         let instrument: Instrument = named("instrument", &wanted.instrument)?;
         let allocator: Allocator = named("allocator", &wanted.allocator)?;
         if wanted.profile.is_empty() || !wanted.profile.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
-            return Err(Status::invalid_argument(format!("`{}` is no cargo profile", wanted.profile)));
+            return Err(Status::invalid_argument(format!("`{}` is not a valid cargo profile", wanted.profile)));
         }
         let variant = Variant::of(instrument, allocator).map_err(failed)?;
         let of_build = variant.clone();

@@ -302,7 +302,7 @@ fn cargo(args: &[&str]) -> Done {
     Ok(Outcome::Passed)
 }
 
-/// A build that must not warn. Denying warnings by flag would build every dependency anew.
+/// A build that must not warn. Denying warnings by flag would build every dependency again.
 fn without_warnings(args: &[&str]) -> Done {
     let said = succeed(Command::new(cargo_path()).args(args).env("CARGO_TERM_COLOR", "never"))?;
     if said.lines().any(|line| line.starts_with("warning")) {

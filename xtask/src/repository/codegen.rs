@@ -10,7 +10,7 @@ mod generate;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Change nothing; fail when a file is not what `proto/` says
+    /// Change nothing; fail if a file is not what `proto/` generates
     #[arg(long)]
     pub(crate) check: bool,
 }

@@ -2,7 +2,7 @@
 //!
 //! The same traffic goes to four builds: one whose seams do nothing, as a service that nobody instrumented; one with
 //! seams and the plain allocator; the one that counts; the one that samples. A round runs each once, in an order
-//! shuffled anew, and what is compared is CPU time within a round, so that a machine that slows down slows all of them.
+//! shuffled again each round, and what is compared is CPU time within a round, so that a machine that slows down slows all of them.
 //! What is left in the first is the seams' types and a count of open calls.
 //!
 //! `--max` gates: the median over rounds of an instrument's ratio has an interval, and only where all of it lies above
@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// The RPC shapes
     #[arg(default_values_t = [Scenario::Put, Scenario::Unary])]
     scenarios: Vec<Scenario>,
-    /// The rung, with those below it; also `only=STEP` and `without=STEP`. The baseline allocates most
+    /// The step, with those before it; also `only=STEP` and `without=STEP`. The baseline allocates most
     #[arg(long, default_value = "baseline")]
     step: String,
     /// Timed rounds over all builds
@@ -46,19 +46,19 @@ pub(crate) struct Args {
     /// Messages (unary: calls) of a timed case [default: 4000]
     #[arg(long, default_value_t = 4000, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
     messages: u64,
-    /// Cargo profile to build with; times mean something in `release` only
+    /// Cargo profile to build with; use `release` for times
     #[arg(long, default_value = "release")]
     profile: String,
     /// Seed of the shuffled order [default: from the clock]
     #[arg(long)]
     seed: Option<u64>,
-    /// Seconds a case may take before it counts as hung
+    /// Seconds after which a case counts as hung
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     timeout: u64,
-    /// Fail where a build costs more than so many times the uninstrumented one: `count=1.03,sampled=1.1`
+    /// Fail if a build uses more CPU than this multiple of the uninstrumented one, as in `count=1.03,sampled=1.1`
     #[arg(long, value_delimiter = ',', value_parser = limit)]
     max: Vec<Limit>,
-    /// Write the figures to this file too, as JSON with the machine they are of
+    /// Also write the figures to this file, as JSON with a description of the machine
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Print JSON instead of the table
@@ -81,7 +81,7 @@ enum Build {
 }
 
 impl Build {
-    /// The one that the others are compared with, and then the others.
+    /// The baseline first, then the builds compared with it.
     const ALL: [Build; 4] = [Build::Bare, Build::Seams, Build::Count, Build::Sampled];
 
     /// The build's one name.
@@ -122,9 +122,9 @@ fn limit(text: &str) -> Result<Limit, String> {
     let (name, max) = text.split_once('=').ok_or("a limit is a build and a ratio, as `count=1.03`")?;
     let build = <Build as clap::ValueEnum>::from_str(name, false).ok().filter(|build| *build != Build::Bare);
     let build = build.ok_or_else(|| format!("`{name}` is none of seams, count, sampled"))?;
-    let max: f64 = max.parse().map_err(|_| format!("`{max}` is no ratio"))?;
+    let max: f64 = max.parse().map_err(|_| format!("`{max}` is not a valid ratio"))?;
     if !(max.is_finite() && max > 0.0) {
-        return Err(format!("`{max}` is no ratio"));
+        return Err(format!("`{max}` is not a valid ratio"));
     }
     Ok(Limit { build, max })
 }
@@ -247,7 +247,7 @@ fn gate(rows: &[Row]) -> anyhow::Result<()> {
     };
     let of = |verdict| rows.iter().filter(move |row| row.verdict == Some(verdict));
     for row in of(Verdict::Unsettled) {
-        let message = format!("{}: the interval holds the limit, so more --runs would have to tell", say(row));
+        let message = format!("{}: inconclusive: the limit lies inside the interval; use more --runs", say(row));
         terminal::labelled(Style::Warning, "unsettled", &message);
     }
     let above: Vec<String> = of(Verdict::Above).map(say).collect();

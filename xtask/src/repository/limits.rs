@@ -1,6 +1,6 @@
 //! `cargo xtask limits`: the same payload without gRPC, side by side, in interleaved rounds.
 //!
-//! A round runs every contender once, in an order shuffled anew; what is compared is each contender's server CPU with
+//! A round runs every contender once, in an order that is shuffled again each round; what is compared is each contender's server CPU with
 //! that of `raw-tokio` in the same round, so that a machine that slows down slows both.
 
 use alloc_ladder::subject::peer::Direction;
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// Bytes written at a time
     #[arg(long, default_value = "64KiB", value_parser = chunk)]
     chunk: Size,
-    /// Chunks in the measured part [default: 8000; with --link what two seconds of it carry]
+    /// Chunks in the measured part [default: 8000, or with --link as many as it carries in two seconds]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
     messages: Option<u64>,
     /// Rounds over all peers
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// How the rate is held
     #[arg(long, value_enum, default_value_t = Mode::Paced, requires = "link")]
     link_mode: Mode,
-    /// Count instructions per message too, where valgrind is installed
+    /// Also count instructions per message, if valgrind is installed
     #[arg(long, conflicts_with = "link")]
     instructions: bool,
     /// Print JSON

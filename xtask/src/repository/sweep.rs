@@ -1,4 +1,4 @@
-//! `cargo xtask sweep <put|get>`: one rung over message sizes and numbers of streams, in interleaved rounds.
+//! `cargo xtask sweep <put|get>`: one step over message sizes and numbers of streams, in interleaved rounds.
 //!
 //! A ladder is measured at one message size and with one stream. What it gained must not be lost at another: this
 //! shows each size beside its neighbours and beside a raw TCP copy in the same round, each number of streams beside its
@@ -29,7 +29,7 @@ use crate::store::{layout, write};
 pub(crate) struct Args {
     /// The RPC shape: put or get
     scenario: Scenario,
-    /// The rung, with those below it; also `only=STEP` and `without=STEP` [default: the last]
+    /// The step, with those before it; also `only=STEP` and `without=STEP` [default: the last]
     #[arg(long)]
     step: Option<String>,
     /// Payload bytes of a message, as in 32760, 64KiB, 1MiB; each with one stream
@@ -41,16 +41,16 @@ pub(crate) struct Args {
     /// Timed rounds over all of them
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
-    /// MiB of payload in a timed case
+    /// MiB of payload that a timed case carries
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=65_536))]
     payload: u64,
-    /// Cargo profile to build with; times mean something in `release` only
+    /// Cargo profile to build with; use `release` for times
     #[arg(long, default_value = "release")]
     profile: String,
     /// Seed of the shuffled order [default: from the clock]
     #[arg(long)]
     seed: Option<u64>,
-    /// Seconds a case may take before it counts as hung
+    /// Seconds after which a case counts as hung
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     timeout: u64,
     /// The file to write [default: one in {runs}, named by scenario and time]

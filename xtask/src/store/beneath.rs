@@ -79,7 +79,7 @@ pub(super) fn is_file(root: BorrowedFd<'_>, path: &str) -> bool {
     parent(root, path, Missing::Fails).and_then(kind).is_ok_and(|kind| kind == FileType::RegularFile)
 }
 
-/// Writes a file beside its place and renames it: whoever looks finds all of it, or what was there before. A link at
+/// Writes a file beside its place and renames it: a reader finds all of it, or what was there before. A link at
 /// its place is replaced, and a file with another name elsewhere (a hard link) keeps its content. Missing folders on
 /// the way are made.
 pub(super) fn write(root: BorrowedFd<'_>, path: &str, content: &[u8], flush: Flush) -> io::Result<()> {

@@ -41,7 +41,7 @@ struct BadName {
 pub(crate) fn check(file: &Path, run: &Run) -> Result<(), Failure> {
     first_bad(run).map_err(|bad| {
         Failure::new(Kind::Environment, format!("`{}` is refused: {bad}", file.display()))
-            .help("the record was edited, or comes from something else; remove it, or write the name anew")
+            .help("the record was edited, or comes from something else; remove it, or correct the name")
     })
 }
 

@@ -35,13 +35,13 @@ pub(crate) struct Args {
     /// Which side of the calls the program is
     #[arg(long, value_enum, default_value = "server")]
     side: Side,
-    /// How many messages it handled; figures per message are per run without it
+    /// Number of messages handled. If omitted, "per message" figures are totals for the whole run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
     messages: u64,
-    /// How many payload bytes they carried; without it there is no amplification
+    /// Payload bytes that they carried. If omitted, amplification is not shown
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=PAYLOAD_MAX))]
     payload_bytes: u64,
-    /// End the program after so many seconds; without it, when it ends by itself or at Ctrl-C
+    /// End the program after this many seconds. If omitted, it runs until it ends or until Ctrl-C
     #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=FOR_MAX))]
     seconds: Option<u64>,
     /// Record the child processes of this name instead of the program itself, each as a step of its own

@@ -49,19 +49,19 @@ pub(crate) struct Args {
     /// Connections the streams are spread over
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) connections: u32,
-    /// Messages the server of put keeps before it lets the oldest go
+    /// Messages that the server of put keeps before it drops the oldest
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=RETAIN_MAX))]
     pub(crate) retain: u32,
-    /// The server's runtime, whatever the steps say
+    /// The server's runtime [default: what the steps say]
     #[arg(long)]
     pub(crate) runtime: Option<Runtime>,
-    /// The allocator below the instrument
+    /// The allocator that the instrument asks for memory
     #[arg(long, default_value_t, value_enum)]
     pub(crate) allocator: Allocator,
-    /// Cargo profile to build with; times mean something in `release` only
+    /// Cargo profile to build with; use `release` for times
     #[arg(long, default_value = "release")]
     pub(crate) profile: String,
-    /// Hold the streams together to a rate, as in 5gbit, and show how many cores that takes
+    /// Limit all streams together to this rate, as in 5gbit, and show how many cores it takes
     #[arg(long, value_name = "RATE")]
     pub(crate) link: Option<Rate>,
     /// Measure peers without gRPC in the same rounds
@@ -79,13 +79,13 @@ pub(crate) struct Args {
     /// File with the agent's token [default: the environment variable ALLOC_LADDER_TOKEN]
     #[arg(long, value_name = "FILE", requires = "server")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Seconds a case may take before it counts as hung
+    /// Seconds after which a case counts as hung
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     pub(crate) timeout: u64,
     /// The run's folder [default: one in {runs}, named by scenario and time]
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
-    /// Overwrite the run that the folder holds already
+    /// Overwrite the run in --out
     #[arg(long, requires = "out")]
     pub(crate) replace: bool,
     /// Open the report in a browser

@@ -20,7 +20,7 @@ use maud::html;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal;
 use crate::render::page;
-use crate::store::{find, layout};
+use crate::store::{find, layout, place};
 
 const LIMITS: Limits = Limits {
     // A browser opens six; the rest is room for further readers.
@@ -39,7 +39,7 @@ const LIMITS: Limits = Limits {
 pub(super) fn serve(address: SocketAddr, profiles: &Path, run: Option<&Path>) -> anyhow::Result<()> {
     let root = profiles.canonicalize().map_err(|error| {
         Failure::new(Kind::Environment, format!("cannot serve {}: {error}", profiles.display()))
-            .help("measure something first: cargo xtask profile put")
+            .help(format!("measure something first: {}", place::first_run(None)))
     })?;
     let listener = TcpListener::bind(address).map_err(|error| {
         Failure::new(Kind::Environment, format!("cannot listen on {address}: {error}"))
@@ -50,7 +50,7 @@ pub(super) fn serve(address: SocketAddr, profiles: &Path, run: Option<&Path>) ->
         terminal::labelled(
             terminal::Style::Warning,
             "warning",
-            &format!("{bound} is not loopback: whoever reaches this machine can read {}", root.display()),
+            &format!("{bound} is not loopback: anyone who can reach this machine can read {}", root.display()),
         );
     }
     let start = run
@@ -176,7 +176,7 @@ fn index(root: &Path) -> String {
                 }
                 section.panel {
                     @if runs.is_empty() {
-                        p.empty { "No runs yet. Measure one: " code { "cargo xtask profile put" } }
+                        p.empty { "No runs yet. Measure one: " code { (place::first_run(None)) } }
                     } @else {
                         table.runs {
                             thead {
@@ -194,7 +194,7 @@ fn index(root: &Path) -> String {
                                             @if found.dir.join(layout::REPORT).is_file() {
                                                 a href={ (page::encoded(&found.name)) "/" (layout::REPORT) } { (found.name) }
                                             } @else {
-                                                (found.name) " " small { "not rendered: cargo xtask report " (found.name) }
+                                                (found.name) " " small { "not rendered: " (place::command()) " report " (found.name) }
                                             }
                                         }
                                         td { (found.run.scenario.map_or("a program of its own", Scenario::words)) }
