@@ -99,12 +99,9 @@ pub mod steps;
 pub mod subject;
 #[cfg(feature = "tonic")]
 pub mod tonic;
+pub mod trust;
 #[doc(hidden)]
 pub mod wire;
-
-/// Who can reach which part, and what bounds it.
-#[doc = include_str!("trust.md")]
-pub mod trust {}
 
 /// The examples of the README.
 #[cfg(doctest)]
