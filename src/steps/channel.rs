@@ -20,8 +20,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
-use super::Http2;
-use super::pump::{H2Body, Parts, Pump, Sending, broken};
+use super::{AlignedIo, Http2};
+use super::pump::{H2Body, Parts, Pump, broken};
 use crate::Stage;
 use crate::stage::{self, Scope, Staged};
 use crate::tonic::StagedIo;
@@ -44,6 +44,18 @@ impl LeanChannel {
     pub async fn connect(address: &str, http2: Http2) -> io::Result<LeanChannel> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        LeanChannel::over(stream, address, http2).await
+    }
+
+    /// As [`connect`](LeanChannel::connect), with reads that end where HTTP/2 frames end: where this side receives large
+    /// messages.
+    ///
+    /// # Errors
+    /// As [`connect`](LeanChannel::connect).
+    pub async fn connect_aligned(address: &str, http2: Http2) -> io::Result<LeanChannel> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let stream = AlignedIo::client(stream).frame_bytes_max(http2.max_frame_size as usize);
         LeanChannel::over(stream, address, http2).await
     }
 
@@ -94,10 +106,10 @@ impl Service<Request<Body>> for LeanChannel {
             Ok((response, stream)) => LeanFuture {
                 response: Ok(response),
                 pump: (!end).then(|| Pump::new(body, stream)),
-                sending: None,
+                request: None,
                 timeout,
             },
-            Err(error) => LeanFuture { response: Err(Some(error)), pump: None, sending: None, timeout },
+            Err(error) => LeanFuture { response: Err(Some(error)), pump: None, request: None, timeout },
         }
     }
 }
@@ -108,7 +120,8 @@ impl Service<Request<Body>> for LeanChannel {
 pub struct LeanFuture {
     response: Result<ResponseFuture, Option<h2::Error>>,
     pump: Option<Pump<Body>>,
-    sending: Option<Sending>,
+    /// Dropped with the call, which ends a request that is still being sent.
+    request: Option<oneshot::Sender<()>>,
     timeout: Option<Pin<Box<Sleep>>>,
 }
 
@@ -119,12 +132,13 @@ impl Future for LeanFuture {
         let this = &mut *self;
         let _guard = Stage::Transport.enter();
         // A request that is there as a whole is sent here; one that has to wait gets a task.
-        if let Some(mut pump) = this.pump.take() {
-            match Pin::new(&mut pump).poll(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(status)) => return Poll::Ready(Err(status)),
-                Poll::Pending => this.sending = Some(spawn(pump)),
-            }
+        if let Some(mut pump) = this.pump.take()
+            && Pin::new(&mut pump).poll(cx).is_pending()
+        {
+            let (request, given_up) = oneshot::channel();
+            this.request = Some(request);
+            let transport = stage::current().with_stage(Stage::Transport);
+            tokio::spawn(Staged::new(transport, pump.of_call(given_up)));
         }
         if let Some(timeout) = &mut this.timeout
             && timeout.as_mut().poll(cx).is_ready()
@@ -135,23 +149,7 @@ impl Future for LeanFuture {
             Ok(response) => ready!(Pin::new(response).poll(cx)),
             Err(error) => Err(error.take().expect("a future is not polled after it was ready")),
         };
-        let mut sending = this.sending.take();
-        Poll::Ready(match response {
-            Ok(response) => Ok(response.map(|stream| H2Body::new(stream, sending))),
-            Err(error) => Err(Sending::or(sending.as_mut(), error)),
-        })
+        let request = this.request.take();
+        Poll::Ready(response.map(|response| response.map(|stream| H2Body::new(stream, request))).map_err(broken))
     }
-}
-
-fn spawn(pump: Pump<Body>) -> Sending {
-    let (call, given_up) = oneshot::channel();
-    let (fail, failed) = oneshot::channel();
-    let send = async move {
-        if let Err(status) = pump.of_call(given_up).await {
-            // Nobody listens to a call that is over.
-            let _ = fail.send(status);
-        }
-    };
-    tokio::spawn(Staged::new(stage::current().with_stage(Stage::Transport), send));
-    Sending { _call: call, failed }
 }

@@ -9,7 +9,6 @@
 //! A call is polled in its connection's task first, in a box that the next call uses again; one that has to wait moves to a
 //! task of its own. A handler that works for long without waiting holds up its connection.
 
-use std::any::Any;
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::io;
@@ -173,6 +172,8 @@ pin_project! {
     enum State<F> {
         Calling { #[pin] call: F },
         Sending { #[pin] pump: Pump<Body> },
+        // Nothing is kept until the box is used again.
+        Done,
     }
 }
 
@@ -201,11 +202,12 @@ where
                     let _guard = Stage::Handler.enter();
                     call.poll(cx).map(|Ok(response)| Some(response))
                 }
-                StateProjection::Sending { pump } => pump.poll(cx).map(|_| None),
+                StateProjection::Sending { pump } => pump.poll(cx).map(|()| None),
+                StateProjection::Done => Poll::Ready(None),
             }));
             let response = match polled {
                 Ok(Poll::Ready(Some(response))) => response,
-                Ok(Poll::Ready(None)) => return Poll::Ready(()),
+                Ok(Poll::Ready(None)) => break,
                 Ok(Poll::Pending) if matches!(*this.state, State::Sending { .. }) => return Poll::Pending,
                 Ok(Poll::Pending) => match this.timeout.as_mut().map(|timeout| timeout.as_mut().poll(cx)) {
                     // As tonic: the deadline is for the beginning of the response.
@@ -213,27 +215,23 @@ where
                     Some(Poll::Pending) | None => {
                         // A client that reset the stream is not answered.
                         let _ = ready!(this.respond.poll_reset(cx));
-                        return Poll::Ready(());
+                        break;
                     }
                 },
-                Err(panic) => return Poll::Ready(give_up(this.respond, panic)),
+                // The process's hook has printed the panic; the client sees what tonic's server makes of one.
+                Err(_) => {
+                    this.respond.send_reset(h2::Reason::CANCEL);
+                    break;
+                }
             };
             let end = response.body().is_end_stream();
             let (parts, body) = response.into_parts();
-            let Ok(stream) = this.respond.send_response(Response::from_parts(parts, ()), end) else {
-                return Poll::Ready(());
-            };
-            if end {
-                return Poll::Ready(());
+            match this.respond.send_response(Response::from_parts(parts, ()), end) {
+                Ok(stream) if !end => this.state.set(State::Sending { pump: Pump::new(body, stream) }),
+                Ok(_) | Err(_) => break,
             }
-            this.state.set(State::Sending { pump: Pump::new(body, stream) });
         }
+        this.state.set(State::Done);
+        Poll::Ready(())
     }
 }
-
-/// Resets the stream of a handler that panicked; the panic itself was printed by the process's hook.
-fn give_up(respond: &mut SendResponse<Parts>, panic: Box<dyn Any + Send>) {
-    drop(panic);
-    respond.send_reset(h2::Reason::INTERNAL_ERROR);
-}
-

@@ -76,7 +76,7 @@ impl Buf for Parts {
 }
 
 pin_project! {
-    /// Sends a body, as far as the peer's windows allow. Gives what failed the body.
+    /// Sends a body, as far as the peer's windows allow. A body that fails resets its stream, as it does in hyper.
     #[derive(Debug)]
     pub(super) struct Pump<B> {
         #[pin]
@@ -120,19 +120,19 @@ impl<B> Future for Pump<B>
 where
     B: Body<Data = Bytes, Error = Status>,
 {
-    type Output = Result<(), Status>;
+    type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(call) = self.as_mut().project().call
             && Pin::new(call).poll(cx).is_ready()
         {
             self.project().stream.send_reset(h2::Reason::CANCEL);
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(());
         }
         loop {
             // What the peer reset, or a connection that is gone, is told by the response.
             if !ready!(self.as_mut().poll_send(cx)) {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(());
             }
             let this = self.as_mut().project();
             if *this.ended {
@@ -140,14 +140,14 @@ where
                     Some(trailers) => drop(this.stream.send_trailers(trailers)),
                     None => drop(this.stream.send_data(Parts::default(), true)),
                 }
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(());
             }
             if this.stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(());
             }
-            if let Err(status) = ready!(self.as_mut().poll_gather(cx)) {
+            if ready!(self.as_mut().poll_gather(cx)).is_err() {
                 self.project().stream.send_reset(h2::Reason::INTERNAL_ERROR);
-                return Poll::Ready(Err(status));
+                return Poll::Ready(());
             }
         }
     }
@@ -221,28 +221,13 @@ where
 pub struct H2Body {
     stream: Option<RecvStream>,
     data_done: bool,
-    /// What the peer's status is to say instead, where sending the request failed.
-    sending: Option<Sending>,
-}
-
-/// The request of a call that is still being sent.
-#[derive(Debug)]
-pub(super) struct Sending {
-    /// Dropped with the call.
-    pub(super) _call: oneshot::Sender<()>,
-    pub(super) failed: oneshot::Receiver<Status>,
-}
-
-impl Sending {
-    /// What failed the request, if that is why the call failed.
-    pub(super) fn or(this: Option<&mut Sending>, error: h2::Error) -> Status {
-        this.and_then(|sending| sending.failed.try_recv().ok()).unwrap_or_else(|| broken(error))
-    }
+    /// Dropped with the body, which ends a request that is still being sent.
+    _request: Option<oneshot::Sender<()>>,
 }
 
 impl H2Body {
-    pub(super) fn new(stream: RecvStream, sending: Option<Sending>) -> Self {
-        H2Body { stream: Some(stream), data_done: false, sending }
+    pub(super) fn new(stream: RecvStream, request: Option<oneshot::Sender<()>>) -> Self {
+        H2Body { stream: Some(stream), data_done: false, _request: request }
     }
 }
 
@@ -265,7 +250,7 @@ impl Body for H2Body {
                     // As hyper does: a stream that was reset without an error just ends.
                     return Poll::Ready(match error.reason() {
                         Some(h2::Reason::NO_ERROR | h2::Reason::CANCEL) if !error.is_io() => None,
-                        _ => Some(Err(Sending::or(this.sending.as_mut(), error))),
+                        _ => Some(Err(broken(error))),
                     });
                 }
                 None => this.data_done = true,
@@ -275,7 +260,7 @@ impl Body for H2Body {
         this.stream = None;
         Poll::Ready(match trailers {
             Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
-            Err(error) => Some(Err(Sending::or(this.sending.as_mut(), error))),
+            Err(error) => Some(Err(broken(error))),
         })
     }
 
