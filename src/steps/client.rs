@@ -218,7 +218,7 @@ impl<T> Grpc<T> {
         M2: Message + Default,
     {
         let Answer { mut metadata, extensions, status, body, receiving, answered } = self.call(request, path).await?;
-        let direction = if answered { Direction::Request } else { Direction::Response };
+        let direction = if answered { Direction::Answered } else { Direction::Response };
         let (message, trailers) = decode::one(body, receiving, direction).await.map_err(|status| with(status, &metadata))?;
         if !answered {
             trailers.as_ref().and_then(carried).unwrap_or_else(|| Err(of_http(status))).map_err(|status| {
@@ -259,7 +259,8 @@ impl<T> Grpc<T> {
             extensions: parts.extensions,
             status: parts.status,
             body,
-            receiving: Receiving { encoding, limit: self.decoding },
+            // As in tonic: such an answer has no messages to speak of.
+            receiving: if answered { Receiving::default() } else { Receiving { encoding, limit: self.decoding } },
             answered,
         })
     }

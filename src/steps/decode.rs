@@ -62,7 +62,7 @@ where
     M: Message + Default + Send + 'static,
 {
     let _guard = Stage::ReceiveBuffer.enter();
-    let (decoder, body) = fed(body, Receiving::default(), Direction::Request);
+    let (decoder, body) = fed(body, Receiving::default(), Direction::Answered);
     Streaming::new_empty(decoder, body)
 }
 
@@ -115,6 +115,8 @@ pub(super) enum Direction {
     Request,
     /// The status comes in trailers.
     Response,
+    /// The status came in the headers.
+    Answered,
 }
 
 /// A body that ends inside a message has failed; a response whose trailers say why, with that status.

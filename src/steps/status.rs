@@ -1,8 +1,8 @@
 //! A peer's status.
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use tonic::Status;
-use tonic::metadata::{Binary, MetadataValue};
+use tonic::metadata::MetadataMap;
 
 use crate::wire::grpc::{GRPC_STATUS, OK};
 use crate::wire::status;
@@ -24,9 +24,9 @@ pub(super) fn carried(headers: &HeaderMap) -> Option<Result<(), Status>> {
 
 /// Whether tonic can read the status of these headers.
 pub(super) fn is_sound(headers: &HeaderMap) -> bool {
-    headers.get(DETAILS).is_none_or(|details| {
-        MetadataValue::<Binary>::try_from(details.as_bytes()).is_ok_and(|value| value.to_bytes().is_ok())
-    })
+    let Some(details) = headers.get(DETAILS) else { return true };
+    let details = HeaderMap::from_iter([(HeaderName::from_static(DETAILS), details.clone())]);
+    MetadataMap::from_headers(details).get_bin(DETAILS).is_some_and(|details| details.to_bytes().is_ok())
 }
 
 /// What a response that ended without a status means.
