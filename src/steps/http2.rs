@@ -31,18 +31,20 @@ pub struct Http2 {
     pub connection_window: u32,
 }
 
-impl Default for Http2 {
-    /// What hyper, and so tonic, announces for a server.
-    fn default() -> Http2 {
-        Http2 {
-            max_frame_size: FRAME_BYTES_DEFAULT,
-            stream_window: hyper::SERVER_WINDOW,
-            connection_window: hyper::SERVER_WINDOW,
-        }
-    }
-}
-
 impl Http2 {
+    /// What hyper, and so tonic, announces for a server.
+    pub const SERVER: Http2 = Http2 {
+        max_frame_size: FRAME_BYTES_DEFAULT,
+        stream_window: hyper::SERVER_WINDOW,
+        connection_window: hyper::SERVER_WINDOW,
+    };
+    /// What hyper, and so tonic, announces for a client.
+    pub const CLIENT: Http2 = Http2 {
+        max_frame_size: FRAME_BYTES_DEFAULT,
+        stream_window: hyper::CLIENT_STREAM_WINDOW,
+        connection_window: hyper::CLIENT_CONNECTION_WINDOW,
+    };
+
     /// For messages that encode to about so many bytes ([`prost::Message::encoded_len`]): frames that hold one, and
     /// windows of whole numbers of them, so that no message is cut where a window ends. Messages of other lengths arrive
     /// all the same.

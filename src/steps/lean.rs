@@ -16,10 +16,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use futures_core::Stream;
 use h2::server::SendResponse;
 use http::{Request, Response};
-use http_body::Body as _;
+use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -28,7 +29,6 @@ use tokio::time::Sleep;
 use tokio_stream::StreamExt;
 use tokio_util::sync::ReusableBoxFuture;
 use tonic::Status;
-use tonic::body::Body;
 use tonic::transport::server::Connected;
 use tower_service::Service;
 
@@ -48,25 +48,27 @@ const TRANSPORT: Scope = Scope::new(crate::Method::NONE, Stage::Transport);
 /// Serves until `incoming` ends, and then until every connection is closed. `service` is a generated server, or
 /// `tonic::service::Routes` for several. A layer that takes tonic's own body needs one: put
 /// `tower::ServiceBuilder::new().map_request(|request: http::Request<H2Body>| request.map(tonic::body::Body::new))` around it.
-pub async fn serve<IO, S>(http2: Http2, incoming: impl Stream<Item = io::Result<IO>>, service: S)
+pub async fn serve<IO, S, B>(http2: Http2, incoming: impl Stream<Item = io::Result<IO>>, service: S)
 where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-    S: Service<Request<H2Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<H2Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
 {
     serve_with_shutdown(http2, incoming, service, pending()).await;
 }
 
 /// As [`serve`], until `shutdown` is ready: then no connection and no call is taken any more, and those there are end.
-pub async fn serve_with_shutdown<IO, S>(
+pub async fn serve_with_shutdown<IO, S, B>(
     http2: Http2,
     incoming: impl Stream<Item = io::Result<IO>>,
     service: S,
     shutdown: impl Future<Output = ()>,
 ) where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-    S: Service<Request<H2Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<H2Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
 {
     let (mut incoming, mut shutdown) = (pin!(incoming), pin!(shutdown));
     let (stop, stopping) = watch::channel(());
@@ -103,7 +105,7 @@ pub async fn serve_with_shutdown<IO, S>(
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection<IO, S>(
+async fn connection<IO, S, B>(
     http2: Http2,
     io: IO,
     mut service: S,
@@ -111,8 +113,9 @@ async fn connection<IO, S>(
 ) -> Result<(), h2::Error>
 where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-    S: Service<Request<H2Body>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<H2Body>, Response = Response<B>, Error = Infallible>,
     S::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
 {
     let info = io.connect_info();
     let mut connection = h2::server::Builder::new()
@@ -159,9 +162,9 @@ where
 
 pin_project! {
     /// A call, until its answer is sent.
-    struct Answer<F> {
+    struct Answer<F, B> {
         #[pin]
-        state: State<F>,
+        state: State<F, B>,
         respond: SendResponse<Parts>,
         timeout: Option<Pin<Box<Sleep>>>,
     }
@@ -169,15 +172,15 @@ pin_project! {
 
 pin_project! {
     #[project = StateProjection]
-    enum State<F> {
+    enum State<F, B> {
         Calling { #[pin] call: F },
-        Sending { #[pin] pump: Pump<Body> },
+        Sending { #[pin] pump: Pump<B> },
         // Nothing is kept until the box is used again.
         Done,
     }
 }
 
-impl<F> Answer<F> {
+impl<F, B> Answer<F, B> {
     fn new<S>(service: &mut S, request: Request<H2Body>, respond: SendResponse<Parts>) -> Self
     where
         S: Service<Request<H2Body>, Future = F>,
@@ -187,9 +190,10 @@ impl<F> Answer<F> {
     }
 }
 
-impl<F> Future for Answer<F>
+impl<F, B> Future for Answer<F, B>
 where
-    F: Future<Output = Result<Response<Body>, Infallible>>,
+    F: Future<Output = Result<Response<B>, Infallible>>,
+    B: Body<Data = Bytes>,
 {
     type Output = ();
 
@@ -211,7 +215,11 @@ where
                 Ok(Poll::Pending) if matches!(*this.state, State::Sending { .. }) => return Poll::Pending,
                 Ok(Poll::Pending) => match this.timeout.as_mut().map(|timeout| timeout.as_mut().poll(cx)) {
                     // As tonic: the deadline is for the beginning of the response.
-                    Some(Poll::Ready(())) => Status::cancelled("Timeout expired").into_http(),
+                    Some(Poll::Ready(())) => {
+                        let response = Status::cancelled("Timeout expired").into_http::<()>();
+                        let _ = this.respond.send_response(response, true);
+                        break;
+                    }
                     Some(Poll::Pending) | None => {
                         // A client that reset the stream is not answered.
                         let _ = ready!(this.respond.poll_reset(cx));

@@ -118,7 +118,7 @@ impl<B> Pump<B> {
 
 impl<B> Future for Pump<B>
 where
-    B: Body<Data = Bytes, Error = Status>,
+    B: Body<Data = Bytes>,
 {
     type Output = ();
 
@@ -155,7 +155,7 @@ where
 
 impl<B> Pump<B>
 where
-    B: Body<Data = Bytes, Error = Status>,
+    B: Body<Data = Bytes>,
 {
     /// Sends what has been gathered; `false` where the stream is over.
     fn poll_send(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
@@ -186,7 +186,7 @@ where
     }
 
     /// Gathers what is ready for the next frame.
-    fn poll_gather(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+    fn poll_gather(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), B::Error>> {
         let mut this = self.project();
         let mut short = true;
         while (short || this.data.remaining() < BATCH_BYTES) && !*this.ended && !this.data.is_full() {
@@ -208,7 +208,7 @@ where
                     *this.trailers = frame.into_trailers().ok();
                     *this.ended = true;
                 }
-                Some(Err(status)) => return Poll::Ready(Err(status)),
+                Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => *this.ended = true,
             }
         }

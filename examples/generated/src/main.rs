@@ -63,9 +63,9 @@ impl Case {
         }
     }
 
-    fn http2(self) -> Http2 {
+    fn http2(self, stock: Http2) -> Http2 {
         match self.transport {
-            Transport::Tonic | Transport::Lean => Http2::default(),
+            Transport::Tonic | Transport::Lean => stock,
             Transport::Aligned | Transport::LeanAligned => {
                 let chunk = steps::pb::Chunk { data: vec![0; self.size].into() };
                 Http2::for_streams_of_messages(self.streams as usize, chunk.encoded_len())
@@ -144,7 +144,7 @@ async fn serve(case: Case, incoming: TcpIncoming, tick: stock::Tick, stopped: on
             if let Some(encoding) = case.compression {
                 service = service.accept_compressed(encoding).send_compressed(encoding);
             }
-            let (http2, stopped) = (case.http2(), async move { drop(stopped.await) });
+            let (http2, stopped) = (case.http2(Http2::SERVER), async move { drop(stopped.await) });
             let server = http2.server(Server::builder()).add_service(service.clone());
             match case.transport {
                 Transport::Tonic => server.serve_with_incoming_shutdown(incoming, stopped).await.expect("serves"),
@@ -220,7 +220,7 @@ async fn call(case: Case, address: String, tick: stock::Tick) {
             }
         };
     }
-    let http2 = case.http2();
+    let http2 = case.http2(Http2::CLIENT);
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URI");
     match case.transport {
         Transport::Tonic => over!(endpoint.connect().await.expect("the server listens")),

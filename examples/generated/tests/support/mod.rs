@@ -107,7 +107,7 @@ impl Drop for Serving {
 
 /// Serves in tasks, as a service does: what `block_on` is given is polled seldom.
 async fn serve(transport: Transport, incoming: TcpIncoming, routes: tonic::service::Routes, stopped: oneshot::Receiver<()>) {
-    let http2 = http2(transport);
+    let http2 = http2(transport, Http2::SERVER);
     let stopped = async move { drop(stopped.await) };
     let task = match transport {
         Transport::Tonic => tokio::spawn(async move {
@@ -122,9 +122,9 @@ async fn serve(transport: Transport, incoming: TcpIncoming, routes: tonic::servi
     task.await.expect("no panic");
 }
 
-pub fn http2(transport: Transport) -> Http2 {
+pub fn http2(transport: Transport, stock: Http2) -> Http2 {
     match transport {
-        Transport::Tonic | Transport::Lean => Http2::default(),
+        Transport::Tonic | Transport::Lean => stock,
         Transport::Aligned => Http2::for_messages(65_540),
     }
 }
@@ -139,11 +139,11 @@ pub async fn connect(transport: Transport, address: &str) -> Connection {
     match transport {
         Transport::Tonic => Connection::Channel(endpoint().connect().await.expect("the server listens")),
         Transport::Aligned => {
-            let channel = alloc_ladder::steps::connect(endpoint(), http2(transport)).await;
+            let channel = alloc_ladder::steps::connect(endpoint(), http2(transport, Http2::CLIENT)).await;
             Connection::Channel(channel.expect("the server listens"))
         }
         Transport::Lean => {
-            Connection::Lean(LeanChannel::connect(address, http2(transport)).await.expect("the server listens"))
+            Connection::Lean(LeanChannel::connect(address, http2(transport, Http2::CLIENT)).await.expect("the server listens"))
         }
     }
 }
