@@ -22,7 +22,12 @@ use prost_build::{Service, ServiceGenerator};
 /// tonic's generator with this crate's bodies. `builder` says what tonic is to generate: its settings for messages are
 /// prost's to be told.
 pub fn generator(builder: tonic_prost_build::Builder) -> Generator {
-    Generator { stock: builder.service_generator(), library: "::alloc_ladder".to_owned(), pooled: BTreeMap::new(), over: None }
+    Generator {
+        stock: builder.service_generator(),
+        library: "::alloc_ladder".to_owned(),
+        pooled: BTreeMap::new(),
+        over: None,
+    }
 }
 
 /// Generates services for [`prost_build::Config::service_generator`].
@@ -94,7 +99,8 @@ impl ServiceGenerator for Generator {
     /// # Panics
     /// Where a message of this package that was to be pooled is none of a method's.
     fn finalize_package(&mut self, package: &str, buf: &mut String) {
-        let of_package = |message: &str| message.rsplit_once('.').is_some_and(|(of, _)| of.trim_start_matches('.') == package);
+        let of_package =
+            |message: &str| message.rsplit_once('.').is_some_and(|(of, _)| of.trim_start_matches('.') == package);
         let unused = self.pooled.iter().find(|(message, seen)| !**seen && of_package(message));
         assert!(unused.is_none(), "no method takes or gives {}, which is to be pooled", unused.expect("some").0);
         self.stock.finalize_package(package, buf);

@@ -245,13 +245,9 @@ macro_rules! outcomes {
                 .max_decoding_message_size(LIMIT)
         };
         let server = || {
-            Server::new(Codec::default())
-                .accept_compressed(CompressionEncoding::Gzip)
-                .max_decoding_message_size(LIMIT)
+            Server::new(Codec::default()).accept_compressed(CompressionEncoding::Gzip).max_decoding_message_size(LIMIT)
         };
-        let request = || {
-            http::Request::builder().header("grpc-encoding", "gzip").body(wire.body()).expect("a request")
-        };
+        let request = || http::Request::builder().header("grpc-encoding", "gzip").body(wire.body()).expect("a request");
         let streamed = match client().server_streaming(Request::new(Chunk::default()), path(), Codec::default()).await {
             Ok(response) => read(response.into_inner()).await,
             Err(status) => (Vec::new(), Err(code_and_message(status))),

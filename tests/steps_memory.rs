@@ -31,7 +31,11 @@ struct Chunk {
 
 impl Chunk {
     fn new(byte: u8, size: usize) -> Chunk {
-        Chunk { byte: byte.into(), data: vec![byte; size].into(), text: char::from(b'a' + byte % 26).to_string().repeat(size % 100) }
+        Chunk {
+            byte: byte.into(),
+            data: vec![byte; size].into(),
+            text: char::from(b'a' + byte % 26).to_string().repeat(size % 100),
+        }
     }
 
     fn check(&self) {

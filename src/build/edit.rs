@@ -42,7 +42,8 @@ mod tests {
 
     #[test]
     fn a_use_goes_into_every_module_and_none_is_left_out_silently() {
-        let code = "pub mod a_client {\n    use tonic::codegen::*;\n}\npub mod a_server {\n    use tonic::codegen::*;\n}\n";
+        let code =
+            "pub mod a_client {\n    use tonic::codegen::*;\n}\npub mod a_server {\n    use tonic::codegen::*;\n}\n";
         let edited = with_use(code, "::alloc_ladder").expect("known");
         assert_eq!(edited.matches("use ::alloc_ladder::steps::tonic as tonic;\n    use tonic::codegen::*;").count(), 2);
         assert!(with_use("pub mod a_client {\n    use other::codegen::*;\n}\n", "::alloc_ladder").is_err());

@@ -20,8 +20,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
-use super::{AlignedIo, Http2};
 use super::pump::{H2Body, Parts, Pump, broken};
+use super::{AlignedIo, Http2};
 use crate::Stage;
 use crate::stage::{self, Scope, Staged};
 use crate::tonic::StagedIo;

@@ -219,7 +219,8 @@ impl<T> Grpc<T> {
     {
         let Answer { mut metadata, extensions, status, body, receiving, answered } = self.call(request, path).await?;
         let direction = if answered { Direction::Answered } else { Direction::Response };
-        let (message, trailers) = decode::one(body, receiving, direction).await.map_err(|status| with(status, &metadata))?;
+        let (message, trailers) =
+            decode::one(body, receiving, direction).await.map_err(|status| with(status, &metadata))?;
         if !answered {
             trailers.as_ref().and_then(carried).unwrap_or_else(|| Err(of_http(status))).map_err(|status| {
                 // Before the first message the headers belong to the failure.

@@ -180,9 +180,11 @@ where
                     let trailers = frame.into_trailers().ok();
                     break check_end(this.frames, *this.direction, trailers.as_ref())
                         // tonic panics at details that are not base64: such a status is made here.
-                        .and_then(|()| match trailers.as_ref().filter(|trailers| !super::status::is_sound(trailers)) {
-                            Some(trailers) => carried(trailers).unwrap_or(Ok(())).map(|()| None),
-                            None => Ok(trailers),
+                        .and_then(|()| {
+                            match trailers.as_ref().filter(|trailers| !super::status::is_sound(trailers)) {
+                                Some(trailers) => carried(trailers).unwrap_or(Ok(())).map(|()| None),
+                                None => Ok(trailers),
+                            }
                         });
                 }
                 Some(Err(error)) => break Err(Status::from_error(error.into())),

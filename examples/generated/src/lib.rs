@@ -1,6 +1,11 @@
 //! One service, generated four ways. The handler is one file, included beside each: it knows none of them.
 
-#![allow(missing_docs, unused_qualifications, clippy::field_reassign_with_default, reason = "generated code, and code that is shared with it")]
+#![allow(
+    missing_docs,
+    unused_qualifications,
+    clippy::field_reassign_with_default,
+    reason = "generated code, and code that is shared with it"
+)]
 
 /// As tonic generates it.
 pub mod stock {

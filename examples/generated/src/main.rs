@@ -228,7 +228,9 @@ async fn call(case: Case, address: String, tick: stock::Tick) {
             over!(alloc_ladder::steps::connect(endpoint, http2).await.expect("the server listens"))
         }
         Transport::Lean => over!(LeanChannel::connect(&address, http2).await.expect("the server listens")),
-        Transport::LeanAligned => over!(LeanChannel::connect_aligned(&address, http2).await.expect("the server listens")),
+        Transport::LeanAligned => {
+            over!(LeanChannel::connect_aligned(&address, http2).await.expect("the server listens"))
+        }
     }
 }
 
@@ -308,7 +310,11 @@ fn main() -> std::io::Result<()> {
                 "{:6} {:12} server {:8.3} blocks {:9.0} bytes  client {:8.3} blocks {:9.0} bytes  CPU {:7.2} us {ratio:5.2}",
                 format!("{:?}", case.code),
                 format!("{:?}", case.transport),
-                of(0, 0), of(0, 1), of(1, 0), of(1, 1), of(0, 2),
+                of(0, 0),
+                of(0, 1),
+                of(1, 0),
+                of(1, 1),
+                of(0, 2),
             )?;
         }
     }

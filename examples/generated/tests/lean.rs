@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloc_ladder::steps::{Http2, LeanChannel, lean};
+use generated::steps::pb::GetRequest;
 use generated::steps::pb::toy_client::ToyClient;
 use generated::steps::pb::toy_server::ToyServer;
-use generated::steps::pb::GetRequest;
 use generated::steps::{Handler, chunk, user};
 use support::block_on;
 use tokio::sync::{mpsc, oneshot};

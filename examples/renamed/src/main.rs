@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use alloc_ladder::steps::{Http2, aligned};
 use prost::Message;
-use renamed::pb::{Chunk, GetRequest, toy_client::ToyClient, toy_server::ToyServer};
 use renamed::Handler;
+use renamed::pb::{Chunk, GetRequest, toy_client::ToyClient, toy_server::ToyServer};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 

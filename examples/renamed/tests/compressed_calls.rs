@@ -53,7 +53,11 @@ fn server_bytes(encoding: CompressionEncoding) -> u64 {
                 let service = ToyServer::new(Handler { tick: Arc::new(tick) });
                 let service = service.accept_compressed(encoding).send_compressed(encoding);
                 let stopped = async move { drop(stopped.await) };
-                Server::builder().add_service(service).serve_with_incoming_shutdown(incoming, stopped).await.expect("serves");
+                Server::builder()
+                    .add_service(service)
+                    .serve_with_incoming_shutdown(incoming, stopped)
+                    .await
+                    .expect("serves");
             });
         })
     };
@@ -63,7 +67,10 @@ fn server_bytes(encoding: CompressionEncoding) -> u64 {
         let mut client = client.accept_compressed(encoding).send_compressed(encoding);
         for _ in 0..WARMUP + MEASURED {
             let answer = client.hello(user("Ada")).await.expect("answers");
-            assert_eq!(answer.metadata().get("grpc-encoding").and_then(|value| value.to_str().ok()), Some(encoding.to_string()).as_deref());
+            assert_eq!(
+                answer.metadata().get("grpc-encoding").and_then(|value| value.to_str().ok()),
+                Some(encoding.to_string()).as_deref()
+            );
             assert_eq!(answer.into_inner().name, "Ada");
         }
     });

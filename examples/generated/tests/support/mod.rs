@@ -73,7 +73,8 @@ impl Serving {
         let (tell, told) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             block_on(async {
-                let incoming = TcpIncoming::bind(([127, 0, 0, 1], 0).into()).expect("a free port").with_nodelay(Some(true));
+                let incoming =
+                    TcpIncoming::bind(([127, 0, 0, 1], 0).into()).expect("a free port").with_nodelay(Some(true));
                 tell.send(incoming.local_addr().expect("an address").to_string()).expect("listened to");
                 macro_rules! serve {
                     ($server:expr) => {{
@@ -106,7 +107,12 @@ impl Drop for Serving {
 }
 
 /// Serves in tasks, as a service does: what `block_on` is given is polled seldom.
-async fn serve(transport: Transport, incoming: TcpIncoming, routes: tonic::service::Routes, stopped: oneshot::Receiver<()>) {
+async fn serve(
+    transport: Transport,
+    incoming: TcpIncoming,
+    routes: tonic::service::Routes,
+    stopped: oneshot::Receiver<()>,
+) {
     let http2 = http2(transport, Http2::SERVER);
     let stopped = async move { drop(stopped.await) };
     let task = match transport {
@@ -142,9 +148,9 @@ pub async fn connect(transport: Transport, address: &str) -> Connection {
             let channel = alloc_ladder::steps::connect(endpoint(), http2(transport, Http2::CLIENT)).await;
             Connection::Channel(channel.expect("the server listens"))
         }
-        Transport::Lean => {
-            Connection::Lean(LeanChannel::connect(address, http2(transport, Http2::CLIENT)).await.expect("the server listens"))
-        }
+        Transport::Lean => Connection::Lean(
+            LeanChannel::connect(address, http2(transport, Http2::CLIENT)).await.expect("the server listens"),
+        ),
     }
 }
 
