@@ -11,7 +11,6 @@ mod zstd;
 
 use std::cell::Cell;
 use std::io;
-use std::thread::LocalKey;
 
 use bytes::{Bytes, BytesMut};
 use tonic::codec::CompressionEncoding;
@@ -63,16 +62,16 @@ pub(super) fn decompress<R>(
     then: impl FnOnce(&[u8]) -> R,
 ) -> io::Result<Option<R>> {
     with_output(|out| {
-        let within = match encoding {
+        let within: io::Result<bool> = match encoding {
             #[cfg(feature = "gzip")]
-            CompressionEncoding::Gzip => flate::gunzip(packed, limit, out)?,
+            CompressionEncoding::Gzip => flate::gunzip(packed, limit, out),
             #[cfg(feature = "deflate")]
-            CompressionEncoding::Deflate => flate::inflate(packed, limit, out)?,
+            CompressionEncoding::Deflate => flate::inflate(packed, limit, out),
             #[cfg(feature = "zstd")]
-            CompressionEncoding::Zstd => zstd::decompress(&packed, limit, out)?,
-            _ => return Err(unavailable()),
+            CompressionEncoding::Zstd => zstd::decompress(&packed, limit, out),
+            _ => Err(unavailable()),
         };
-        Ok(within.then(|| then(out)))
+        Ok(within?.then(|| then(out)))
     })
 }
 
@@ -94,7 +93,7 @@ fn with_output<R>(act: impl FnOnce(&mut Vec<u8>) -> R) -> R {
 /// Lends a thread's context, which is made if there is none, and keeps it if all went well.
 #[cfg(any(feature = "deflate", feature = "gzip", feature = "zstd"))]
 fn with_context<C, R>(
-    context: &'static LocalKey<Cell<Option<C>>>,
+    context: &'static std::thread::LocalKey<Cell<Option<C>>>,
     make: impl FnOnce() -> C,
     act: impl FnOnce(&mut C) -> io::Result<R>,
 ) -> io::Result<R> {

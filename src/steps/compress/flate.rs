@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::thread::LocalKey;
 
 use bytes::buf::Reader;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use flate2::{Compress, Compression, FlushCompress, Status};
 
 use super::with_context;
@@ -28,10 +28,10 @@ pub(super) fn gzip(plain: &[u8], out: &mut Vec<u8>, dst: &mut BytesMut) -> io::R
     let mut crc = flate2::Crc::new();
     crc.update(plain);
     dst.reserve(HEADER.len() + out.len() + 8);
-    dst.put_slice(&HEADER);
-    dst.put_slice(out);
-    dst.put_u32_le(crc.sum());
-    dst.put_u32_le(crc.amount());
+    dst.extend_from_slice(&HEADER);
+    dst.extend_from_slice(out);
+    dst.extend_from_slice(&crc.sum().to_le_bytes());
+    dst.extend_from_slice(&crc.amount().to_le_bytes());
     Ok(())
 }
 
