@@ -49,6 +49,8 @@ const LIBRARY: &[Room] = &[
     room("assert", &["alloc", "stage", "method"]),
     room("sampled", &["alloc", "stage", "method"]),
     room("otel", &["alloc", "stage", "method"]),
+    // For build scripts: what it generates names `steps`.
+    room("build", &["steps"]),
     // Words alone.
     room("trust", &[]),
     room("tonic", &["alloc", "stage", "method", "wire"]),
