@@ -1,10 +1,10 @@
 //! Encoding and decoding alone: prost as tonic has it, prost into a recycled message, and the swapped codec.
 //!
-//! A time and a count never come from one build, so the benchmark is run twice:
+//! A time and a count never come from one run, so the benchmark is run twice:
 //!
 //! ```text
-//! cargo bench --bench codec
-//! cargo bench --bench codec --features count
+//! cargo bench --bench codec --features subject
+//! ALLOC_LADDER_INSTRUMENT=count cargo bench --bench codec --features subject
 //! ```
 //!
 //! The first times with the plain allocator; the second prints allocations and bytes per operation, exactly, and its
@@ -14,7 +14,7 @@
 
 use std::hint::black_box;
 
-use alloc_ladder::driver::instrument::{self, INSTRUMENT};
+use alloc_ladder::driver::instrument;
 use alloc_ladder::record::Instrument;
 use alloc_ladder::subject::codec::{AnyDecoder, ProstDecoder, stock_buffers};
 use alloc_ladder::subject::pb::owned::User;
@@ -30,7 +30,7 @@ static GLOBAL: instrument::Global = instrument::GLOBAL;
 
 /// Runs `operation` alone, prints what it allocates where that is counted, then times it.
 fn bench(c: &mut Criterion, name: &str, mut operation: impl FnMut()) {
-    if INSTRUMENT == Instrument::Count {
+    if instrument::chosen() == Instrument::Count {
         // The first call sets up what stays.
         operation();
         let before = Snapshot::of_thread();

@@ -43,7 +43,7 @@
 //! - A counter has no call sites: a failure shows stages. See below for the stacks behind them.
 //!
 //! # Call sites
-//! With the features `stacks` and `record`, in a test binary that installs dhat's allocator instead
+//! With the feature `stacks`, in a test binary that installs dhat's allocator instead
 //! (`static ALLOC: dhat::Alloc = dhat::Alloc`), the same scopes count with dhat, and a failed assertion shows the call
 //! sites of what was allocated, the largest first. dhat has one profile for the whole process: measured blocks of several
 //! threads then wait for one another, and within one thread a block measured inside another, or two measured futures
@@ -65,9 +65,9 @@ use pin_project_lite::pin_project;
 
 use crate::{Snapshot, Stage, Tally};
 
-#[cfg(all(feature = "stacks", feature = "record"))]
+#[cfg(feature = "stacks")]
 mod stacks;
-#[cfg(not(all(feature = "stacks", feature = "record")))]
+#[cfg(not(feature = "stacks"))]
 #[path = "assert/no_stacks.rs"]
 mod stacks;
 

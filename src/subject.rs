@@ -1,18 +1,18 @@
 //! The study: put, get and unary on tonic and prost, their ladders, and what every step is measured beside.
 //!
-//! Data first, in the feature `study`: [`scenario`], [`ladder`] and the kinds of [`peer`]. The programs are in the
+//! Data first, in the feature `study`: [`scenario`], [`ladder`], the kinds of [`peer`], and the [`case`] that a process is
+//! told. The programs are in the
 //! feature `subject`: [`service`] and [`client`] choose mechanisms by the fields of [`Tuning`](ladder::Tuning), each in
 //! one place; what a step is for, and the order of steps, is the ladder's. [`serve`] and [`connect`] own sockets and
 //! runtimes; [`meter`] measures the part between warm-up and tail.
 
+pub mod case;
 pub mod ladder;
 pub mod peer;
 pub mod scenario;
 
 #[cfg(feature = "subject")]
 pub mod body;
-#[cfg(feature = "subject")]
-pub mod case;
 #[cfg(feature = "subject")]
 pub mod client;
 #[cfg(feature = "subject")]

@@ -1,5 +1,7 @@
 //! Seams that drop into any tonic service: where each stage begins and ends, in public API only.
 //!
+//! Feature `tonic`; what needs tonic's own transport says so, and is in the feature `transport`.
+//!
 //! | seam | what it sees | stage |
 //! |---|---|---|
 //! | [`ServerLayer`] | the service's future; request and response bodies; the connection's task | handler, transport, marshal |
@@ -7,6 +9,7 @@
 //! | [`StagedCodec`] | `encode`, `decode`, and the buffers tonic sizes around them | marshal, message-construction, receive-buffer |
 //! | [`StagedIo`] | the connection's reads and writes | receive-buffer, transport |
 //! | [`TransportExecutor`] | a client's connection tasks | transport |
+//! | `incoming` (feature `transport`) | a server's sockets, accepted as tonic accepts them | receive-buffer, transport |
 //! | `connect` (feature `transport`) | a client's layer and executor at once | transport, marshal |
 //! | [`StagedStream`], [`spawn`], [`spawn_blocking`] | message streams, tasks and blocking work of the service's own | handler |
 //!
@@ -24,6 +27,8 @@ mod codec;
 #[cfg(feature = "transport")]
 mod connect;
 mod frames;
+#[cfg(feature = "transport")]
+mod incoming;
 mod io;
 mod layer;
 mod stream;
@@ -33,6 +38,8 @@ pub use body::StagedBody;
 pub use codec::{StagedCodec, StagedDecoder, StagedEncoder};
 #[cfg(feature = "transport")]
 pub use connect::connect;
+#[cfg(feature = "transport")]
+pub use incoming::{Incoming, incoming};
 pub use io::StagedIo;
 pub use layer::{ClientLayer, ClientService, ServerLayer, ServerService};
 pub use stream::StagedStream;

@@ -1,6 +1,6 @@
 //! Where dhat is the allocator, the measuring scopes count with it and a failure names the call sites.
 
-#![cfg(all(feature = "stacks", feature = "record"))]
+#![cfg(feature = "stacks")]
 
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -7,7 +7,7 @@ pub const SIZE_BUCKETS: usize = 48;
 
 /// Counts of one row, or a difference of two counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "study", derive(serde::Serialize, serde::Deserialize))]
 pub struct Tally {
     /// Blocks allocated, each `realloc` booked as one more.
     pub blocks: u64,
@@ -26,6 +26,16 @@ pub struct Tally {
 }
 
 impl Tally {
+    pub(super) const ZERO: Tally = Tally {
+        blocks: 0,
+        bytes: 0,
+        freed_blocks: 0,
+        freed_bytes: 0,
+        reallocs: 0,
+        realloc_old_bytes: 0,
+        realloc_new_bytes: 0,
+    };
+
     /// Whether nothing was counted.
     pub fn is_zero(&self) -> bool {
         *self == Tally::default()

@@ -1,13 +1,15 @@
 //! What a process is measured with.
 
+use std::ffi::CStr;
+
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// What a build measures. Figures of different instruments are never mixed.
+/// What a process measures. Figures of different instruments are never mixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Instrument {
-    /// CPU seconds, throughput, latency: a build with the plain allocator.
+    /// CPU seconds, throughput, latency: the plain allocator.
     Time,
     /// Exact counts and bytes per stage: [`CountingAlloc`](crate::CountingAlloc).
     Count,
@@ -19,7 +21,7 @@ pub enum Instrument {
     Cpu,
     /// What one allocation in so many bytes costs: the sampler for production, installed and not read.
     Sampled,
-    /// Instructions executed: callgrind on a `time` build.
+    /// Instructions executed: callgrind around a `time` process.
     Instructions,
 }
 
@@ -34,6 +36,14 @@ impl Instrument {
         Instrument::Sampled,
         Instrument::Instructions,
     ];
+
+    /// The environment variable that says what a process measures with, read at its first allocation.
+    pub const VARIABLE: &CStr = c"ALLOC_LADDER_INSTRUMENT";
+
+    /// The variable and its value that make a process measure with this.
+    pub fn environment(self) -> (&'static str, &'static str) {
+        (Instrument::VARIABLE.to_str().expect("its name is ASCII"), self.name())
+    }
 
     /// The instrument's one name.
     pub const fn name(self) -> &'static str {

@@ -1,104 +1,140 @@
-//! The flags `server` and `client` share: which case this process is one side of.
+//! One case as data: what one process of the study is told, in one flag, `--case JSON`.
+//!
+//! Whoever starts a process builds a [`Case`], sets the environment variable of its instrument
+//! ([`Instrument::environment`]), and passes [`Case::to_json`]. Both ends are built together, so the format has no
+//! versions and no defaults.
 
 use std::path::PathBuf;
 
-use tokio::sync::oneshot;
+use serde::{Deserialize, Serialize};
 
-use crate::driver::instrument::Options;
-use crate::subject::ladder::{Runtime, StepSet, Tuning};
-use crate::subject::scenario::{CHUNK_MAX, Scenario, Workload};
+use super::ladder::{NoSuchStep, Runtime, StepSet, Tuning};
+use super::scenario::{CHUNK_MAX, Scenario, Workload};
+use crate::record::Instrument;
 
-/// One case: scenario × workload × step set.
-#[derive(Clone, Debug, clap::Args)]
-pub struct CaseArgs {
-    /// The RPC shape
-    #[arg(long)]
+/// What the server or the client of one case is told. Where both are told the same, they measure the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// The RPC shape.
     pub scenario: Scenario,
-    /// Which steps are on: `baseline`, `up-to=STEP`, `only=STEP`, `without=STEP`
-    #[arg(long, default_value = "baseline")]
-    pub steps: StepSet,
-    /// Payload bytes of a message
-    #[arg(long, default_value_t = Workload::default().chunk)]
-    pub chunk: usize,
-    /// Messages (unary: calls) of the measured part
-    #[arg(long, default_value_t = Workload::default().messages)]
-    pub messages: u64,
-    /// Messages of each stream before the measured part, and after it
-    #[arg(long, default_value_t = Workload::default().warmup)]
-    pub warmup: u64,
-    /// Concurrent streams
-    #[arg(long, default_value_t = Workload::default().streams)]
-    pub streams: u32,
-    /// Connections the streams are spread over
-    #[arg(long, default_value_t = Workload::default().connections)]
-    pub connections: u32,
-    /// Messages the receiver keeps before it lets the oldest go
-    #[arg(long, default_value_t = Workload::default().retain)]
-    pub retain: u32,
-    /// Repetition, for the record
-    #[arg(long, default_value_t = 0)]
+    /// Which steps are on.
+    pub set: StepSet,
+    /// The traffic.
+    pub workload: Workload,
+    /// What the process measures with.
+    pub instrument: Instrument,
+    /// Which repetition this is, from 0, for the record.
     pub round: u32,
-    /// The server's runtime, whatever the steps say
-    #[arg(long)]
+    /// The server's runtime, whatever the steps say.
     pub runtime: Option<Runtime>,
-    /// Hold each stream to this many bits a second: the client sends, or reads, no faster
-    #[arg(long)]
-    pub rate_bits: Option<u64>,
-    /// Where the `stacks` instrument writes dhat's JSON, and `cpu` its folded stacks
-    #[arg(long)]
+    /// Where a server listens (`host:port`; port 0 takes a free one), or what a client connects to: what the server
+    /// printed, `host:port` or a Unix socket's path.
+    pub address: String,
+    /// Where `stacks` writes dhat's JSON, and `cpu` its folded stacks.
     pub stacks_file: Option<PathBuf>,
 }
 
-impl CaseArgs {
-    /// The traffic.
-    pub fn workload(&self) -> Workload {
-        Workload {
-            chunk: self.chunk,
-            messages: self.messages,
-            warmup: self.warmup,
-            streams: self.streams,
-            connections: self.connections,
-            retain: self.retain,
-            rate_bits: self.rate_bits,
+impl Case {
+    /// A case of the scenario as it comes: stock, timed, on any free port.
+    pub fn new(scenario: Scenario) -> Case {
+        Case {
+            scenario,
+            set: StepSet::Baseline,
+            workload: Workload::default(),
+            instrument: Instrument::Time,
+            round: 0,
+            runtime: None,
+            address: "127.0.0.1:0".to_owned(),
+            stacks_file: None,
         }
     }
 
     /// What differs from stock.
     ///
     /// # Errors
-    /// When the ladder lacks a named step, or the workload cannot be.
-    pub fn tuning(&self) -> anyhow::Result<Tuning> {
-        anyhow::ensure!(self.messages > 0, "there is nothing to measure in 0 messages");
-        anyhow::ensure!(self.warmup > 0, "at least one message must warm up");
-        anyhow::ensure!(self.streams > 0 && self.connections > 0, "at least one stream and one connection are needed");
-        anyhow::ensure!(self.chunk > 0, "a chunk of 0 bytes carries no payload to measure");
-        anyhow::ensure!(
-            self.chunk <= CHUNK_MAX,
-            "a chunk of {} bytes exceeds tonic's receive limit; at most {CHUNK_MAX} bytes fit",
-            self.chunk
-        );
-        let mut tuning = self.steps.tuning(self.scenario)?;
+    /// [`BadCase`] when the ladder lacks a named step, or nothing could be measured of the workload.
+    pub fn tuning(&self) -> Result<Tuning, BadCase> {
+        let Workload { chunk, messages, warmup, streams, connections, rate_bits, .. } = self.workload;
+        BadCase::check(&[
+            (messages, "messages"),
+            (warmup, "warm-up messages"),
+            (u64::from(streams), "streams"),
+            (u64::from(connections), "connections"),
+            (chunk as u64, "bytes of a message"),
+            (rate_bits.unwrap_or(u64::MAX), "bits a second"),
+        ])?;
+        if chunk > CHUNK_MAX {
+            return Err(BadCase::Chunk(chunk));
+        }
+        let mut tuning = self.set.tuning(self.scenario)?;
         if let Some(runtime) = self.runtime {
             tuning.runtime = runtime;
         }
         Ok(tuning)
     }
 
-    /// What the measured part needs to know beforehand.
-    pub fn options(&self) -> Options {
-        Options { messages: self.messages, stacks_file: self.stacks_file.clone() }
+    /// The case as `--case` takes it.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("numbers, names and UTF-8 paths are JSON")
+    }
+
+    /// Reads what [`to_json`](Case::to_json) wrote.
+    ///
+    /// # Errors
+    /// When the text is not a case.
+    pub fn from_json(text: &str) -> Result<Case, serde_json::Error> {
+        serde_json::from_str(text)
     }
 }
 
-/// Resolves when the parent is gone or done. A server ends by returning from `main` then, so that what it holds is
-/// cleaned up: `exit` would leave a Unix socket's file behind.
-pub fn parent_ended() -> oneshot::Receiver<()> {
-    let (end, ended) = oneshot::channel();
-    let watch = move || {
-        // Nothing is ever sent: reading returns when the pipe closes.
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-        drop(end);
-    };
-    std::thread::Builder::new().name("parent".to_owned()).spawn(watch).expect("a process can start a second thread");
-    ended
+/// Why nothing can be measured of a case.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadCase {
+    /// A number is 0 that must not be.
+    #[error("there is nothing to measure in 0 {0}")]
+    Nothing(&'static str),
+    /// tonic would refuse the messages.
+    #[error("a chunk of {0} bytes exceeds tonic's receive limit; at most {CHUNK_MAX} bytes fit")]
+    Chunk(usize),
+    /// The ladder lacks a named step.
+    #[error(transparent)]
+    Step(#[from] NoSuchStep),
+}
+
+impl BadCase {
+    /// Refuses the first number that is 0.
+    pub(super) fn check(numbers: &[(u64, &'static str)]) -> Result<(), BadCase> {
+        let zero = numbers.iter().find(|(number, _)| *number == 0);
+        zero.map_or(Ok(()), |(_, what)| Err(BadCase::Nothing(what)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_is_read_as_it_was_written() {
+        let case = Case {
+            set: StepSet::UpTo("rope".to_owned()),
+            runtime: Some(Runtime::PerCore),
+            stacks_file: Some("stacks/dhat.json".into()),
+            workload: Workload { rate_bits: Some(5_000_000_000), ..Workload::default() },
+            ..Case::new(Scenario::Put)
+        };
+        assert_eq!(Case::from_json(&case.to_json()).expect("reads"), case);
+        assert!(Case::from_json(&case.to_json().replacen("{", "{\"more\": 1, ", 1)).is_err(), "one way to say it");
+    }
+
+    #[test]
+    fn a_case_in_which_nothing_happens_is_refused() {
+        let of = |workload| Case { workload, ..Case::new(Scenario::Get) }.tuning();
+        let stock = Workload::default();
+        assert_eq!(of(stock), Ok(Tuning::default()));
+        assert_eq!(of(Workload { messages: 0, ..stock }), Err(BadCase::Nothing("messages")));
+        assert_eq!(of(Workload { chunk: CHUNK_MAX + 1, ..stock }), Err(BadCase::Chunk(CHUNK_MAX + 1)));
+        let set = StepSet::Only("rung".to_owned());
+        assert!(matches!(Case { set, ..Case::new(Scenario::Get) }.tuning(), Err(BadCase::Step(_))));
+    }
 }

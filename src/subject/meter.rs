@@ -79,8 +79,8 @@ impl Meter {
         if self.measured.fetch_add(1, Ordering::AcqRel) + 1 == self.end - self.begin {
             return self.close();
         }
-        // PERF: no lock for a message in the builds that time.
-        if instrument::INSTRUMENT == Instrument::Count
+        // PERF: no lock for a message where time is measured.
+        if instrument::chosen() == Instrument::Count
             && let State::Measuring(measuring) = &mut *self.lock()
         {
             measuring.window.sample(seen - self.begin);
@@ -116,18 +116,12 @@ impl Meter {
         let _guard = Stage::Instrument.enter();
         let Measuring { window, started, usage, done } = *measuring;
         let mut measurement = Measurement {
-            side: self.side,
-            instrument: instrument::INSTRUMENT,
             round: self.round,
             messages: self.end - self.begin,
             payload_bytes: self.bytes.load(Ordering::Relaxed),
             wall_ns: u64::try_from((now - started).as_nanos()).unwrap_or(u64::MAX),
             usage: used - usage,
-            counts: None,
-            setup: None,
-            retained: Vec::new(),
-            latency: None,
-            instructions: None,
+            ..Measurement::new(self.side, instrument::chosen())
         };
         window.end(&mut measurement);
         // The receiver is gone only when the process is already ending.

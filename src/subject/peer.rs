@@ -19,6 +19,7 @@ use crate::Side;
 use crate::subject::ladder::{Http2, Reads};
 use crate::subject::scenario::{Scenario, Workload};
 
+mod case;
 #[cfg(feature = "subject")]
 mod http2;
 #[cfg(feature = "subject")]
@@ -36,6 +37,7 @@ mod settings;
 #[cfg(feature = "subject")]
 pub mod window;
 
+pub use case::PeerCase;
 #[cfg(feature = "subject")]
 pub use outcome::PeerError;
 #[cfg(feature = "subject")]
@@ -155,7 +157,7 @@ impl Kind {
 }
 
 /// How much a peer moves: the part of a [`Workload`] that means something without messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Bytes written at a time.
     pub chunk: usize,

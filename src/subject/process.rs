@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::thread::JoinHandle;
 
 use serde::Serialize;
+use tokio::sync::oneshot;
 
 /// Prints `value` as one line of JSON on stdout.
 ///
@@ -23,10 +24,24 @@ pub fn print_line(value: &impl Serialize) -> io::Result<()> {
 /// the handle, so that its parent decides when it goes.
 pub fn exit_with_parent() -> JoinHandle<()> {
     std::thread::spawn(|| {
-        let mut sink = [0u8; 64];
-        let mut stdin = io::stdin().lock();
-        // An error means that there is nobody to wait for either.
-        while matches!(stdin.read(&mut sink), Ok(1..)) {}
+        wait_for_parent();
         std::process::exit(0);
     })
+}
+
+/// Resolves when the parent is gone or done. A server ends by returning from `main` then, so that what it holds is
+/// cleaned up: `exit` would leave a Unix socket's file behind.
+pub fn parent_ended() -> oneshot::Receiver<()> {
+    let (end, ended) = oneshot::channel();
+    std::thread::spawn(move || {
+        wait_for_parent();
+        drop(end);
+    });
+    ended
+}
+
+/// Returns when stdin ends. An error means that there is nobody to wait for either.
+fn wait_for_parent() {
+    let mut stdin = io::stdin().lock();
+    while matches!(stdin.read(&mut [0u8; 64]), Ok(1..)) {}
 }

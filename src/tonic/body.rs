@@ -42,6 +42,11 @@ impl<B> StagedBody<B> {
         StagedBody { inner, scope: Scope::new(method, Stage::Transport), call: None, messages }
     }
 
+    /// An incoming body of a call that an outer layer counts: its messages are not counted again.
+    pub(super) fn passing(inner: B) -> Self {
+        StagedBody { inner, scope: stage::current().with_stage(Stage::Transport), call: None, messages: None }
+    }
+
     /// The answer's body, with which its call ends.
     pub(super) fn ending(self, call: Call) -> Self {
         StagedBody { call: Some(call), ..self }

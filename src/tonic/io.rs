@@ -35,6 +35,21 @@ impl<IO> StagedIo<IO> {
     pub fn new(inner: IO) -> Self {
         StagedIo { inner, frames: Frames::default() }
     }
+
+    /// The socket.
+    pub fn get_ref(&self) -> &IO {
+        &self.inner
+    }
+
+    /// The socket, to be read or written to beside the connection.
+    pub fn get_mut(&mut self) -> &mut IO {
+        &mut self.inner
+    }
+
+    /// The socket back.
+    pub fn into_inner(self) -> IO {
+        self.inner
+    }
 }
 
 impl<IO: AsyncRead> AsyncRead for StagedIo<IO> {
@@ -80,6 +95,8 @@ impl<IO: AsyncWrite> AsyncWrite for StagedIo<IO> {
     }
 
     fn is_write_vectored(&self) -> bool {
+        // h2 asks this first of all, in the connection's task, and then makes its buffers: some 30 kB a connection.
+        task::mark(Stage::Transport);
         self.inner.is_write_vectored()
     }
 }

@@ -16,29 +16,19 @@ use std::ffi::c_void;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use nix::libc;
 use pprof::{ProfilerGuard, ProfilerGuardBuilder};
 
 use super::Options;
-use super::inner::{INNER, Inner};
-use crate::record::{Instrument, Measurement};
+use crate::record::Measurement;
 
-/// The global allocator of this build.
-pub type Global = Inner;
-/// The one instance a binary installs.
-pub const GLOBAL: Global = INNER;
-/// What this build measures.
-pub const INSTRUMENT: Instrument = Instrument::Cpu;
+pub(super) const AVAILABLE: bool = true;
 
 /// Samples asked for in a second of CPU time: no multiple of anything periodic.
 const HERTZ: i32 = 997;
 
-/// Called first thing in `main`: nothing to start.
-pub fn start() {}
-
 /// The measured part: a running sampler. Closing it writes the folded stacks.
-pub struct Window {
+pub(super) struct Window {
     sampler: pprof::Result<ProfilerGuard<'static>>,
     file: Option<PathBuf>,
 }
@@ -51,22 +41,17 @@ impl std::fmt::Debug for Window {
 
 impl Window {
     /// Opens the measured part. The sampler's tables are made before its first sample.
-    pub fn begin(options: &Options) -> Window {
+    pub(super) fn begin(options: &Options) -> Window {
         Window { sampler: ProfilerGuardBuilder::default().frequency(HERTZ).build(), file: options.stacks_file.clone() }
     }
 
-    /// Called after each message of the measured part.
-    pub fn sample(&mut self, _messages: u64) {}
-
     /// Closes the measured part and writes its folded stacks, root first: `main;serve;malloc 12`.
-    pub fn end(self, _measurement: &mut Measurement) {
+    pub(super) fn end(self, _measurement: &mut Measurement) {
         let Some(file) = self.file else { return };
-        let written = self.sampler.and_then(|sampler| folded(&sampler)).map_err(anyhow::Error::new).and_then(|text| {
-            std::fs::write(&file, text).with_context(|| format!("cannot write the samples to {}", file.display()))
-        });
-        if let Err(error) = written {
+        let folded = self.sampler.and_then(|sampler| folded(&sampler)).map_err(std::io::Error::other);
+        if let Err(error) = folded.and_then(|text| std::fs::write(&file, text)) {
             // The record says nothing of it: who asked for the file misses it, and shows this with its own error.
-            let _ = writeln!(std::io::stderr(), "{error:#}");
+            let _ = writeln!(std::io::stderr(), "cannot write the samples to {}: {error}", file.display());
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The measured part of a stream, in payload bytes.
 //!
 //! Outside its two edges it costs an addition and two comparisons a call; at each edge the clock, `getrusage` and the
-//! build's [instrument] are read once. The instrument closes its record right at the edge, which
+//! chosen [instrument] are read once. The instrument closes its record right at the edge, which
 //! may allocate: after the window, never in it.
 
 use std::time::Instant;
 
 use super::Traffic;
 use crate::Side;
-use crate::driver::instrument::{self, INSTRUMENT};
+use crate::driver::instrument;
 use crate::driver::usage::usage;
 use crate::record::{Measurement, Usage};
 
@@ -72,18 +72,11 @@ impl Window {
             && let Some(opened) = self.opened.take()
         {
             let mut measurement = Measurement {
-                side: self.side,
-                instrument: INSTRUMENT,
-                round: 0,
                 messages: self.messages,
                 payload_bytes: self.position - opened.position,
                 wall_ns: opened.at.elapsed().as_nanos() as u64,
                 usage: usage() - opened.usage,
-                counts: None,
-                setup: None,
-                retained: Vec::new(),
-                latency: None,
-                instructions: None,
+                ..Measurement::new(self.side, instrument::chosen())
             };
             opened.instrument.end(&mut measurement);
             self.measured = Some(measurement);

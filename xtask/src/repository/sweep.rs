@@ -13,16 +13,17 @@ use alloc_ladder::subject::scenario::{Scenario, Workload};
 
 use crate::analyse::sweep::{Point, Sweep};
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::quantity::SECONDS_MAX;
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
 use crate::measure::environment;
-use crate::measure::pair;
+use crate::measure::interrupt;
 use crate::measure::plan::chunk;
 use crate::measure::rounds::clock_seed;
 use crate::measure::step_sets::step_sets;
 use crate::measure::sweep::{self, Plan, workload};
 use crate::render::text;
-use crate::store::layout;
+use crate::store::{layout, write};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -50,9 +51,9 @@ pub(crate) struct Args {
     #[arg(long)]
     seed: Option<u64>,
     /// Seconds a case may take before it counts as hung
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     timeout: u64,
-    /// The file to write [default: one in profiles/, named by scenario and time]
+    /// The file to write [default: one in {runs}, named by scenario and time]
     #[arg(long)]
     out: Option<PathBuf>,
     /// Print the record as JSON instead of the table
@@ -61,7 +62,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    pair::catch_interrupts()?;
+    interrupt::catch_interrupts()?;
     if args.scenario == Scenario::Unary {
         return Err(Failure::new(Kind::Usage, "a sweep is over sizes of streamed messages; unary has none")
             .help("cargo xtask sweep put, or get")
@@ -70,8 +71,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let last = ladder(args.scenario).last().expect("no ladder is empty").name;
     let (_, step) = step_sets(args.scenario, &[args.step.clone().unwrap_or_else(|| last.to_owned())])?.remove(0);
     let (created, stamp) = environment::now();
-    let path =
-        args.out.clone().unwrap_or_else(|| layout::profiles().join(format!("sweep-{}-{stamp}.json", args.scenario)));
+    let path = match &args.out {
+        Some(path) => path.clone(),
+        None => write::new_file(&layout::runs(), &format!("sweep-{}-{stamp}", args.scenario), ".json")?,
+    };
     let mut sweep = Sweep {
         schema: SCHEMA,
         scenario: args.scenario,

@@ -4,3 +4,5 @@
 pub(super) type Inner = std::alloc::System;
 /// The one instance.
 pub(super) const INNER: Inner = std::alloc::System;
+/// Whether it is the system's, which is the one that dhat wraps.
+pub(super) const IS_SYSTEM: bool = true;

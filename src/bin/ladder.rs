@@ -1,0 +1,133 @@
+//! The study's programs, one side of a case each: parses, calls, prints one record.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use alloc_ladder::Side;
+use alloc_ladder::driver::instrument::{self, Options};
+use alloc_ladder::record::{Instrument, Listening};
+use alloc_ladder::subject::case::Case;
+use alloc_ladder::subject::client::Client;
+use alloc_ladder::subject::http2::Settings;
+use alloc_ladder::subject::meter::Meter;
+use alloc_ladder::subject::peer::{self, PeerCase, pace::Pace};
+use alloc_ladder::subject::process::{exit_with_parent, parent_ended, print_line};
+use alloc_ladder::subject::serve::{self, Listener};
+use alloc_ladder::subject::service::Ladder;
+use anyhow::{Context, ensure};
+use clap::Parser;
+
+#[global_allocator]
+static GLOBAL: instrument::Global = instrument::GLOBAL;
+
+/// Runs one side of a measured case; started by the command, in pairs
+#[derive(Debug, Parser)]
+#[command(name = "ladder", version)]
+enum Args {
+    /// Listen, print the address, serve, print the record, wait for the end of stdin
+    Server {
+        /// The case, as JSON
+        #[arg(long, value_parser = Case::from_json)]
+        case: Case,
+    },
+    /// Connect, make the traffic, check the answers, print the record
+    Client {
+        /// The case, as JSON
+        #[arg(long, value_parser = Case::from_json)]
+        case: Case,
+    },
+    /// Move the same payload without gRPC, as a server or a client, and print the record
+    Peer {
+        /// The peer's case, as JSON
+        #[arg(long, value_parser = PeerCase::from_json)]
+        case: PeerCase,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    instrument::start();
+    match Args::parse() {
+        Args::Server { case } => server(&case),
+        Args::Client { case } => client(&case),
+        Args::Peer { case } => peer(&case),
+    }
+}
+
+fn server(case: &Case) -> anyhow::Result<()> {
+    check(case.instrument)?;
+    let tuning = case.tuning()?;
+    let workload = case.workload;
+    let (meter, measured) = Meter::new(Side::Server, &workload, case.round, options(case));
+    let ladder = Ladder::new(tuning, Arc::new(meter), workload.retain);
+    let listener = Listener::bind(&tuning, socket_addr(&case.address)?)?;
+    let mut parent = parent_ended();
+    print_line(&Listening { address: listener.address()? })?;
+    let settings = Settings::of(&tuning, &workload);
+    let done = async {
+        tokio::select! {
+            _ = &mut parent => return Ok(()),
+            measurement = measured => print_line(&measurement?)?,
+        }
+        // The client still waits for its answer; the parent ends this process.
+        let _ = parent.await;
+        Ok(())
+    };
+    serve::run(tuning, settings, ladder, listener, done)?
+}
+
+fn client(case: &Case) -> anyhow::Result<()> {
+    check(case.instrument)?;
+    let tuning = case.tuning()?;
+    let workload = case.workload;
+    let (meter, measured) = Meter::new(Side::Client, &workload, case.round, options(case));
+    exit_with_parent();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let client = Client { tuning, workload, meter: Arc::new(meter) };
+    let latency = runtime.block_on(client.run(case.scenario, &case.address))?;
+    let mut measurement = measured.blocking_recv().context("fewer messages went by than were to be measured")?;
+    measurement.latency = latency.filter(|_| instrument::chosen() == Instrument::Time);
+    Ok(print_line(&measurement)?)
+}
+
+fn peer(case: &PeerCase) -> anyhow::Result<()> {
+    check(case.instrument)?;
+    case.check()?;
+    let address = socket_addr(&case.address)?;
+    match case.side {
+        Side::Server => {
+            let parent = exit_with_parent();
+            let announce = |address: SocketAddr| print_line(&Listening { address: address.to_string() });
+            print_line(&peer::serve(case.kind, address, case.direction, case.traffic, announce)?)?;
+            // The thread ends the process.
+            let _ = parent.join();
+        }
+        Side::Client => {
+            let pace = case.rate_bits.map(Pace::new);
+            print_line(&peer::connect(case.kind, address, case.direction, case.traffic, pace)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// The allocator was chosen before the case could be read: both must say the same.
+fn check(asked: Instrument) -> anyhow::Result<()> {
+    // Instructions are counted from outside, of a process that measures time.
+    let expected = if asked == Instrument::Instructions { Instrument::Time } else { asked };
+    let chosen = instrument::chosen();
+    let (variable, value) = expected.environment();
+    ensure!(
+        chosen == expected,
+        "the case asks for `{value}` and this process measures `{}`; set {variable}={value}, and build with the \
+         feature of that name if there is one",
+        chosen.name(),
+    );
+    Ok(())
+}
+
+fn options(case: &Case) -> Options {
+    Options { messages: case.workload.messages, stacks_file: case.stacks_file.clone() }
+}
+
+fn socket_addr(address: &str) -> anyhow::Result<SocketAddr> {
+    address.parse().with_context(|| format!("`{address}` is not a valid address; write host:port"))
+}
