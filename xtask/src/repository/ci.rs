@@ -28,7 +28,7 @@ pub(crate) struct Args {
 
 /// Features that tests, examples and documentation need. One set for all of them, so that cargo builds every dependency
 /// once.
-const ALL: &str = "subject,live,otel,sampled,cpu,repository";
+const ALL: &str = "subject,live,otel,sampled,cpu,repository,build,deflate,gzip,zstd";
 
 /// Features of the library that `cargo check` is given alone. Clippy has seen the code with [`ALL`]; this finds a
 /// feature that asks for too little, and code that only some feature uses.
@@ -37,6 +37,10 @@ const ALONE: &[&str] = &[
     "tonic",
     "transport",
     "steps",
+    "steps,deflate",
+    "steps,gzip",
+    "steps,zstd",
+    "build",
     "live",
     "otel",
     "sampled",
@@ -86,6 +90,10 @@ const TESTS: &[Check] = &[
     check("test: build", || tests(&["--no-run"])),
     check("test: library", library),
     check("test: command", || tests(&strings(&tests_in("xtask/tests")?))),
+    check("test: steps in somebody else's service", || {
+        let programs = [tests_in("examples/generated/tests")?, tests_in("examples/renamed/tests")?].concat();
+        tests(&strings(&programs))
+    }),
     check("test: examples in documentation", || tests(&["--doc"])),
     check("test: cargo's own runner", || {
         tests(&["--test", "assert_reach", "--test", "assert_stacks", "--test", "assert_not_installed"])
