@@ -36,7 +36,7 @@ pub(super) fn connections() -> anyhow::Result<Try> {
             servers.iter().try_for_each(|(scenario, address)| healthy(*scenario, *address))?;
         }
         let (_, address) = servers[rng.usize(..servers.len())];
-        let answer = exchange(address, input, rng)?.unwrap_or_default();
+        let answer = exchange(address, input, true, rng)?.unwrap_or_default();
         Ok(if has_headers(&answer) { Outcome::Accepted } else { Outcome::Refused })
     }))
 }

@@ -57,14 +57,34 @@ fn requests(address: SocketAddr, good: &'static str, secret: &'static [u8]) -> T
         if cases % HEALTH == 1 {
             healthy(address, good)?;
         }
-        let Some(answer) = exchange(address, input, rng)? else { return Ok(Outcome::Refused) };
+        let Some(answer) = exchange(address, input, !is_whole(input) || rng.u8(..4) == 0, rng)? else {
+            return Ok(Outcome::Refused);
+        };
         hold!(
             secret.is_empty() || !answer.windows(secret.len()).any(|bytes| bytes == secret),
             "a file outside is served"
         );
-        let status = one_answer(&answer, input.starts_with(b"HEAD"))?;
+        let status = one_answer(&answer, is_head(input))?;
         Ok(if status == 200 { Outcome::Accepted } else { Outcome::Refused })
     })
+}
+
+/// Whether the answer has no body.
+fn is_head(input: &[u8]) -> bool {
+    begun(input).starts_with(b"HEAD ")
+}
+
+/// Whether a server has all it needs to answer at once. Whoever closes before there is an answer may get none.
+fn is_whole(input: &[u8]) -> bool {
+    let has = |what: &[u8]| begun(input).windows(what.len()).any(|bytes| bytes == what);
+    // A profile of some seconds is answered after them.
+    has(b"\r\n\r\n") && !has(b"seconds")
+}
+
+/// Empty lines may stand before a request (RFC 9112, section 2.2).
+fn begun(input: &[u8]) -> &[u8] {
+    let begin = input.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(input.len());
+    &input[begin..]
 }
 
 fn healthy(address: SocketAddr, path: &str) -> Result<(), String> {
@@ -86,8 +106,14 @@ pub(super) fn connect(address: SocketAddr) -> Result<TcpStream, String> {
     Ok(socket)
 }
 
-/// Sends the input in up to four pieces and reads what comes; `None` where the connection is closed without a byte.
-pub(super) fn exchange(address: SocketAddr, input: &[u8], rng: &mut Rng) -> Result<Option<Vec<u8>>, String> {
+/// Sends the input in up to four pieces, closes that direction if asked to, and reads what comes; `None` where the
+/// connection is closed without a byte.
+pub(super) fn exchange(
+    address: SocketAddr,
+    input: &[u8],
+    closes: bool,
+    rng: &mut Rng,
+) -> Result<Option<Vec<u8>>, String> {
     let mut socket = connect(address)?;
     let mut rest = input;
     for piece in 0..4 {
@@ -99,7 +125,9 @@ pub(super) fn exchange(address: SocketAddr, input: &[u8], rng: &mut Rng) -> Resu
         }
         rest = later;
     }
-    let _ = socket.shutdown(Shutdown::Write);
+    if closes {
+        let _ = socket.shutdown(Shutdown::Write);
+    }
     let mut answer = Vec::new();
     match socket.take(ANSWER_MAX).read_to_end(&mut answer) {
         Ok(_) => {}
@@ -133,6 +161,15 @@ fn one_answer(answer: &[u8], head: bool) -> Result<u16, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_waits_only_for_what_is_answered_at_once() {
+        assert!(is_whole(b"\r\nGET / HTTP/1.1\r\n\r\n") && is_head(b"\r\n\r\nHEAD / HTTP/1.1\r\n\r\n"));
+        for waits in [&b"\r\n\r\nGET / HTTP/1.1\r\n"[..], b"GET /?seconds=300 HTTP/1.1\r\n\r\n", b"", b"\r\n\r\n"] {
+            assert!(!is_whole(waits), "{waits:?}");
+        }
+        assert!(!is_head(b"") && !is_head(b"GET / HEAD "));
+    }
 
     #[test]
     fn the_oracle_sees_a_second_answer_a_short_one_and_none() {

@@ -1,6 +1,6 @@
 //! Runs the cases of one target: within a time and a number, caught where they panic, given up where they hang.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -19,9 +19,8 @@ pub(super) const CASE_TIME: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(200);
 /// A target that failed in so many ways is left.
 const KINDS_MAX: usize = 10;
-/// Panics of threads with such names are a case's own: the runner's, and those of the servers that are tried.
-const THREADS: [&str; 4] = [THREAD, "alloc-ladder-live", "tokio-", "core"];
-const THREAD: &str = "fuzz";
+/// Threads with such names belong to the servers that are tried: their panics are a case's own.
+const THREADS: [&str; 3] = ["fuzz-", "alloc-ladder-live", "tokio-"];
 
 /// What a reader made of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,14 +82,13 @@ struct Shared {
 /// # Errors
 /// The target cannot start, or an input cannot be saved.
 pub(super) fn run(start: Start, engine: Engine, limit: Limit, folder: &Path) -> anyhow::Result<Tally> {
-    quiet();
     let seed = engine.seed;
     let shared = Arc::new(Mutex::new(Shared::default()));
     let (done, ended) = mpsc::channel();
     let (for_thread, into) = (Arc::clone(&shared), folder.to_owned());
     let began = Instant::now();
     std::thread::Builder::new()
-        .name(THREAD.to_owned())
+        .name("fuzz".to_owned())
         // Readers that recurse are held to what a thread of a program has.
         .stack_size(2 << 20)
         .spawn(move || {
@@ -159,9 +157,12 @@ fn cases(start: Start, engine: &Engine, limit: Limit, folder: &Path, shared: &Mu
 
 /// Tries one input, and catches what panics: here, or in a thread of a server that is tried.
 pub(super) fn once(attempt: &mut Try, input: &[u8]) -> Verdict {
+    quiet();
     let mut rng = Rng::with_seed(seed_of(input));
     locked(&PANICS).clear();
+    HERE.set(true);
     let verdict = catch_unwind(AssertUnwindSafe(|| attempt(input, &mut rng)));
+    HERE.set(false);
     let panics = std::mem::take(&mut *locked(&PANICS));
     match (verdict, panics.into_iter().next()) {
         (_, Some(panic)) => Err(format!("panicked: {panic}")),
@@ -194,15 +195,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Panics since the case began.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// From here on a panic in one of [`THREADS`] is kept for the case rather than printed. Others print as before.
-pub(super) fn quiet() {
+/// From here on a panic of a case, or in one of [`THREADS`], is kept for the case rather than printed. Others print as
+/// before.
+fn quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             let thread = std::thread::current();
             let name = thread.name().unwrap_or_default();
-            if HERE.with_borrow(|here| *here) || THREADS.iter().any(|ours| name.starts_with(ours)) {
+            if HERE.get() || THREADS.iter().any(|ours| name.starts_with(ours)) {
                 locked(&PANICS).push(told(info));
             } else {
                 before(info);
@@ -212,14 +214,8 @@ pub(super) fn quiet() {
 }
 
 thread_local! {
-    /// A case is tried on this thread, whatever the thread is called.
-    static HERE: RefCell<bool> = const { RefCell::new(false) };
-}
-
-/// Says that this thread's panics are a case's own.
-pub(super) fn here() {
-    quiet();
-    HERE.set(true);
+    /// This thread tries a case, whatever the thread is called.
+    static HERE: Cell<bool> = const { Cell::new(false) };
 }
 
 fn told(info: &PanicHookInfo<'_>) -> String {
@@ -227,6 +223,10 @@ fn told(info: &PanicHookInfo<'_>) -> String {
     let place = info.location().map_or_else(String::new, |place| format!(" at {place}"));
     format!("{what}{place}")
 }
+
+/// Held by tests that try cases: a panic of a server is whoever's case runs.
+#[cfg(test)]
+pub(super) static ALONE: Mutex<()> = Mutex::new(());
 
 #[cfg(test)]
 mod tests {
@@ -240,6 +240,7 @@ mod tests {
     const CASES: Limit = Limit { time: Duration::from_secs(60), cases: 4000 };
 
     fn found(start: Start, limit: Limit) -> (Tally, tempfile::TempDir) {
+        let _alone = locked(&ALONE);
         let folder = tempfile::tempdir().expect("a folder");
         (run(start, engine(), limit, folder.path()).expect("runs"), folder)
     }
@@ -259,7 +260,7 @@ mod tests {
         assert_eq!(tally.accepted + failed.times, tally.cases);
         let input = std::fs::read(&failed.file).expect("saved");
         assert_eq!(input, engine().case(failed.case), "its number and seed make it again");
-        here();
+        let _alone = locked(&ALONE);
         let again = once(&mut start().expect("starts"), &input).expect_err("fails again");
         assert_eq!(again, failed.message);
     }

@@ -473,13 +473,15 @@ fn calls() -> Vec<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::PoisonError;
+
     use super::*;
     use crate::repository::fuzz::runner::{self, Outcome};
 
     /// Otherwise every case would be turned away at the door.
     #[test]
     fn some_good_input_of_every_target_is_accepted_and_none_fails() {
-        runner::here();
+        let _alone = runner::ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         for target in Target::value_variants() {
             let engine = target.engine(1).expect("a corpus");
             let mut attempt = target.start()().expect("starts");
