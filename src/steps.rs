@@ -1,11 +1,8 @@
 //! Make it allocate less: the ladders' mechanisms as parts for any tonic service. None of them knows a message of this
 //! crate's own.
 //!
-<<<<<<< HEAD
-=======
 //! Feature `steps`; `gzip`, `deflate` and `zstd` for what messages are compressed with.
 //!
->>>>>>> w-steps
 //! # Three ways in
 //! Handlers, traits, callers and protocols stay as they are; either side of a call may take a step without the other.
 //!

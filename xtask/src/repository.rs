@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod ci;
 pub(crate) mod codegen;
 pub(crate) mod cost;
+pub(crate) mod fuzz;
 pub(crate) mod limits;
 pub(crate) mod list;
 pub(crate) mod readme;
@@ -24,6 +25,8 @@ pub(crate) enum Verb {
     Codegen(codegen::Args),
     /// Measure what the instruments themselves cost a service
     Cost(cost::Args),
+    /// Damage good inputs and give them to every reader of files and of the wire
+    Fuzz(fuzz::Args),
     /// Measure the same payload without gRPC: raw TCP, h2, hyper, file servers
     Limits(limits::Args),
     /// Show the scenarios and the steps of their ladders
@@ -46,6 +49,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Ci(args) => ci::run(args),
         Verb::Codegen(args) => codegen::run(args),
         Verb::Cost(args) => cost::run(args),
+        Verb::Fuzz(args) => fuzz::run(args),
         Verb::Limits(args) => limits::run(args),
         Verb::List(args) => list::run(args),
         Verb::Profile(args) => profile::run(args),

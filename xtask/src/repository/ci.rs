@@ -15,6 +15,7 @@ use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style};
 use crate::measure::program::find;
 use crate::repository::codegen;
+use crate::repository::fuzz;
 use crate::repository::readme;
 use crate::store::layout::root;
 use crate::verbs::check;
@@ -116,6 +117,7 @@ const BESIDE: &[Check] = &[
     check("foreign services", || {
         cargo(&["test", "--manifest-path", "examples/foreign/Cargo.toml", "--target-dir", "target"])
     }),
+    check("fuzz", || fuzz::slice().map(|()| Outcome::Passed)),
     check("budgets", || check::run(check::Args::default()).map(|()| Outcome::Passed)),
 ];
 

@@ -1,6 +1,6 @@
 //! `cargo xtask view`: opens a run's page in the browser, or serves the folder of runs to a browser elsewhere.
 
-mod serve;
+pub(crate) mod serve;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

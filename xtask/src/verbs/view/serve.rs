@@ -62,7 +62,7 @@ pub(super) fn serve(address: SocketAddr, profiles: &Path, run: Option<&Path>) ->
 }
 
 /// Answers every request until the process ends.
-fn answer_all(listener: TcpListener, root: PathBuf) -> anyhow::Result<()> {
+pub(crate) fn answer_all(listener: TcpListener, root: PathBuf) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     // Files are read beside the thread that watches the connections.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
