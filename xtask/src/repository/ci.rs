@@ -14,8 +14,8 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style};
 use crate::measure::program::find;
+use crate::repository::again;
 use crate::repository::codegen;
-use crate::repository::fuzz;
 use crate::repository::readme;
 use crate::store::layout::root;
 use crate::verbs::check;
@@ -117,7 +117,11 @@ const BESIDE: &[Check] = &[
     check("foreign services", || {
         cargo(&["test", "--manifest-path", "examples/foreign/Cargo.toml", "--target-dir", "target"])
     }),
-    check("fuzz", || fuzz::slice().map(|()| Outcome::Passed)),
+    check("fuzz", || {
+        // The same few thousand cases of every target each time.
+        let args = ["fuzz", "--for", "1s", "--cases", "2000", "--seed", "1"].map(str::to_owned);
+        again::with_feature("fuzz", &args).map(|()| Outcome::Passed)
+    }),
     check("budgets", || check::run(check::Args::default()).map(|()| Outcome::Passed)),
 ];
 

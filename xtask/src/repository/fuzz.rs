@@ -76,14 +76,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     try_all(&args.targets, args.seed.unwrap_or_else(clock_seed), limit)
 }
 
-/// A few seconds of every target, the same cases each time as far as they come: for `cargo xtask ci`.
-///
-/// # Errors
-/// As [`run`].
-pub(crate) fn slice() -> anyhow::Result<()> {
-    try_all(&[], 1, Limit { time: Duration::from_millis(500), cases: 2000 })
-}
-
 fn try_all(targets: &[Target], seed: u64, limit: Limit) -> anyhow::Result<()> {
     let targets = if targets.is_empty() { Target::value_variants() } else { targets };
     let mut tallies = Vec::new();
