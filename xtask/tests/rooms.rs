@@ -50,7 +50,8 @@ const LIBRARY: &[Room] = &[
     room("tonic", &["alloc", "stage", "method", "wire"]),
     room("steps", &["stage", "tonic", "wire"]),
     room("live", &["alloc", "stage", "method", "sampled", "tonic", "wire"]),
-    room("record", &["alloc", "stage", "method"]),
+    // A record names steps and settings as text: it knows no ladder, and no command line.
+    Room { name: "record", may: &["alloc", "stage", "method"], crates: Some(&["serde", "serde_json", "thiserror"]) },
     room("driver", &["alloc", "stage", "method", "record", "recorder"]),
     room("subject", EVERY_ROOM),
 ];

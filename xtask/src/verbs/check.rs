@@ -144,7 +144,9 @@ impl Subject {
 
     /// Has dhat look at the steps that are over, where this run was measured here and now.
     fn look_closer(&mut self, over: &[&Budget]) -> anyhow::Result<()> {
-        let (Place::Measured(_, built), Some(scenario)) = (&self.place, self.run.scenario) else { return Ok(()) };
+        let (Place::Measured(_, built), Some(scenario)) = (&self.place, Scenario::of(&self.run.subject)) else {
+            return Ok(());
+        };
         let is_over = |name: &&String| over.iter().any(|budget| budget.step.name == name.as_str());
         let steps: Vec<String> = self.run.steps.iter().map(|step| &step.name).filter(is_over).cloned().collect();
         if steps.is_empty() {
@@ -236,7 +238,7 @@ impl Verdict {
 
 /// The budgets of a run's scenario, in the order they are written.
 fn lines(budgets: &Budgets, run: &Run) -> Vec<Line> {
-    let of_run = budgets.all.iter().filter(|budget| run.scenario == Some(budget.scenario));
+    let of_run = budgets.all.iter().filter(|budget| Scenario::of(&run.subject) == Some(budget.scenario));
     of_run
         .map(|budget| {
             let samples = step_of(run, budget).map(|step| budget.metric.samples(step, budget.side, budget.stage));
@@ -348,12 +350,12 @@ struct Grown {
 /// The budgets that a run exceeds.
 fn over<'a>(run: &Run, lines: &'a [Line]) -> Vec<&'a Budget> {
     let over = lines.iter().filter(|line| line.verdict == Verdict::Over);
-    over.map(|line| &line.budget).filter(|budget| run.scenario == Some(budget.scenario)).collect()
+    over.map(|line| &line.budget).filter(|budget| Scenario::of(&run.subject) == Some(budget.scenario)).collect()
 }
 
 /// Says of every exceeded budget which stages and call sites grew, or why that cannot be told.
 fn explain(run: &Run, folder: PathBuf, over: &[&Budget]) -> anyhow::Result<Vec<Grown>> {
-    let Some(scenario) = run.scenario.filter(|_| !over.is_empty()) else { return Ok(Vec::new()) };
+    let Some(scenario) = Scenario::of(&run.subject).filter(|_| !over.is_empty()) else { return Ok(Vec::new()) };
     let reference = layout::reference(scenario);
     let reference = match reference.join(layout::RUN_JSON).is_file() {
         true => Some(find::load(&reference.to_string_lossy())?),
@@ -447,11 +449,7 @@ impl Grown {
             table.row([
                 Cell::left(stage.name()),
                 Cell::right(format!("{} → {} blocks", numbers::number(before.blocks), numbers::number(after.blocks))),
-                Cell::right(format!(
-                    "{} → {}",
-                    numbers::bytes_in_full(before.bytes),
-                    numbers::bytes_in_full(after.bytes)
-                )),
+                Cell::right(format!("{} → {}", numbers::bytes(before.bytes), numbers::bytes(after.bytes))),
                 Cell::right(change(before.bytes, after.bytes).to_string()).style(Style::Worse),
             ]);
         }
@@ -682,8 +680,8 @@ allocs-per-message = 0.01
         expect_test::expect![[r#"
 
             put/baseline server: what grew since reference, per message
-            handler  0 → 1.00 blocks  0 B → 65 536 B  new
-            +65 536 B  +1.00  new  handler  subject::put::copy ← subject::put
+            handler  0 → 1.00 blocks  0 B → 64 KiB  new
+            +64 KiB  +1.00  new  handler  subject::put::copy ← subject::put
         "#]]
         .assert_eq(&terminal::plain(&grown.text()));
     }

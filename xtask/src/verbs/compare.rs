@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use alloc_ladder::record::{Instrument, Run, StepRecord};
 use alloc_ladder::subject::ladder::ladder;
+use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
 use serde::Serialize;
 
@@ -77,8 +78,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let flames = flames(&args, &new_folder);
     let mut report = Report { old: old.id.clone(), new: new.id.clone(), alpha: args.alpha, steps: Vec::new() };
     for (before, after) in pairs {
-        if args.new.is_some() && before.tuning != after.tuning {
-            let changed = json_differences(&before.tuning, &after.tuning);
+        if args.new.is_some() && before.settings != after.settings {
+            let changed = json_differences(&before.settings, &after.settings);
             let text = format!("`{}` is not the same step in both runs: {}", before.name, changed.join(", "));
             terminal::labelled(Style::Warning, "warning", &text);
         }
@@ -128,8 +129,8 @@ fn flames(args: &Args, newer: &Path) -> Option<PathBuf> {
 /// Refuses runs whose figures mean different things.
 fn comparable(old: &Run, new: &Run) -> anyhow::Result<()> {
     let mut differ = Vec::new();
-    if old.scenario != new.scenario {
-        let name = |run: &Run| run.scenario.map_or("another program", |scenario| scenario.name());
+    if !old.subject.is_like(&new.subject) {
+        let name = |run: &Run| Scenario::of(&run.subject).map_or("another program", Scenario::name);
         differ.push(format!("scenario {} and {}", name(old), name(new)));
     }
     differ.extend(json_differences(&old.workload, &new.workload));
@@ -143,7 +144,8 @@ fn comparable(old: &Run, new: &Run) -> anyhow::Result<()> {
 fn step<'a>(run: &'a Run, name: &str) -> anyhow::Result<&'a StepRecord> {
     run.steps.iter().find(|step| step.name == name).ok_or_else(|| {
         let measured: Vec<&str> = run.steps.iter().map(|step| step.name.as_str()).collect();
-        let exists = run.scenario.is_some_and(|scenario| ladder(scenario).iter().any(|step| step.name == name));
+        let exists =
+            Scenario::of(&run.subject).is_some_and(|scenario| ladder(scenario).iter().any(|step| step.name == name));
         let why = if exists { "did not measure step" } else { "has no step" };
         Failure::new(Kind::Usage, format!("`{}` {why} `{name}`", run.id))
             .help(format!("its steps: {}", measured.join(", ")))
@@ -234,12 +236,12 @@ fn headings(before: &StepRecord, after: &StepRecord) -> (&'static str, &'static 
 
 impl Compared {
     fn new(runs: [&Run; 2], before: &StepRecord, after: &StepRecord, alpha: f64) -> Compared {
-        let scenario = runs[1].scenario;
+        let shape = runs[1].subject.shape;
         let headings = headings(before, after);
         let (mut rows, mut missing) = (Vec::new(), BTreeSet::new());
-        for metric in metric::compared(scenario) {
-            for side in metric.sides(scenario) {
-                let whole_case = metric.sides(scenario).len() == 1;
+        for metric in metric::compared(shape) {
+            for side in metric.sides(shape) {
+                let whole_case = metric.sides(shape).len() == 1;
                 let mut add = |stage: Option<Stage>| {
                     let steps = [before, after];
                     let Some(Pair { old, new, judged }) = judge::steps(&runs, metric, *side, stage, steps, alpha)
@@ -326,7 +328,7 @@ impl Report {
 impl Compared {
     fn text(&self, old: &str, new: &str) -> String {
         let rounds = |pick: fn(&Row) -> &Vec<f64>| {
-            let timed = self.rows.iter().filter(|row| matches!(row.metric.kind, metric::Kind::Sampled));
+            let timed = self.rows.iter().filter(|row| matches!(row.metric.accuracy, metric::Accuracy::Sampled));
             timed.map(|row| pick(row).len()).max()
         };
         let mut title = match (old == new, self.before == self.after) {
@@ -407,7 +409,7 @@ impl Row {
 mod tests {
 
     use alloc_ladder::record::Measurement;
-    use alloc_ladder::subject::scenario::{Scenario, Workload};
+    use alloc_ladder::record::Workload;
 
     use crate::fixture;
 
@@ -479,16 +481,16 @@ mod tests {
             not compared: client count figures (only new)
 
             put-20260819-0911 → put-20260820-1402, step tuned-h2, n = 10 + 10
-                                    old             new          vs old
-            throughput GB/s        1.00  ±<0.1%    1.00  ±<0.1%       ~  (p=1.000)
-            server CPU-s/GB       0.602   ±0.3%   0.602   ±0.3%       ~  (p=1.000)
-            server allocs/msg      2.00     ±0%    2.00     ±0%       =  (all equal)
-            server bytes/msg     64.0 B     ±0%  64.0 B     ±0%       =  (all equal)
-            server B/payload B    0.064     ±0%   0.064     ±0%       =  (all equal)
-            server reallocs/msg       0     ±0%       0     ±0%       =  (all equal)
-            server peak heap      4 MiB     ±0%   4 MiB     ±0%       =  (all equal)
-            server peak RSS       8 MiB     ±0%   8 MiB     ±0%       =  (all equal)
-            server switches/msg    1.00     ±0%    1.00     ±0%       =  (all equal)
+                                   old            new          vs old
+            throughput GB/s       1.00  ±<0.1%   1.00  ±<0.1%       ~  (p=1.000)
+            server CPU-s/GB      0.602   ±0.3%  0.602   ±0.3%       ~  (p=1.000)
+            server allocs/msg     2.00     ±0%   2.00     ±0%       =  (all equal)
+            server bytes/msg      64 B     ±0%   64 B     ±0%       =  (all equal)
+            server B/payload B   0.064     ±0%  0.064     ±0%       =  (all equal)
+            server reallocs/msg      0     ±0%      0     ±0%       =  (all equal)
+            server peak heap     4 MiB     ±0%  4 MiB     ±0%       =  (all equal)
+            server peak RSS      8 MiB     ±0%  8 MiB     ±0%       =  (all equal)
+            server switches/msg   1.00     ±0%   1.00     ±0%       =  (all equal)
 
             0 better, 4 worse, 14 unchanged (Mann–Whitney, α = 0.05)
         "#]]
@@ -498,18 +500,18 @@ mod tests {
         let report = Report { old: old.id.clone(), new: old.id.clone(), alpha: 0.05, steps: vec![within] };
         expect_test::expect![[r#"
             put-20260819-0911, step baseline → tuned-h2, n = 10 + 10
-                                 before           after          vs before
-            throughput GB/s        1.00  ±<0.1%    1.00  ±<0.1%          ~  (p=1.000)
-            server CPU-s/GB        1.00   ±0.2%   0.602   ±0.3%     −39.9%  (p<0.001)
-            server allocs/msg      3.00     ±0%    2.00     ±0%     −33.3%
-              handler              1.00     ±0%       0     ±0%       gone
-            server bytes/msg      130 B     ±0%  64.0 B     ±0%     −50.6%
-              handler            65.5 B     ±0%     0 B     ±0%       gone
-            server B/payload B    0.130     ±0%   0.064     ±0%     −50.6%
-            server reallocs/msg       0     ±0%       0     ±0%          =  (all equal)
-            server peak heap      4 MiB     ±0%   4 MiB     ±0%          =  (all equal)
-            server peak RSS       8 MiB     ±0%   8 MiB     ±0%          =  (all equal)
-            server switches/msg    1.00     ±0%    1.00     ±0%          =  (all equal)
+                                 before          after          vs before
+            throughput GB/s        1.00  ±<0.1%   1.00  ±<0.1%          ~  (p=1.000)
+            server CPU-s/GB        1.00   ±0.2%  0.602   ±0.3%     −39.9%  (p<0.001)
+            server allocs/msg      3.00     ±0%   2.00     ±0%     −33.3%
+              handler              1.00     ±0%      0     ±0%       gone
+            server bytes/msg      130 B     ±0%   64 B     ±0%     −50.6%
+              handler            65.5 B     ±0%    0 B     ±0%       gone
+            server B/payload B    0.130     ±0%  0.064     ±0%     −50.6%
+            server reallocs/msg       0     ±0%      0     ±0%          =  (all equal)
+            server peak heap      4 MiB     ±0%  4 MiB     ±0%          =  (all equal)
+            server peak RSS       8 MiB     ±0%  8 MiB     ±0%          =  (all equal)
+            server switches/msg    1.00     ±0%   1.00     ±0%          =  (all equal)
 
             4 better, 0 worse, 5 unchanged (Mann–Whitney, α = 0.05)
         "#]]

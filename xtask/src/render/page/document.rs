@@ -123,11 +123,11 @@ fn step_section(run: &Run, view: &StepView<'_>, count: usize, profiles: &Profile
         section.step id=(view.anchor()) aria-labelledby={ (view.anchor()) "-title" } data-index=(view.index) {
             div.panel {
                 (step::story(run, view, count))
-                (step::metrics(run, view))
+                (step::metrics(run, view, profiles))
             }
             div.panel {
                 (step::stages(run, view))
-                (step::attribution(view))
+                (step::attribution(view, profiles))
                 (step::cpu(view, profiles))
             }
             div.panel {

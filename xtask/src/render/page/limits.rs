@@ -6,10 +6,13 @@ use maud::{Markup, html};
 
 use super::figures::{Figure, Sample, StepView};
 use super::{charts, parts};
+use crate::analyse::metric;
 use crate::cli::numbers;
 
 /// The peer everything else is a multiple of, where a run has it.
 const FLOOR: &str = "raw-tokio";
+
+const CPU: Figure = Figure::Metric(&metric::CPU_PER_GB);
 
 struct Row<'a> {
     name: String,
@@ -42,8 +45,10 @@ fn rows<'a>(run: &'a Run, steps: &[StepView<'_>]) -> Vec<Row<'a>> {
             name: format!("{} {}", view.index + 1, view.title()),
             words: "",
             peer: false,
-            cpu: Figure::CpuPerGb.sample(view.record, Side::Server)?,
-            blocks: Figure::Blocks.sample(view.record, Side::Server).map(|sample| sample.median()),
+            cpu: CPU.sample(view.record, Side::Server)?,
+            blocks: Figure::Metric(&metric::ALLOCS_PER_MESSAGE)
+                .sample(view.record, Side::Server)
+                .map(|sample| sample.median()),
         })
     };
     let peers = run.limits.iter().filter_map(|limit| {
@@ -86,7 +91,7 @@ fn table(rows: &[Row<'_>]) -> Markup {
                             }
                             td.bars { (charts::plain_bar(if row.peer { "peer-bar" } else { "rung-bar" }, row.cpu.median(), max)) }
                             td.plot-cell { (charts::dots(&row.name, &row.cpu, max)) }
-                            td.number { (parts::figure(Figure::CpuPerGb, Some(&row.cpu))) }
+                            td.number { (parts::figure(CPU, Some(&row.cpu))) }
                             @if let Some(floor) = floor { td.number { (numbers::number(row.cpu.median() / floor)) } }
                             td.number {
                                 @match row.blocks { Some(blocks) => (numbers::number(blocks)), None => (parts::not_measured()) }

@@ -9,7 +9,7 @@ use crate::store::find;
 use crate::store::layout;
 use crate::store::write::RunFolder;
 use alloc_ladder::Side;
-use alloc_ladder::record::Instrument;
+use alloc_ladder::record::{Instrument, Shape, Subject};
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Stage, Tally};
 use expect_test::expect_file;
@@ -52,9 +52,9 @@ fn one_step() {
     let view: &StepView<'_> = &steps[1];
     let golden = [
         ("story", step::story(&run, view, steps.len())),
-        ("metrics", step::metrics(&run, view)),
+        ("metrics", step::metrics(&run, view, &profiles)),
         ("stages", step::stages(&run, view)),
-        ("attribution", step::attribution(view)),
+        ("attribution", step::attribution(view, &profiles)),
         ("cpu", step::cpu(view, &profiles)),
         ("retained", step::retained(&run, view, Side::Server)),
         ("raw", raw::section(view, &profiles)),
@@ -95,7 +95,7 @@ fn limits_and_summary() {
 fn a_call_has_its_nine_stages_and_a_stream_has_not() {
     let (mut run, _) = short();
     assert_eq!(nine_stages::section(&run, &figures::steps(&run)).into_string(), "");
-    run.scenario = Some(Scenario::Unary);
+    run.subject = Scenario::Unary.subject();
     let section = nine_stages::section(&run, &figures::steps(&run)).into_string();
     expect_file!["golden/nine-stages.html"].assert_eq(&lines(&section));
 }
@@ -159,9 +159,10 @@ fn a_page_holds_the_totals_of_its_record() {
                 .expect("JSON");
         for (index, step) in run.steps.iter().enumerate() {
             for stacks in &step.stacks {
+                let profile = profiles.get(index, stacks.side).expect("it was loaded");
                 let graph = |unit: &str| &data["sides"][stacks.side.name()]["steps"][index][unit]["this"]["total"];
-                assert_eq!(graph("bytes").as_u64(), Some(stacks.total_bytes), "{scenario} {}", step.name);
-                assert_eq!(graph("blocks").as_u64(), Some(stacks.total_blocks), "{scenario} {}", step.name);
+                assert_eq!(graph("bytes").as_u64(), Some(profile.total_bytes()), "{scenario} {}", step.name);
+                assert_eq!(graph("blocks").as_u64(), Some(profile.total_blocks()), "{scenario} {}", step.name);
             }
         }
     }
@@ -240,7 +241,7 @@ fn absent_data_is_said_to_be_absent() {
     ] {
         assert!(page.contains(words), "{words}");
     }
-    run.scenario = None;
+    run.subject = Subject { name: "service".to_owned(), shape: Shape::Program };
     assert!(render(&run, &Profiles::default()).contains("a program of its own"));
     for step in &mut run.steps {
         step.measurements.clear();
@@ -281,9 +282,9 @@ fn only_files_that_are_there_are_linked() {
 fn every_scenario_and_a_step_of_its_own_render() {
     for scenario in Scenario::ALL {
         let (mut run, profiles) = short();
-        run.scenario = Some(scenario);
-        run.steps[1].set = "without=pooled-message".parse().expect("a step set");
-        run.steps[2].set = "only=no-such-step".parse().expect("a step set");
+        run.subject = scenario.subject();
+        run.steps[1].set = "without=pooled-message".to_owned();
+        run.steps[2].set = "only=no-such-step".to_owned();
         let page = render(&run, &profiles);
         assert!(page.contains(scenario.words()));
     }
@@ -299,7 +300,7 @@ fn counts_of_nothing_are_zero_and_not_absent() {
         counts.sizes.iter_mut().for_each(|bucket| bucket.blocks = 0);
     }
     let steps = figures::steps(&run);
-    let metrics = step::metrics(&run, &steps[2]).into_string();
+    let metrics = step::metrics(&run, &steps[2], &profiles).into_string();
     assert!(metrics.contains("<b>0</b>") && metrics.contains("gone"), "{metrics}");
     assert!(!metrics.contains("NaN") && !metrics.contains("inf"));
     assert!(!render(&run, &profiles).contains("NaN"));
