@@ -362,9 +362,20 @@ pub(crate) fn first_is(step: &StepView<'_>) -> &'static str {
     if step.baseline.set == StepSet::Baseline.to_string() { "baseline" } else { "first step" }
 }
 
-/// What one message is called.
+/// Whether the run is of somebody's program: then the page speaks of what was measured and of nothing else.
+pub(crate) fn is_program(run: &Run) -> bool {
+    run.subject.shape == Shape::Program
+}
+
+/// Whether the page has a place for flame graphs: that of a ladder says where call sites were not measured.
+pub(crate) fn has_call_sites(run: &Run, profiles: &Profiles) -> bool {
+    let seen = |step: usize| Side::ALL.into_iter().any(|side| profiles.get(step, side).is_some());
+    !is_program(run) || (0..run.steps.len()).any(seen)
+}
+
+/// What one message is called. Of a program that nobody said a number of messages of, figures are per run.
 pub(crate) fn noun(run: &Run) -> &'static str {
-    run.subject.shape.message_noun()
+    if is_program(run) && run.workload.messages == 1 { "run" } else { run.subject.shape.message_noun() }
 }
 
 /// One stage of one side, per message, from the exact counts.

@@ -2,6 +2,7 @@
 //!
 //! Deterministic, so that pages rendered from it can be compared byte by byte. No figure here is a measurement.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use alloc_ladder::record::{
@@ -500,6 +501,34 @@ pub(crate) fn hostile() -> (Run, Profiles) {
     profiles.insert_folded(1, Side::Client, profile);
     profiles.insert_folded(2, Side::Client, Profile::default());
     (run, profiles)
+}
+
+/// A service that `attach` followed: one process, counted from its start.
+pub(crate) fn attached() -> Run {
+    let of_put = run();
+    let counts = counted(Side::Server, 0).counts.map(|counts| Counts { heap: Vec::new(), ..counts });
+    let counted =
+        Measurement { messages: 1, payload_bytes: 0, counts, ..measurement(Side::Server, Instrument::Count, 0) };
+    let Environment { cpu, cores, kernel, .. } = of_put.environment;
+    let command = "target/release/service --port 50051".to_owned();
+    Run {
+        id: "attach-20260820-140211".to_owned(),
+        subject: Subject { name: "service".to_owned(), shape: Shape::Program },
+        workload: Workload { messages: 1, warmup: 0, ..Workload::default() },
+        stacks_workload: None,
+        environment: Environment { command, cpu, cores, kernel, ..Environment::default() },
+        seed: 0,
+        steps: vec![StepRecord {
+            name: "attached".to_owned(),
+            set: "only=attached".to_owned(),
+            settings: BTreeMap::new(),
+            measurements: vec![counted],
+            stacks: Vec::new(),
+            cpu: Vec::new(),
+        }],
+        limits: Vec::new(),
+        ..of_put
+    }
 }
 
 /// A run that ended early and was measured with nothing but the counting build, on one side.

@@ -1,6 +1,6 @@
 //! The top of the page: what was measured, the four figures from baseline to last, and the ladder.
 
-use alloc_ladder::record::{Instrument, Run, Shape, StepRecord, Workload};
+use alloc_ladder::record::{Environment, Instrument, Run, Shape, StepRecord, Workload};
 use alloc_ladder::subject::ladder;
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
@@ -15,7 +15,8 @@ use crate::cli::numbers;
 pub(crate) fn title(run: &Run) -> String {
     match Scenario::of(&run.subject) {
         Some(scenario) => format!("{scenario}: {}", scenario.words()),
-        None => run.id.clone(),
+        None if run.subject.name.is_empty() => run.id.clone(),
+        None => run.subject.name.clone(),
     }
 }
 
@@ -26,7 +27,7 @@ pub(crate) fn head(run: &Run, steps: &[StepView<'_>]) -> Markup {
             h1 {
                 @match Scenario::of(&run.subject) {
                     Some(scenario) => { (scenario.name()) " " small { (scenario.words()) } }
-                    None => { (run.id) " " small { "a program of its own" } }
+                    None => { (title(run)) " " small { "a program of its own" } }
                 }
             }
             p.lead { (traffic(run)) }
@@ -42,6 +43,13 @@ pub(crate) fn head(run: &Run, steps: &[StepView<'_>]) -> Markup {
 }
 
 fn traffic(run: &Run) -> String {
+    if figures::is_program(run) {
+        let whole = "Figures are of the whole process, from its start";
+        return match run.workload.messages {
+            1 => format!("{whole}, per run."),
+            messages => format!("{whole}; it was said to have handled {} messages.", numbers::count(messages)),
+        };
+    }
     let noun = figures::noun(run);
     let rounds = run.steps.iter().map(|step| step.of(Side::Server, Instrument::Time).count()).max().unwrap_or(0);
     let mut text = workload(run.subject.shape, &run.workload);
@@ -154,7 +162,32 @@ pub(crate) fn capitalised(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
+/// What is known of a program's run: nothing of how it was built.
+fn program_environment(run: &Run) -> Markup {
+    let Environment { command, cpu, cores, kernel, .. } = &run.environment;
+    html! {
+        details.environment {
+            summary { "Environment and method" }
+            dl {
+                @if !command.is_empty() { dt { "Command" } dd { code { (command) } } }
+                dt { "Begun" } dd { (run.created) }
+                @if !cpu.is_empty() { dt { "Processor" } dd { (cpu) ", " (cores) " logical cores" } }
+                @if !kernel.is_empty() { dt { "Kernel" } dd { (kernel) } }
+            }
+            p {
+                b { "Counts" } " are exact, from the program's own allocator, which counts by stage. A realloc counts as a "
+                "new block of the new size. What the instrument itself allocates has a row of its own and is left out of "
+                "allocations and bytes; sizes of blocks and the peak are the whole process's. Child processes are not "
+                "counted."
+            }
+        }
+    }
+}
+
 fn environment(run: &Run) -> Markup {
+    if figures::is_program(run) {
+        return program_environment(run);
+    }
     let environment = &run.environment;
     let or_dash = |text: &str| if text.is_empty() { "–".to_owned() } else { text.to_owned() };
     let revision = match (environment.revision.as_str(), environment.dirty) {
@@ -217,7 +250,11 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
     html! {
         section.panel.ladder aria-labelledby="ladder" {
             div.panel-head {
-                h2 id="ladder" { "The ladder" }
+                h2 id="ladder" {
+                    @if !figures::is_program(run) { "The ladder" }
+                    @else if steps.len() == 1 { "What it allocates" }
+                    @else { "The steps" }
+                }
                 (charts::legend(figures::subject_stages()))
             }
             table role="table" {
@@ -269,10 +306,18 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                 }
             }
             p.note {
-                "Bars are bytes per " (noun) " on one scale per column, so they shrink from step to step. "
-                (parts::plot_words(run)) "; plots begin at zero. Changes are against the step above: "
-                span.better { "blue" } " is better, " span.worse { "orange" } " worse, ~ within noise (p ≥ "
-                (figures::ALPHA) ")."
+                @if figures::is_program(run) {
+                    "Bars are bytes per " (noun) " on one scale."
+                    @if steps.len() > 1 {
+                        " Changes are against the step above: " span.better { "blue" } " is better, "
+                        span.worse { "orange" } " worse."
+                    }
+                } @else {
+                    "Bars are bytes per " (noun) " on one scale per column, so they shrink from step to step. "
+                    (parts::plot_words(run)) "; plots begin at zero. Changes are against the step above: "
+                    span.better { "blue" } " is better, " span.worse { "orange" } " worse, ~ within noise (p ≥ "
+                    (figures::ALPHA) ")."
+                }
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::render::files;
 /// What changed, why, the switch, and the trade-off with its measured number.
 pub(crate) fn story(run: &Run, view: &StepView<'_>, count: usize) -> Markup {
     html! {
-        p.eyebrow { "Step " (view.index + 1) " of " (count) }
+        @if count > 1 || !figures::is_program(run) { p.eyebrow { "Step " (view.index + 1) " of " (count) } }
         h2.step-title id={ (view.anchor()) "-title" } tabindex="-1" { (view.title()) }
         @match view.step {
             Some(step) => {
@@ -24,9 +24,11 @@ pub(crate) fn story(run: &Run, view: &StepView<'_>, count: usize) -> Markup {
                 (trade_off::section(run, view, step))
             }
             None => {
-                p.lead {
+                @if !figures::is_program(run) {
+                  p.lead {
                     "Not a step of this version's ladders: the record says "
                     code { (figures::clipped(&view.record.set, 200)) } "."
+                  }
                 }
                 @if view.previous.is_some() { p.measured { (outcome(run, view)) } }
             }
@@ -133,7 +135,9 @@ pub(crate) fn stages(run: &Run, view: &StepView<'_>) -> Markup {
         h3 { "Where the bytes come from" }
         div.sides { @for side in figures::sides(run) { (stage_table(run, view, side, noun)) } }
         p.note {
-            "Bars share one scale over all steps; the dashed outline is the previous step. "
+            @if run.steps.len() > 1 || !figures::is_program(run) {
+                "Bars share one scale over all steps; the dashed outline is the previous step. "
+            }
             "The instrument's own row is outside the total, and outside every figure of allocations and bytes."
         }
     }
@@ -257,9 +261,12 @@ pub(crate) fn cpu(view: &StepView<'_>, profiles: &Profiles) -> Markup {
 const AGREEMENT: f64 = 0.02;
 
 /// What the scopes say beside what the stacks say.
-pub(crate) fn attribution(view: &StepView<'_>, profiles: &Profiles) -> Markup {
+pub(crate) fn attribution(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Markup {
     let sides: Vec<(Side, Vec<Attributed>)> =
         Side::ALL.into_iter().filter_map(|side| Some((side, attributed(view, profiles, side)?))).collect();
+    if sides.is_empty() && figures::is_program(run) {
+        return html! {};
+    }
     if sides.is_empty() {
         return html! {
             p.note { b { "Scopes and stacks: " } (parts::not_measured()) ", this step needs both exact counts and call sites." }
@@ -347,7 +354,7 @@ fn attributed(view: &StepView<'_>, profiles: &Profiles, side: Side) -> Option<Ve
 }
 
 /// Sizes and heap of one side, with the previous step outlined.
-pub(crate) fn distributions(view: &StepView<'_>, side: Side) -> Markup {
+pub(crate) fn distributions(run: &Run, view: &StepView<'_>, side: Side) -> Markup {
     let counts = |step: &'_ StepRecord| -> Option<Counts> { step.counts(side)?.counts.clone() };
     let this = counts(view.record);
     let previous = view.previous.and_then(counts);
@@ -361,13 +368,15 @@ pub(crate) fn distributions(view: &StepView<'_>, side: Side) -> Markup {
                 None => { p.empty { "Not measured: no exact counts of this side." } }
             }
         }
-        section.panel.half {
+        // Nobody looks at a program's heap between its messages.
+        @let looked_at = this.as_ref().is_some_and(|counts| !counts.heap.is_empty());
+        @if looked_at || !figures::is_program(run) { section.panel.half {
             h3 { "Heap, " (side.name()) " " small { "live bytes as messages go by" } }
             @match &this {
                 Some(this) => { (charts::heap(&format!("Heap, {}", side.name()), this, previous.as_ref())) }
                 None => { p.empty { "Not measured: no exact counts of this side." } }
             }
-        }
+        } }
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                         tr {
                             th scope="col" { "workload" }
                             th scope="col" { "benefit" }
-                            th scope="col" { "what to do" }
+                            @if !figures::is_program(run) { th scope="col" { "what to do" } }
                         }
                     }
                     tbody {
@@ -30,10 +30,12 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                             tr {
                                 th scope="row" { (view.title()) }
                                 td { (benefit(run, metrics, view.previous, view)) }
-                                td {
-                                    @match view.step {
-                                        Some(step) => { code { (step.switch) } br; small { (parts::prose(step.cost)) } }
-                                        None => { "–" }
+                                @if !figures::is_program(run) {
+                                    td {
+                                        @match view.step {
+                                            Some(step) => { code { (step.switch) } br; small { (parts::prose(step.cost)) } }
+                                            None => { "–" }
+                                        }
                                     }
                                 }
                             }
@@ -48,14 +50,18 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                                 @if measured.len() > 1 { (benefit(run, metrics, Some(first.record), last)) }
                                 @else { "one step: nothing to compare" }
                             }
-                            td { "all of the above" }
+                            @if !figures::is_program(run) { td { "all of the above" } }
                         }
                     }
                 }
             }))
             p.note {
-                "Server and client together, each step against the one before, the last row against the baseline. "
-                "Timed figures appear only where they are beyond noise."
+                @if figures::is_program(run) {
+                    "Each step against the one before, the last row against the first."
+                } @else {
+                    "Server and client together, each step against the one before, the last row against the baseline. "
+                    "Timed figures appear only where they are beyond noise."
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::store::find;
 use crate::store::layout;
 use crate::store::write::RunFolder;
 use alloc_ladder::Side;
-use alloc_ladder::record::{Instrument, Shape, Subject};
+use alloc_ladder::record::Instrument;
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Stage, Tally};
 use expect_test::expect_file;
@@ -54,10 +54,10 @@ fn one_step() {
         ("story", step::story(&run, view, steps.len())),
         ("metrics", step::metrics(&run, view, &profiles)),
         ("stages", step::stages(&run, view)),
-        ("attribution", step::attribution(view, &profiles)),
+        ("attribution", step::attribution(&run, view, &profiles)),
         ("cpu", step::cpu(view, &profiles)),
         ("retained", step::retained(&run, view, Side::Server)),
-        ("raw", raw::section(view, &profiles)),
+        ("raw", raw::section(&run, view, &profiles)),
     ];
     for (name, markup) in golden {
         expect_file![format!("golden/{name}.html")].assert_eq(&lines(&markup.into_string()));
@@ -241,8 +241,6 @@ fn absent_data_is_said_to_be_absent() {
     ] {
         assert!(page.contains(words), "{words}");
     }
-    run.subject = Subject { name: "service".to_owned(), shape: Shape::Program };
-    assert!(render(&run, &Profiles::default()).contains("a program of its own"));
     for step in &mut run.steps {
         step.measurements.clear();
     }
@@ -250,6 +248,58 @@ fn absent_data_is_said_to_be_absent() {
     run.steps.clear();
     let page = render(&run, &Profiles::default());
     assert!(page.contains("nothing to show") && !page.contains("<script"));
+}
+
+/// What a page says, without its style and its scripts.
+fn said(run: &Run) -> String {
+    let page = render(run, &Profiles::default());
+    let (_, body) = page.split_once("<main>").expect("a page has a main part");
+    body.split_once("</main>").expect("it ends").0.to_owned()
+}
+
+#[test]
+fn a_page_of_a_program_says_what_was_measured_of_it_and_no_more() {
+    let run = fixture::attached();
+    let said_of_one = said(&run);
+    expect_file!["golden/attached.html"].assert_eq(&lines(&said_of_one));
+    let mut joined = fixture::attached();
+    joined.steps.push(joined.steps[0].clone());
+    joined.steps[1].name = "after".to_owned();
+    for text in [said_of_one, said(&joined)] {
+        assert!(text.contains("a program of its own"));
+        for claim in [
+            "separate processes",
+            "one machine",
+            "ladder</",
+            "ladders",
+            "Four builds",
+            "builds",
+            "Limits",
+            "peers",
+            "not measured",
+            "Not measured",
+            "the pair",
+            "client",
+            "outside a repository",
+            "Warm-up",
+            "Seed",
+            "dhat",
+            "shrink",
+            "Timed",
+        ] {
+            assert!(!text.contains(claim), "the page of a program says `{claim}`:\n{}", lines(&text));
+        }
+    }
+    assert!(said(&joined).contains("Step 2 of 2"));
+}
+
+#[test]
+fn a_program_s_figures_are_per_message_where_somebody_said_how_many() {
+    let mut run = fixture::attached();
+    assert!(said(&run).contains("Allocations per run"));
+    run.workload.messages = 500;
+    assert!(said(&run).contains("it was said to have handled 500 messages"));
+    assert!(said(&run).contains("Allocations per message"));
 }
 
 #[test]
@@ -266,7 +316,7 @@ fn a_server_on_another_host_is_said_to_be_there() {
 fn only_files_that_are_there_are_linked() {
     let (run, mut profiles) = short();
     profiles.files.retain(|file| file.ends_with("dhat.json"));
-    let html = raw::section(&figures::steps(&run)[1], &profiles).into_string()
+    let html = raw::section(&run, &figures::steps(&run)[1], &profiles).into_string()
         + &step::cpu(&figures::steps(&run)[1], &profiles).into_string();
     assert_eq!(after(&html, "<a href=\"").len(), 3, "run.json and a dhat file a side: {html}");
     assert!(!html.contains("pprof") && html.contains("cargo xtask report"), "{html}");
@@ -274,7 +324,7 @@ fn only_files_that_are_there_are_linked() {
     let (mut run, _) = short();
     run.steps[0].stacks.clear();
     let profiles = Profiles::beside(files::named(&run));
-    let html = raw::section(&figures::steps(&run)[1], &profiles).into_string();
+    let html = raw::section(&run, &figures::steps(&run)[1], &profiles).into_string();
     assert!(html.contains("profile.pb.gz") && !html.contains("diff"), "{html}");
 }
 
