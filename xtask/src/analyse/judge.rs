@@ -62,7 +62,7 @@ fn ratio<S: serde::Serializer>(change: &Change, serializer: S) -> Result<S::Ok, 
 
 /// One figure of two steps, and what can be said of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Pair {
+pub(crate) struct JudgedPair {
     pub(crate) old: Vec<f64>,
     pub(crate) new: Vec<f64>,
     pub(crate) judged: Judged,
@@ -77,7 +77,7 @@ pub(crate) fn steps(
     stage: Option<Stage>,
     [before, after]: [&StepRecord; 2],
     alpha: f64,
-) -> Option<Pair> {
+) -> Option<JudgedPair> {
     let (old, new) = (metric.samples(before, side, stage), metric.samples(after, side, stage));
     if old.is_empty() || new.is_empty() {
         return None;
@@ -86,7 +86,7 @@ pub(crate) fn steps(
     // Each of the two may be off by what its instrument may have wrong.
     let slack = metric.slack(before, side) + metric.slack(after, side);
     let judged = samples(metric, &old, &new, slack.max(varies), alpha);
-    Some(Pair { old, new, judged })
+    Some(JudgedPair { old, new, judged })
 }
 
 /// Judges two samples of one figure.

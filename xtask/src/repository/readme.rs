@@ -17,7 +17,7 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::numbers;
 use crate::cli::terminal;
 use crate::measure::sweep;
-use crate::render::page::figures::{self, Change, Figure, Headline, Verdict};
+use crate::render::page::figures::{self, Figure, FigureChange, Headline, Movement};
 use crate::render::page::overview;
 use crate::render::text;
 use crate::store::find;
@@ -32,7 +32,7 @@ const END: &str = "<!-- results:end -->";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Change nothing; fail if the pages do not show what the reference runs say
+    /// FigureChange nothing; fail if the pages do not show what the reference runs say
     #[arg(long)]
     pub(crate) check: bool,
 }
@@ -163,8 +163,9 @@ fn one_run(text: &mut String, run: &Run) -> std::fmt::Result {
                 write!(text, " {} |", cell(figure, figure.sample(view.record, side)))?;
             }
         }
-        let against =
-            |step: &StepRecord| Change::between(cpu, cpu.pair(run, step).as_ref(), cpu.pair(run, view.record).as_ref());
+        let against = |step: &StepRecord| {
+            FigureChange::between(cpu, cpu.pair(run, step).as_ref(), cpu.pair(run, view.record).as_ref())
+        };
         writeln!(text, " {} | {} |", cell(rate, rate.pair(run, view.record)), moved(view.previous.and_then(against)))?;
     }
     if !run.limits.is_empty() {
@@ -207,13 +208,13 @@ fn cell(figure: Figure, sample: Option<figures::Sample>) -> String {
     format!("{}{spread}", figure.format(sample.median()))
 }
 
-fn moved(change: Option<Change>) -> String {
+fn moved(change: Option<FigureChange>) -> String {
     let Some(change) = change else { return "–".to_owned() };
     let p = change.p.map(|p| format!(" ({})", numbers::p_value(p).replace('<', "\\<"))).unwrap_or_default();
     match change.verdict {
-        Verdict::Noise => format!("~{p}"),
-        Verdict::TooFew => "~ (n too small)".to_owned(),
-        Verdict::OneRound => format!("{} (one round)", change.words()),
+        Movement::Noise => format!("~{p}"),
+        Movement::TooFew => "~ (n too small)".to_owned(),
+        Movement::OneRound => format!("{} (one round)", change.words()),
         _ => format!("{}{p}", change.words()),
     }
 }

@@ -8,7 +8,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 use super::figures::{self, StepView};
-use super::sites::{self, PerMessage};
+use super::sites::{self, SeenSites};
 use super::{charts, graphs, limits, nine_stages, overview, raw, step, summary};
 use crate::analyse::fold::Unit;
 use crate::analyse::profiles::Profiles;
@@ -182,7 +182,7 @@ fn seen_with(run: &Run, side: Side) -> String {
 
 fn site_table(run: &Run, view: &StepView<'_>, profiles: &Profiles, side: Side) -> Markup {
     let of =
-        |index: usize| Some(PerMessage { profile: profiles.get(index, side)?, stacks: run.steps[index].stacks(side)? });
+        |index: usize| Some(SeenSites { profile: profiles.get(index, side)?, stacks: run.steps[index].stacks(side)? });
     match of(view.index) {
         Some(this) => sites::table(side.name(), figures::noun(run), this, view.index.checked_sub(1).and_then(of)),
         None => html! { p.empty { "Not measured: no call sites of this side of this step." } },

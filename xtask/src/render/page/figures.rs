@@ -225,7 +225,7 @@ impl Sample {
 
 /// How a figure moved, as the page shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Movement {
     Better,
     Worse,
     /// Moved, and neither direction is better.
@@ -244,46 +244,46 @@ pub(crate) enum Verdict {
 
 /// A figure against another.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Change {
+pub(crate) struct FigureChange {
     pub(crate) before: f64,
     pub(crate) after: f64,
     /// Mann–Whitney's p, for timed rounds.
     pub(crate) p: Option<f64>,
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: Movement,
 }
 
-impl Change {
+impl FigureChange {
     /// From `before` to `after`; `None` where either was not measured.
-    pub(crate) fn between(figure: Figure, before: Option<&Sample>, after: Option<&Sample>) -> Option<Change> {
+    pub(crate) fn between(figure: Figure, before: Option<&Sample>, after: Option<&Sample>) -> Option<FigureChange> {
         let (before, after) = (before?, after?);
         let (old, new) = (before.median(), after.median());
         let Figure::Metric(metric) = figure else {
-            return Some(Change::of(old, new, judge::once(old, new), true, true));
+            return Some(FigureChange::of(old, new, judge::once(old, new), true, true));
         };
         let slack = before.slack + after.slack;
         let mut judged = judge::samples(metric, &before.values, &after.values, slack, ALPHA);
         // The p of one round against others says nothing but how few they are.
         judged.p = judged.p.filter(|_| before.values.len() > 1 && after.values.len() > 1);
-        Some(Change::of(old, new, judged, false, metric.is_exact()))
+        Some(FigureChange::of(old, new, judged, false, metric.is_exact()))
     }
 
     /// Between two exact costs that were taken once.
-    pub(crate) fn cost(before: f64, after: f64) -> Change {
-        Change::of(before, after, judge::once(before, after), false, true)
+    pub(crate) fn cost(before: f64, after: f64) -> FigureChange {
+        FigureChange::of(before, after, judge::once(before, after), false, true)
     }
 
-    fn of(before: f64, after: f64, judged: Judged, neutral: bool, exact: bool) -> Change {
+    fn of(before: f64, after: f64, judged: Judged, neutral: bool, exact: bool) -> FigureChange {
         let verdict = match judged.verdict {
-            judge::Verdict::Equal => Verdict::Same,
-            judge::Verdict::OneRound => Verdict::OneRound,
-            judge::Verdict::TooFew => Verdict::TooFew,
-            judge::Verdict::Unclear if exact => Verdict::Close,
-            judge::Verdict::Unclear => Verdict::Noise,
-            judge::Verdict::Better | judge::Verdict::Worse if neutral => Verdict::Moved,
-            judge::Verdict::Better => Verdict::Better,
-            judge::Verdict::Worse => Verdict::Worse,
+            judge::Verdict::Equal => Movement::Same,
+            judge::Verdict::OneRound => Movement::OneRound,
+            judge::Verdict::TooFew => Movement::TooFew,
+            judge::Verdict::Unclear if exact => Movement::Close,
+            judge::Verdict::Unclear => Movement::Noise,
+            judge::Verdict::Better | judge::Verdict::Worse if neutral => Movement::Moved,
+            judge::Verdict::Better => Movement::Better,
+            judge::Verdict::Worse => Movement::Worse,
         };
-        Change { before, after, p: judged.p, verdict }
+        FigureChange { before, after, p: judged.p, verdict }
     }
 
     /// The relative change in words: `−92.4%`, `gone`, `new`, `=`.
@@ -431,25 +431,26 @@ mod tests {
     fn a_timed_change_within_noise_is_no_change() {
         let sample = |values: &[f64]| Sample::timed(values.to_vec()).expect("values");
         let (slow, fast) = (sample(&[2.0, 2.1, 1.9, 2.05, 1.95]), sample(&[1.0, 1.1, 0.9, 1.05, 0.95]));
-        let change = |metric, before, after| Change::between(metric, Some(before), Some(after)).expect("measured");
-        assert_eq!(change(CPU, &slow, &fast).verdict, Verdict::Better);
-        assert_eq!(change(Figure::Metric(&metric::THROUGHPUT), &slow, &fast).verdict, Verdict::Worse);
+        let change =
+            |metric, before, after| FigureChange::between(metric, Some(before), Some(after)).expect("measured");
+        assert_eq!(change(CPU, &slow, &fast).verdict, Movement::Better);
+        assert_eq!(change(Figure::Metric(&metric::THROUGHPUT), &slow, &fast).verdict, Movement::Worse);
         let again = sample(&[2.01, 2.12, 1.92, 2.04, 1.93]);
-        assert_eq!(change(CPU, &slow, &again).verdict, Verdict::Noise);
+        assert_eq!(change(CPU, &slow, &again).verdict, Movement::Noise);
         // One round proves nothing, however far it is off.
-        assert_eq!(change(CPU, &sample(&[2.0]), &sample(&[1.0])).verdict, Verdict::TooFew);
-        assert_eq!(Change::between(CPU, None, Some(&fast)), None);
+        assert_eq!(change(CPU, &sample(&[2.0]), &sample(&[1.0])).verdict, Movement::TooFew);
+        assert_eq!(FigureChange::between(CPU, None, Some(&fast)), None);
     }
 
     #[test]
     fn a_count_that_differs_from_round_to_round_is_no_exact_saving() {
         let rounds = |values: [f64; 2]| Sample::of(values.to_vec(), true, 0.0);
         let change =
-            |before, after| Change::between(Figure::Metric(&metric::PEAK_HEAP), before, after).expect("measured");
+            |before, after| FigureChange::between(Figure::Metric(&metric::PEAK_HEAP), before, after).expect("measured");
         let (wide, low, steady) = (rounds([1.49e6, 3.07e6]), rounds([1.2e6, 1.2e6]), rounds([1.2e6, 1.2e6]));
-        assert_eq!(change(wide.as_ref(), low.as_ref()).verdict, Verdict::Close);
-        assert_eq!(change(low.as_ref(), steady.as_ref()).verdict, Verdict::Same);
-        assert_eq!(change(rounds([3.0e6, 3.0e6]).as_ref(), low.as_ref()).verdict, Verdict::Better);
+        assert_eq!(change(wide.as_ref(), low.as_ref()).verdict, Movement::Close);
+        assert_eq!(change(low.as_ref(), steady.as_ref()).verdict, Movement::Same);
+        assert_eq!(change(rounds([3.0e6, 3.0e6]).as_ref(), low.as_ref()).verdict, Movement::Better);
         assert!(wide.as_ref().and_then(Sample::spread).is_some_and(|spread| spread > 0.3), "and it says so");
         assert_eq!(low.as_ref().and_then(Sample::spread), None);
         let step = StepRecord {
@@ -469,10 +470,10 @@ mod tests {
 
     #[test]
     fn an_exact_change_needs_no_p() {
-        assert_eq!(Change::cost(5.0, 5.0).verdict, Verdict::Same);
-        assert_eq!(Change::cost(5.0, 5.01).verdict, Verdict::Close);
-        assert_eq!(Change::cost(5.0, 0.0).verdict, Verdict::Better);
-        assert_eq!(Change::cost(0.0, 5.0).words(), "new");
-        assert_eq!(Change::cost(5.0, 0.0).words(), "gone");
+        assert_eq!(FigureChange::cost(5.0, 5.0).verdict, Movement::Same);
+        assert_eq!(FigureChange::cost(5.0, 5.01).verdict, Movement::Close);
+        assert_eq!(FigureChange::cost(5.0, 0.0).verdict, Movement::Better);
+        assert_eq!(FigureChange::cost(0.0, 5.0).words(), "new");
+        assert_eq!(FigureChange::cost(5.0, 0.0).words(), "gone");
     }
 }

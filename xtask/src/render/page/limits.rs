@@ -14,7 +14,7 @@ const FLOOR: &str = "raw-tokio";
 
 const CPU: Figure = Figure::Metric(&metric::CPU_PER_GB);
 
-struct Row<'a> {
+struct LimitRow<'a> {
     name: String,
     words: &'a str,
     peer: bool,
@@ -39,9 +39,9 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
     }
 }
 
-fn rows<'a>(run: &'a Run, steps: &[StepView<'_>]) -> Vec<Row<'a>> {
+fn rows<'a>(run: &'a Run, steps: &[StepView<'_>]) -> Vec<LimitRow<'a>> {
     let of_step = |view: &StepView<'_>| {
-        Some(Row {
+        Some(LimitRow {
             name: format!("{} {}", view.index + 1, view.title()),
             words: "",
             peer: false,
@@ -52,7 +52,7 @@ fn rows<'a>(run: &'a Run, steps: &[StepView<'_>]) -> Vec<Row<'a>> {
         })
     };
     let peers = run.limits.iter().filter_map(|limit| {
-        Some(Row {
+        Some(LimitRow {
             name: limit.name.clone(),
             words: &limit.words,
             peer: true,
@@ -60,12 +60,12 @@ fn rows<'a>(run: &'a Run, steps: &[StepView<'_>]) -> Vec<Row<'a>> {
             blocks: limit.blocks_per_message,
         })
     });
-    let mut rows: Vec<Row<'a>> = steps.iter().filter_map(of_step).chain(peers).collect();
+    let mut rows: Vec<LimitRow<'a>> = steps.iter().filter_map(of_step).chain(peers).collect();
     rows.sort_by(|a, b| a.cpu.median().total_cmp(&b.cpu.median()));
     rows
 }
 
-fn table(rows: &[Row<'_>]) -> Markup {
+fn table(rows: &[LimitRow<'_>]) -> Markup {
     let max = rows.iter().flat_map(|row| row.cpu.values.iter().copied()).fold(0.0, f64::max);
     let floor = rows.iter().find(|row| row.peer && row.name == FLOOR).map(|row| row.cpu.median());
     parts::scrolling(

@@ -6,7 +6,7 @@ use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
-use super::figures::{self, Change, Figure, Headline, StepView};
+use super::figures::{self, Figure, FigureChange, Headline, StepView};
 use super::{charts, parts};
 use crate::analyse::metric;
 use crate::cli::numbers;
@@ -129,7 +129,7 @@ fn cards(run: &Run) -> Markup {
                         }
                     }
                     @if last != first {
-                        p.delta { (parts::change(Change::between(figure, before.as_ref(), after.as_ref()).as_ref())) }
+                        p.delta { (parts::change(FigureChange::between(figure, before.as_ref(), after.as_ref()).as_ref())) }
                     }
                     p.by-side {
                         @if after.is_some() { (by_side(run, figure, first, last)) }
@@ -339,7 +339,7 @@ fn exact(run: &Run, figure: Figure, view: &StepView<'_>) -> Markup {
     html! {
         span.value { (parts::figure(figure, sample.as_ref())) }
         @if view.previous.is_some() && sample.is_some() {
-            span.delta { (parts::change(Change::between(figure, previous.as_ref(), sample.as_ref()).as_ref())) }
+            span.delta { (parts::change(FigureChange::between(figure, previous.as_ref(), sample.as_ref()).as_ref())) }
         }
     }
 }
@@ -355,7 +355,7 @@ fn timed(run: &Run, figure: Figure, view: &StepView<'_>, max: f64, noun: &str) -
                     span.value { b { (figure.format(sample.median())) } }
                     @if view.previous.is_some() {
                         span.delta {
-                            (parts::change(Change::between(figure, previous.as_ref(), Some(sample)).as_ref()))
+                            (parts::change(FigureChange::between(figure, previous.as_ref(), Some(sample)).as_ref()))
                         }
                     }
                 }

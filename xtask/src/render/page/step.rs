@@ -4,7 +4,7 @@ use alloc_ladder::record::{Counts, CpuProfile, Instrument, Retained, Run, StepRe
 use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
-use super::figures::{self, Change, Figure, StepView};
+use super::figures::{self, Figure, FigureChange, StepView};
 use super::{charts, overview, parts, raw, trade_off};
 use crate::analyse::cpu::{Samples, Spent, margin};
 use crate::analyse::profiles::Profiles;
@@ -53,7 +53,7 @@ fn outcome(run: &Run, view: &StepView<'_>) -> Markup {
             (Some(before), Some(after)) => {
                 (charts::words(stage)) " on the " (side.name()) " " (numbers::bytes(before.bytes)) " → "
                 (numbers::bytes(after.bytes)) " per " (noun) " ("
-                (parts::change(Some(&Change::cost(before.bytes, after.bytes)))) ")"
+                (parts::change(Some(&FigureChange::cost(before.bytes, after.bytes)))) ")"
                 @if promised.is_none() { ", the stage that moved most" }
                 "."
             }
@@ -114,7 +114,7 @@ fn metric_table(
                     @let this = sample(*figure, view.index);
                     @let against = |other: Option<usize>| {
                         let other = other.and_then(|step| sample(*figure, step));
-                        Change::between(*figure, other.as_ref(), this.as_ref())
+                        FigureChange::between(*figure, other.as_ref(), this.as_ref())
                     };
                     tr {
                         th scope="row" { (overview::capitalised(&figure.label(noun))) }
@@ -153,7 +153,7 @@ fn stage_table(run: &Run, view: &StepView<'_>, side: Side, noun: &str) -> Markup
         .map(|stage| figures::largest(run, |step| figures::stage_per_message(step, side, stage).map(|row| row.bytes)))
         .fold(0.0, f64::max);
     let delta = |before: Option<figures::PerMessage>, after: figures::PerMessage| {
-        before.map(|before| Change::cost(before.bytes, after.bytes))
+        before.map(|before| FigureChange::cost(before.bytes, after.bytes))
     };
     html! {
         table.stages {
@@ -416,7 +416,7 @@ pub(crate) fn retained(run: &Run, view: &StepView<'_>, side: Side) -> Markup {
                                     td.number { b { (numbers::bytes(row.bytes as f64)) } }
                                     td.number { (numbers::count(row.blocks)) }
                                     td.number {
-                                        (parts::change(before.map(|b| Change::cost(b as f64, row.bytes as f64)).as_ref()))
+                                        (parts::change(before.map(|b| FigureChange::cost(b as f64, row.bytes as f64)).as_ref()))
                                     }
                                     td { (row.freed_words()) }
                                 }

@@ -3,7 +3,7 @@
 use alloc_ladder::record::{Run, StepRecord};
 use maud::{Markup, html};
 
-use super::figures::{self, Change, Figure, Headline, StepView, Verdict};
+use super::figures::{self, Figure, FigureChange, Headline, Movement, StepView};
 use super::{overview, parts};
 use crate::cli::numbers;
 
@@ -77,21 +77,21 @@ fn benefit(run: &Run, metrics: Headline, before: Option<&StepRecord>, view: &Ste
     ];
     let change = |figure: Figure| {
         let before = before.and_then(|step| figure.pair(run, step));
-        Change::between(figure, before.as_ref(), figure.pair(run, view.record).as_ref())
+        FigureChange::between(figure, before.as_ref(), figure.pair(run, view.record).as_ref())
     };
-    let changes: Vec<(&str, Change)> =
+    let changes: Vec<(&str, FigureChange)> =
         named.into_iter().filter_map(|(figure, words)| Some((words, change(figure)?))).collect();
     if changes.is_empty() {
         return parts::not_measured();
     }
-    let moved: Vec<&(&str, Change)> =
-        changes.iter().filter(|(_, change)| matches!(change.verdict, Verdict::Better | Verdict::Worse)).collect();
+    let moved: Vec<&(&str, FigureChange)> =
+        changes.iter().filter(|(_, change)| matches!(change.verdict, Movement::Better | Movement::Worse)).collect();
     html! {
         @if moved.is_empty() { span.quiet { "none that was measurable here" } }
         ul.benefit {
             @for (words, change) in moved {
                 li {
-                    (parts::change(Some(&Change { p: None, ..*change }))) " " (words)
+                    (parts::change(Some(&FigureChange { p: None, ..*change }))) " " (words)
                     @if let Some(p) = change.p { " " span.p { (numbers::p_value(p)) } }
                 }
             }

@@ -62,7 +62,7 @@ fn one_step() {
     for (name, markup) in golden {
         expect_file![format!("golden/{name}.html")].assert_eq(&lines(&markup.into_string()));
     }
-    let of = |index: usize| sites::PerMessage {
+    let of = |index: usize| sites::SeenSites {
         profile: profiles.get(index, Side::Server).expect("a profile"),
         stacks: run.steps[index].stacks(Side::Server).expect("stacks"),
     };

@@ -5,7 +5,7 @@ use alloc_ladder::record::{Run, StepRecord};
 use alloc_ladder::subject::ladder::{CostFigure, Step};
 use maud::{Markup, html};
 
-use super::figures::{self, Change, Figure, StepView, Verdict};
+use super::figures::{self, Figure, FigureChange, Movement, StepView};
 use super::parts;
 use crate::analyse::metric::{self, Metric};
 
@@ -28,7 +28,7 @@ pub(crate) fn section(run: &Run, view: &StepView<'_>, step: &Step) -> Markup {
 fn price(run: &Run, previous: &StepRecord, this: &StepRecord, cost: CostFigure) -> Markup {
     let metric = figure_of(cost, run);
     let words = in_a_sentence(&metric.title(figures::noun(run)));
-    let prices: Vec<(Side, Change)> =
+    let prices: Vec<(Side, FigureChange)> =
         Side::ALL.into_iter().filter_map(|side| Some((side, change(metric, previous, this, side)?))).collect();
     html! {
         @if prices.is_empty() {
@@ -38,7 +38,7 @@ fn price(run: &Run, previous: &StepRecord, this: &StepRecord, cost: CostFigure) 
             @for (index, (side, change)) in prices.iter().enumerate() {
                 @if index > 0 { "," }
                 " " (side.name()) " " b { (metric.show(change.before)) " → " (metric.show(change.after)) }
-                @if !matches!(change.verdict, Verdict::Same) {
+                @if !matches!(change.verdict, Movement::Same) {
                     " " span.moved-by { "(" (parts::change(Some(change))) ")" }
                 }
             }
@@ -67,9 +67,9 @@ fn in_a_sentence(title: &str) -> String {
     }
 }
 
-fn change(metric: &'static Metric, previous: &StepRecord, this: &StepRecord, side: Side) -> Option<Change> {
+fn change(metric: &'static Metric, previous: &StepRecord, this: &StepRecord, side: Side) -> Option<FigureChange> {
     let figure = Figure::Metric(metric);
-    Change::between(figure, figure.sample(previous, side).as_ref(), figure.sample(this, side).as_ref())
+    FigureChange::between(figure, figure.sample(previous, side).as_ref(), figure.sample(this, side).as_ref())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use alloc_ladder::{Side, Stage};
 
 use super::retained;
 use crate::analyse::cpu::{Spent, margin};
-use crate::analyse::judge::{self, Pair, Verdict};
+use crate::analyse::judge::{self, JudgedPair, Verdict};
 use crate::analyse::metric::{self, Accuracy, Metric};
 use crate::analyse::nine_stages;
 use crate::analyse::profiles::Profiles;
@@ -256,7 +256,7 @@ fn figure(metric: &Metric, samples: &[f64]) -> String {
 
 /// How a step's figure stands against another's; coloured where it is better or worse, and `~` where nobody can tell.
 fn against(run: &Run, metric: &Metric, side: Side, steps: [&StepRecord; 2]) -> Cell {
-    let Some(Pair { judged, .. }) = judge::steps(&[run], metric, side, None, steps, judge::ALPHA) else {
+    let Some(JudgedPair { judged, .. }) = judge::steps(&[run], metric, side, None, steps, judge::ALPHA) else {
         return Cell::right("");
     };
     let p = judged.p.map_or_else(String::new, |p| format!(" {}", numbers::p_value(p)));
