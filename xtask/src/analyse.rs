@@ -2,11 +2,13 @@
 
 pub(crate) mod budget;
 pub(crate) mod classify;
+pub(crate) mod comparison;
 pub(crate) mod cpu;
 pub(crate) mod dhat;
 pub(crate) mod environments;
 pub(crate) mod fold;
 pub(crate) mod frame;
+pub(crate) mod held;
 pub(crate) mod judge;
 pub(crate) mod metric;
 pub(crate) mod nine_stages;

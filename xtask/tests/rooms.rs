@@ -49,8 +49,6 @@ const LIBRARY: &[Room] = &[
     room("assert", &["alloc", "stage", "method"]),
     room("sampled", &["alloc", "stage", "method"]),
     room("otel", &["alloc", "stage", "method"]),
-    // For build scripts: what it generates names `steps`.
-    room("build", &["steps"]),
     // Words alone.
     room("trust", &[]),
     room("tonic", &["alloc", "stage", "method", "wire"]),
@@ -58,7 +56,8 @@ const LIBRARY: &[Room] = &[
     // For build scripts, which have nothing else of the library.
     Room { name: "build", may: &[], crates: Some(&["prost_build", "tonic_prost_build"]) },
     room("live", &["alloc", "stage", "method", "sampled", "tonic", "wire", "listen"]),
-    room("record", &["alloc", "stage", "method"]),
+    // A record names steps and settings as text: it knows no ladder, and no command line.
+    Room { name: "record", may: &["alloc", "stage", "method"], crates: Some(&["serde", "serde_json", "thiserror"]) },
     // Its instruments are the allocators of the library.
     room("driver", &["alloc", "stage", "method", "record", "recorder", "sampled"]),
     room("subject", EVERY_ROOM),

@@ -41,8 +41,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (_, run) = find::load(&args.run)?;
-    let scenarios: Vec<Scenario> = run.scenario.map_or_else(|| Scenario::ALL.to_vec(), |scenario| vec![scenario]);
-    let references: Vec<Run> = scenarios
+    let references: Vec<Run> = ladders(&run)
         .iter()
         .map(|scenario| layout::reference(*scenario))
         .filter(|folder| folder.join(layout::RUN_JSON).is_file())
@@ -50,6 +49,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         .collect::<anyhow::Result<_>>()?;
     let advice = Advice::new(&run, args.step.as_deref(), &references)?;
     terminal::result(&if args.json { serde_json::to_string_pretty(&advice)? + "\n" } else { advice.text() })
+}
+
+/// The ladders that a run may climb: its own, and of a program every one.
+fn ladders(run: &Run) -> Vec<Scenario> {
+    Scenario::of(&run.subject).map_or_else(|| Scenario::ALL.to_vec(), |scenario| vec![scenario])
 }
 
 /// What is left, and what takes it away.
@@ -184,14 +188,15 @@ fn amount(step: &StepRecord, side: Side, stage: Stage) -> Option<Amount> {
 
 /// The rungs above a step that concern a stage: those that help or might, and those that were measured in vain.
 fn rungs(run: &Run, from: &StepRecord, references: &[Run], side: Side, stage: Stage) -> (Vec<Rung>, Vec<Rung>) {
-    let scenarios = run.scenario.map_or_else(|| Scenario::ALL.to_vec(), |scenario| vec![scenario]);
     let (mut helpful, mut in_vain) = (Vec::new(), Vec::new());
-    for scenario in scenarios {
+    for scenario in ladders(run) {
         // Somebody else's program is on no rung yet.
-        let on = |index: usize, step: &Step| run.scenario.is_some() && is_on(&from.set, scenario, index, step);
+        let on =
+            |index: usize, step: &Step| Scenario::of(&run.subject).is_some() && is_on(&from.set, scenario, index, step);
         for (index, step) in ladder(scenario).iter().enumerate().filter(|(index, step)| *index > 0 && !on(*index, step))
         {
-            let runs = std::iter::once(run).chain(references).filter(|run| run.scenario == Some(scenario));
+            let runs =
+                std::iter::once(run).chain(references).filter(|run| Scenario::of(&run.subject) == Some(scenario));
             let found = runs.filter_map(|of| Some((of, evidence(of, scenario, index, side, stage)?))).next();
             let evidence = found.map(|(of, evidence)| Evidence { elsewhere: environments(run, of), ..evidence });
             let reduces = evidence.as_ref().map(Evidence::reduces);
@@ -217,13 +222,13 @@ fn rungs(run: &Run, from: &StepRecord, references: &[Run], side: Side, stage: St
     (helpful, in_vain)
 }
 
-fn is_on(set: &StepSet, scenario: Scenario, index: usize, step: &Step) -> bool {
+fn is_on(set: &str, scenario: Scenario, index: usize, step: &Step) -> bool {
     let place = |name: &str| ladder(scenario).iter().position(|step| step.name == name);
-    match set {
-        StepSet::Baseline => false,
-        StepSet::UpTo(last) => place(last).is_some_and(|last| index <= last),
-        StepSet::Only(only) => step.name == only,
-        StepSet::Without(without) => step.name != without,
+    match set.parse() {
+        Ok(StepSet::Baseline) | Err(_) => false,
+        Ok(StepSet::UpTo(last)) => place(&last).is_some_and(|last| index <= last),
+        Ok(StepSet::Only(only)) => step.name == only,
+        Ok(StepSet::Without(without)) => step.name != without,
     }
 }
 
@@ -234,14 +239,16 @@ fn evidence(run: &Run, scenario: Scenario, index: usize, side: Side, stage: Stag
             0 => StepSet::Baseline,
             _ => StepSet::UpTo(ladder(scenario)[index].name.to_owned()),
         };
-        let same = move |step: &&StepRecord| step.set == set || (index == 0 && step.set == up_to_first(scenario));
+        let same = move |step: &&StepRecord| {
+            step.set == set.to_string() || (index == 0 && step.set == up_to_first(scenario).to_string())
+        };
         run.steps.iter().find(same)
     };
     let (below, above) = (climbed(index - 1)?, climbed(index)?);
     let (before, after) = (amount(below, side, stage)?, amount(above, side, stage)?);
     let mut besides = Vec::new();
-    for metric in metric::compared(Some(scenario)) {
-        for side in metric.sides(Some(scenario)) {
+    for metric in metric::compared(scenario.shape()) {
+        for side in metric.sides(scenario.shape()) {
             let Some(pair) = judge::steps(&[run], metric, *side, None, [below, above], ALPHA) else { continue };
             if metric.has_stages() || !pair.judged.verdict.moved() {
                 continue;
@@ -391,14 +398,14 @@ mod tests {
         expect_test::expect![[r#"
             mine, step bytes-field
 
-            server receive-buffer: 90 000 B and 12.0 blocks per message, 100 % of all bytes and 71 % of all blocks
+            server receive-buffer: 87.9 KiB and 12.0 blocks per message, 100 % of all bytes and 71 % of all blocks
               aligned-reads
-              takes    73 000 B → 5.00 B and 3.00 → 0.0020 blocks per message (−99.99%), rope → aligned-reads in put-reference
+              takes    71.3 KiB → 5 B and 3.00 → 0.0020 blocks per message (−99.99%), rope → aligned-reads in put-reference
               besides  server CPU-s/GB 1.70 → 1.40 (−17.6%, p<0.001)
               costs    The connection yields once a frame: its task is polled once more a message. It pays only where connection and handler share a thread.
               switch   AlignedIo around the accepted socket (src/steps/aligned.rs)
               tuned-h2
-              takes    90 000 B → 74 000 B and 12.0 → 3.00 blocks per message (−17.8%), bytes-field → tuned-h2 in mine
+              takes    87.9 KiB → 72.3 KiB and 12.0 → 3.00 blocks per message (−17.8%), bytes-field → tuned-h2 in mine
               besides  server CPU-s/GB 2.80 → 1.96 (−30.0%, p<0.001)
               costs    A peer may have a window's worth of bytes in flight on each connection: memory under a slow reader grows by that much.
               switch   Server::max_frame_size, initial_stream_window_size, initial_connection_window_size (src/subject/http2.rs)
@@ -406,13 +413,13 @@ mod tests {
         expect_test::expect![[r#"
             mine, step rope
 
-            server receive-buffer: 74 000 B and 3.00 blocks per message, 100 % of all bytes and 38 % of all blocks
+            server receive-buffer: 72.3 KiB and 3.00 blocks per message, 100 % of all bytes and 38 % of all blocks
               aligned-reads
               takes   not measured here; cargo xtask profile put does
               costs   The connection yields once a frame: its task is polled once more a message. It pays only where connection and handler share a thread.
               switch  AlignedIo around the accepted socket (src/steps/aligned.rs)
 
-            client handler: 80.0 B and 5.00 blocks per message, 0 % of all bytes and 62 % of all blocks
+            client handler: 80 B and 5.00 blocks per message, 0 % of all bytes and 62 % of all blocks
               no rung that is not on yet was measured to reduce it, or is meant to
         "#]].assert_eq(&text(&mine, None, &[]));
     }

@@ -60,7 +60,7 @@ fn rendered(dir: &Path, run: &Run) -> anyhow::Result<PathBuf> {
         return Ok(dir.join(layout::REPORT));
     }
     let folder = RunFolder::edit(dir)?;
-    rendering(dir, || page::write_all(&folder, run, Profiles::default()))
+    rendering(dir, || page::write_all(&folder, run, &mut Profiles::default()))
 }
 
 #[cfg(test)]

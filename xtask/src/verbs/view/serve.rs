@@ -197,7 +197,7 @@ fn index(root: &Path) -> String {
                                                 (found.name) " " small { "not rendered: " (place::command()) " report " (found.name) }
                                             }
                                         }
-                                        td { (found.run.scenario.map_or("a program of its own", Scenario::words)) }
+                                        td { (Scenario::of(&found.run.subject).map_or("a program of its own", Scenario::words)) }
                                         td { (found.run.created) }
                                         td.number {
                                             (found.run.steps.len()) @if found.run.partial { " (partial)" }
