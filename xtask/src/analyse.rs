@@ -1,5 +1,6 @@
 //! Pure functions of a record and its raw files: neither clock nor process.
 
+pub(crate) mod advice;
 pub(crate) mod budget;
 pub(crate) mod classify;
 pub(crate) mod comparison;

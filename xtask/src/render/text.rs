@@ -1,5 +1,6 @@
 //! Tables for a terminal.
 
+pub(crate) mod advice;
 pub(crate) mod comparison;
 pub(crate) mod held;
 pub(crate) mod limits;
