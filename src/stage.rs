@@ -2,7 +2,7 @@
 //!
 //! A [`Stage`] is entered by a [`StageGuard`] around synchronous code or by [`Staged`] around a future; the
 //! innermost one wins. The allocator reads the current [`Scope`] on every allocation, so this module must not
-//! allocate, lock or panic on [`current`]; it knows nothing of tonic, tokio or of who counts.
+//! allocate, lock or panic on [`current()`]; it knows nothing of tonic, tokio or of who counts.
 //!
 //! # Implementation
 //! One const-initialised thread-local word holds the scope and one the open window: entering a stage is two
