@@ -376,13 +376,17 @@ fn profile() -> Vec<u8> {
 
 /// What a client sends on a connection, frames of all the sizes at which reads differ; and what is not HTTP/2.
 fn streams() -> Vec<Vec<u8>> {
-    let sizes: [&[usize]; 6] = [
+    let sizes: [&[usize]; 10] = [
+        &[1; 5],
         &[0, 1, 9, 100],
+        &[7, 300, 2],
+        &[1000, 1009, 991],
         &[8183, 8192, 8201],
         &[16_384; 6],
-        &[16_384, 5, 16_384, 5, 16_384],
+        &[16_384, 5, 16_384],
+        &[5, 16_384, 16_384],
         &[32_768, 40_000],
-        &[65_536, 65_536, 65_536],
+        &[65_536; 2],
     ];
     let mut streams: Vec<Vec<u8>> = sizes
         .iter()
@@ -394,8 +398,8 @@ fn streams() -> Vec<Vec<u8>> {
             [PREFACE.to_vec(), settings, head, rest].into_iter().chain(data).collect::<Vec<_>>().concat()
         })
         .collect();
-    let post = b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 40000\r\n\r\n";
-    streams.push([&post[..], &[0; 40_000]].concat());
+    let post = b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n";
+    streams.push([&post[..], &[0; 20_000]].concat());
     streams.push([PREFACE, &post[..]].concat());
     streams.push([&b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..], &[9; 600]].concat());
     streams
