@@ -1,6 +1,8 @@
 //! A service generated as with tonic itself, its `tonic` renamed in Cargo.toml, with `Http2` and aligned reads: put and get
 //! allocate nothing per message, on either side, whatever runtime serves them.
 
+#![allow(clippy::print_stdout, reason = "what was counted")]
+
 #[path = "../../support/toy/counted.rs"]
 mod counted;
 
