@@ -13,6 +13,9 @@ pub mod live;
 pub mod otel;
 #[cfg(feature = "record")]
 pub mod record;
+#[cfg(feature = "recorder")]
+#[doc(hidden)]
+pub mod recorder;
 #[cfg(feature = "sampled")]
 pub mod sampled;
 #[cfg(feature = "steps")]
