@@ -32,6 +32,8 @@ pub mod wire;
 #[cfg(feature = "live")]
 pub use live::serve;
 
+#[cfg(feature = "recorder")]
+pub use alloc::Alloc;
 pub use alloc::{CountingAlloc, Snapshot, Tally};
 pub use method::{Method, Side};
 pub use stage::Stage;

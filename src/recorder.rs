@@ -19,10 +19,12 @@
 //!
 //! What it costs per allocation is measured by `cargo bench --bench recorder --features recorder`.
 
+mod environment;
 pub mod layout;
 
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg_attr(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))), path = "recorder/absent.rs")]
 mod linux;
 
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub use environment::Variable;
+pub(crate) use environment::say;
 pub use linux::*;

@@ -3,7 +3,6 @@
 #![expect(unsafe_code, reason = "reads the stack it runs on, maps memory and is called by allocators")]
 
 mod arch;
-mod environment;
 mod file;
 mod hooks;
 mod live;
@@ -15,7 +14,6 @@ mod table;
 mod thread;
 mod walker;
 
-pub use environment::Variable;
 pub use hooks::{Reallocating, allocated, freed, is_new_method, name_method, reallocated, reallocating};
 pub use start::{Door, start, yield_to_program};
 pub use walker::capture;

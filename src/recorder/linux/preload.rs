@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::file::{errno, set_errno};
 use super::hooks::{self, block_allocated, count_freed, finish_reallocation, forget};
 use super::live::Sizes;
-use super::{Door, Variable, modules};
+use super::{Door, modules};
+use crate::recorder::Variable;
 
 unsafe extern "C" {
     fn __libc_malloc(size: usize) -> *mut u8;

@@ -4,8 +4,9 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use super::file::{self, NoFile, Recording, errno, set_errno};
-use super::{Variable, arch, hooks, live, modules, table, thread};
+use super::{arch, hooks, live, modules, table, thread};
 use crate::recorder::layout::{MAGIC, VERSION};
+use crate::recorder::{Variable, say};
 
 /// Who calls the hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +45,9 @@ fn begin(door: Door) -> Result<(), &'static str> {
     modules::start();
     thread::start();
     let recording = make_file().map_err(|reason| match reason {
-        NoFile::Name => "the name of the folder for recordings is too long",
-        NoFile::Create => "cannot make a file in the folder for recordings",
-        NoFile::Full => "the folder for recordings is full",
+        NoFile::Name => "not recorded: the name of the folder for recordings is too long",
+        NoFile::Create => "not recorded: cannot make a file in the folder for recordings",
+        NoFile::Full => "not recorded: the folder for recordings is full",
     })?;
     let Some(word) = file::map_private(4096) else { return Err(NO_MEMORY) };
     if !table::start() || !live::start() {
@@ -64,7 +65,7 @@ fn begin(door: Door) -> Result<(), &'static str> {
     Ok(())
 }
 
-const NO_MEMORY: &str = "there is no memory for its tables";
+const NO_MEMORY: &str = "not recorded: there is no memory for its tables";
 
 /// A file named after the process. An earlier program of the same process, before it executed this one, may have one.
 fn make_file() -> Result<&'static Recording, NoFile> {
@@ -188,14 +189,6 @@ unsafe extern "C" fn forked_child() {
 pub(super) fn write(to: &[AtomicU8], from: &[u8]) {
     for (to, from) in to.iter().zip(from) {
         to.store(*from, Ordering::Relaxed);
-    }
-}
-
-/// A line on stderr, without formatting.
-fn say(reason: &str) {
-    for text in ["alloc-ladder: not recorded: ", reason, "\n"] {
-        // SAFETY: hands the kernel a text and its length.
-        unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
     }
 }
 

@@ -129,7 +129,12 @@ impl Thread {
     }
 }
 
-/// The top of the stack of a process's first thread, as the C library or the environment's place says; 0 for unknown.
+unsafe extern "C" {
+    /// The C library's list of strings, which the kernel put above every frame of the first thread.
+    static environ: *const *const std::ffi::c_char;
+}
+
+/// The top of the stack of a process's first thread, as the C library or the environment's place says.
 fn main_top() -> usize {
     let known = MAIN_TOP.load(Ordering::Relaxed);
     if known != 0 {
@@ -138,7 +143,7 @@ fn main_top() -> usize {
     // SAFETY: looks up a variable of the dynamic linker, and reads it where it exists.
     let top = unsafe {
         let end = libc::dlsym(libc::RTLD_DEFAULT, c"__libc_stack_end".as_ptr()).cast::<usize>();
-        if end.is_null() { super::environment::place() } else { *end }
+        if end.is_null() { environ as usize } else { *end }
     };
     MAIN_TOP.store(top, Ordering::Relaxed);
     top

@@ -1,6 +1,8 @@
 //! Reading the environment without asking an allocator.
 
-use std::ffi::{CStr, c_char};
+#![expect(unsafe_code, reason = "asks the C library, because `std` allocates to answer")]
+
+use std::ffi::CStr;
 
 /// The variables a program is told by what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,32 +32,29 @@ impl Variable {
     ///
     /// Neither allocates nor locks: for the time before `main`, when nobody changes the environment.
     pub fn value(self) -> Option<&'static CStr> {
-        let name = self.name().as_bytes();
-        // SAFETY: the C library's list of strings ends with a null; it changes when the program sets a variable, which
-        // no program does while its first allocation starts the recorder.
+        let name = match self {
+            Variable::Mode => c"ALLOC_LADDER",
+            Variable::Recordings => c"ALLOC_LADDER_RECORDINGS",
+            Variable::Programs => c"ALLOC_LADDER_PROGRAMS",
+        };
+        // SAFETY: the name ends with a zero. The value stays where it is until the program changes the variable, which
+        // none does while its first allocation starts the recorder.
         unsafe {
-            let mut entry = environ;
-            while !entry.is_null() && !(*entry).is_null() {
-                let text = CStr::from_ptr(*entry);
-                let bytes = text.to_bytes_with_nul();
-                if bytes.len() > name.len() && bytes.starts_with(name) && bytes[name.len()] == b'=' {
-                    return CStr::from_bytes_with_nul(&bytes[name.len() + 1..]).ok();
-                }
-                entry = entry.add(1);
-            }
+            let value = libc::getenv(name.as_ptr());
+            (!value.is_null()).then(|| CStr::from_ptr(value))
         }
-        None
     }
 }
 
-unsafe extern "C" {
-    static environ: *const *const c_char;
-}
-
-/// Where the environment lies: above every frame of the first thread, as long as nobody has changed it.
-pub(super) fn place() -> usize {
-    // SAFETY: reads a pointer of the C library's.
-    unsafe { environ as usize }
+/// A line on stderr, without formatting or allocating.
+pub(crate) fn say(line: &str) {
+    #[cfg(unix)]
+    for text in ["alloc-ladder: ", line, "\n"] {
+        // SAFETY: hands the kernel a text and its length.
+        unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+    }
+    #[cfg(not(unix))]
+    let _ = line;
 }
 
 #[cfg(test)]
@@ -65,6 +64,9 @@ mod tests {
     #[test]
     fn the_environment_is_read_as_std_reads_it() {
         for variable in Variable::ALL {
+            // The two lists of names agree, or one of the values is missing.
+            // SAFETY: no other test of this process reads or writes these variables.
+            unsafe { std::env::set_var(variable.name(), "a value") };
             let value = std::env::var(variable.name()).ok();
             assert_eq!(variable.value().and_then(|value| value.to_str().ok()), value.as_deref());
         }
