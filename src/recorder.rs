@@ -22,7 +22,10 @@
 mod environment;
 pub mod layout;
 
-#[cfg_attr(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))), path = "recorder/absent.rs")]
+#[cfg_attr(
+    not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))),
+    path = "recorder/absent.rs"
+)]
 mod linux;
 
 pub use environment::Variable;

@@ -134,7 +134,8 @@ async fn a_staged_body_says_of_itself_what_its_own_says() {
 
 /// Calls `hello` once over a connection of its own and returns the reply's bytes and the open calls the handler saw.
 async fn call(addr: SocketAddr) -> (usize, u64) {
-    let channel = Endpoint::from_shared(format!("http://{addr}")).expect("an address").connect().await.expect("connects");
+    let channel =
+        Endpoint::from_shared(format!("http://{addr}")).expect("an address").connect().await.expect("connects");
     let twice = ClientLayer.layer(ClientLayer.layer(channel));
     let mut client = GreeterClient::new(twice);
     let reply = client.say_hello(HelloRequest { name: "11".to_owned() }).await.expect("answers");
@@ -185,7 +186,8 @@ async fn an_axum_router_takes_the_layer() {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, service).await });
     // axum tells the peer in its own way, so the handler finds none: the call arrives all the same.
-    let channel = Endpoint::from_shared(format!("http://{addr}")).expect("an address").connect().await.expect("connects");
+    let channel =
+        Endpoint::from_shared(format!("http://{addr}")).expect("an address").connect().await.expect("connects");
     let refused = GreeterClient::new(channel).say_hello(HelloRequest { name: "1".to_owned() }).await;
     assert_eq!(refused.expect_err("no tonic connection").message(), "the peer's address is lost");
 }

@@ -2,8 +2,8 @@
 //!
 //! The file is as long as all areas together and sparse: only what is used takes memory. Every number in it is an
 //! atomic of the recorded process, so that a copy made at any moment is a valid recording; counters that belong together
-//! may then differ by what was under way. Areas hold, in this order: a [`header`], the [modules](module) whose code was
-//! seen on a stack, the names of [methods](method), [shards](shard) of totals, the distinct stacks in [slots](slot),
+//! may then differ by what was under way. Areas hold, in this order: a [`header`], the [modules](module): the executable
+//! and those whose code was seen on a stack, the names of [methods](method), [shards](shard) of totals, the distinct stacks in [slots](slot),
 //! what each had live at the [peak], and the addresses of their frames.
 
 /// The first bytes of a recording.

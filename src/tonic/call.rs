@@ -5,8 +5,8 @@ use std::cell::Cell;
 use http::Uri;
 
 use super::task;
-use crate::{Method, Side};
 use crate::method::OpenCall;
+use crate::{Method, Side};
 
 /// An open call, and what is to be done when it ends.
 #[derive(Debug)]

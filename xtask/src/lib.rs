@@ -32,7 +32,16 @@ use clap::{Parser, Subcommand};
 #[command(name = "cargo alloc-ladder", bin_name = "cargo alloc-ladder", version, max_term_width = 100)]
 struct Command {
     #[command(subcommand)]
-    verb: verbs::Verb,
+    verb: Anybody,
+}
+
+#[derive(Debug, Subcommand)]
+enum Anybody {
+    /// Run any program and record every stack that allocates; nothing of it has to be changed
+    #[command(override_usage = "cargo alloc-ladder profile [OPTIONS] -- PROGRAM [ARGS]...")]
+    Profile(verbs::record::Args),
+    #[command(flatten)]
+    Verb(verbs::Verb),
 }
 
 /// What `cargo-alloc-ladder` does. Cargo calls it with `alloc-ladder` as the first argument.
@@ -41,8 +50,15 @@ pub fn cargo_alloc_ladder() -> ExitCode {
     if args.get(1).is_some_and(|arg| arg == "alloc-ladder") {
         args.remove(1);
     }
+    anybody(args)
+}
+
+fn anybody(args: Vec<OsString>) -> ExitCode {
     // clap prints its own usage errors and exits with 2.
-    exit(verbs::run(Command::parse_from(args).verb))
+    exit(match Command::parse_from(args).verb {
+        Anybody::Profile(args) => verbs::record::run(args),
+        Anybody::Verb(verb) => verbs::run(verb),
+    })
 }
 
 /// Profile the allocations of a gRPC service, one optimisation step at a time.
@@ -63,9 +79,15 @@ enum Either {
     Anybody(verbs::Verb),
 }
 
-/// What `cargo xtask` does: the same verbs, and those of this repository.
+/// What `cargo xtask` does: the same verbs, and those of this repository. `profile` measures a ladder of this repository,
+/// or, where it is given a program after `--`, records that.
 #[cfg(feature = "repository")]
 pub fn xtask() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let is = |index: usize, word: &str| args.get(index).is_some_and(|arg| arg == word);
+    if is(1, "profile") && args.iter().any(|arg| arg == "--" || arg == "--bin") {
+        return anybody(args);
+    }
     exit(match Xtask::parse().verb {
         Either::Repository(verb) => repository::run(verb),
         Either::Anybody(verb) => verbs::run(verb),

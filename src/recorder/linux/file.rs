@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU32, AtomicU64, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::recorder::layout;
 
@@ -142,12 +142,16 @@ const _: () = {
     assert!(offset_of!(Header, fixed.machine) == header::MACHINE && offset_of!(Header, fixed.own) == header::OWN);
     assert!(offset_of!(Header, used) == header::MODULES && offset_of!(Header, used.frames) == header::FRAMES);
     assert!(offset_of!(Header, missed) == header::HOMELESS_BLOCKS && offset_of!(Header, missed.early) == header::EARLY);
-    assert!(offset_of!(Header, heap) == header::LIVE && offset_of!(Header, heap.peak_monotonic) == header::PEAK_MONOTONIC);
+    assert!(
+        offset_of!(Header, heap) == header::LIVE && offset_of!(Header, heap.peak_monotonic) == header::PEAK_MONOTONIC
+    );
     assert!(offset_of!(Header, epoch) == header::EPOCH);
     assert!(size_of::<ModuleEntry>() == module::SIZE && offset_of!(ModuleEntry, path) == module::PATH);
     assert!(size_of::<MethodEntry>() == layout::method::SIZE);
     assert!(size_of::<Shard>() == shard::SIZE && offset_of!(Shard, reallocs) == shard::REALLOCS);
-    assert!(size_of::<Slot>() == slot::SIZE && offset_of!(Slot, at) == slot::AT && offset_of!(Slot, epoch) == slot::EPOCH);
+    assert!(
+        size_of::<Slot>() == slot::SIZE && offset_of!(Slot, at) == slot::AT && offset_of!(Slot, epoch) == slot::EPOCH
+    );
     assert!(size_of::<Peak>() == peak::SIZE);
 };
 

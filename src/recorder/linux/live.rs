@@ -107,8 +107,7 @@ fn grow(entry: &AtomicPtr<AtomicU32>) -> *mut AtomicU32 {
     let bytes = LEAF_WORDS * size_of::<AtomicU32>();
     let mut leaf: *mut AtomicU32 = map_private(bytes).map_or(std::ptr::null_mut(), |leaf| leaf.cast());
     if !leaf.is_null()
-        && let Err(other) =
-            entry.compare_exchange(std::ptr::null_mut(), leaf, Ordering::AcqRel, Ordering::Acquire)
+        && let Err(other) = entry.compare_exchange(std::ptr::null_mut(), leaf, Ordering::AcqRel, Ordering::Acquire)
     {
         // SAFETY: another thread was first, and nobody has seen this mapping.
         unsafe { libc::munmap(leaf.cast(), bytes) };
@@ -125,9 +124,12 @@ mod tests {
     #[test]
     fn a_block_is_known_once_with_its_slot_and_size() {
         assert!(start());
-        for (address, size, slot) in
-            [(16, 0, 0), (0x7fff_ffff_fff0, 64, 7), (0x5555_0000_0010, usize::MAX >> 20, (1 << 18) - 1), (1 << 26, 5_000_000_000, 3)]
-        {
+        for (address, size, slot) in [
+            (16, 0, 0),
+            (0x7fff_ffff_fff0, 64, 7),
+            (0x5555_0000_0010, usize::MAX >> 20, (1 << 18) - 1),
+            (1 << 26, 5_000_000_000, 3),
+        ] {
             assert_eq!(remove(address, Sizes::Kept), None);
             assert!(insert(address, size, slot, Sizes::Kept));
             assert_eq!(remove(address, Sizes::Kept), Some((slot, size as u64)));

@@ -136,8 +136,13 @@ fn find_by_asking(function: *mut c_void, pc: usize) -> Option<Module> {
 }
 
 fn find_by_iterating(pc: usize) -> Option<Module> {
+    iterate(Some(pc))
+}
+
+/// The module an instruction lies in, or the executable, which the linker names first.
+fn iterate(pc: Option<usize>) -> Option<Module> {
     struct Search {
-        pc: usize,
+        pc: Option<usize>,
         found: Option<Module>,
     }
     unsafe extern "C" fn look(info: *mut libc::dl_phdr_info, _: usize, search: *mut c_void) -> c_int {
@@ -147,7 +152,7 @@ fn find_by_iterating(pc: usize) -> Option<Module> {
             let info = &*info;
             let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
             let module = Module::new(info.dlpi_addr as usize, headers, info.dlpi_name);
-            search.found = module.filter(|module| (module.low..module.high).contains(&search.pc));
+            search.found = module.filter(|module| search.pc.is_none_or(|pc| (module.low..module.high).contains(&pc)));
             c_int::from(search.found.is_some())
         }
     }
@@ -156,6 +161,13 @@ fn find_by_iterating(pc: usize) -> Option<Module> {
     // while it allocates; it may be taken again by the same thread.
     unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut search).cast()) };
     search.found
+}
+
+/// Writes the executable into the recording, as its first module.
+pub(super) fn note_executable(recording: &Recording) {
+    if let Some(executable) = iterate(None) {
+        note(recording, &executable);
+    }
 }
 
 /// Writes a module into the recording, if it is not there yet.

@@ -34,17 +34,27 @@ pub fn start() {
     }
 }
 
-/// Whether the list of programs names this one; without a list every program is recorded.
+/// Whether the list of programs names this one; without a list every program is recorded that is not a [tool](TOOLS).
 fn wanted() -> bool {
-    let Some(list) = Variable::Programs.value() else { return true };
     let mut path = [0; 4096];
     let length = modules::own_path(&mut path);
-    is_listed(list.to_bytes(), &path[..length])
+    match Variable::Programs.value() {
+        Some(list) => is_listed(list.to_bytes(), &path[..length]),
+        None => !TOOLS.contains(&file_name(&path[..length])),
+    }
+}
+
+/// What `cargo run` starts besides the program.
+const TOOLS: [&[u8]; 9] =
+    [b"cargo", b"rustc", b"rustup", b"rustdoc", b"build-script-build", b"cc", b"collect2", b"ld", b"rust-lld"];
+
+fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 
 /// Whether a list, separated by `:`, names the program by its path or by its file name.
 fn is_listed(list: &[u8], path: &[u8]) -> bool {
-    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+    let name = file_name(path);
     list.split(|byte| *byte == b':').any(|wanted| !wanted.is_empty() && (wanted == path || wanted == name))
 }
 

@@ -54,6 +54,7 @@ fn begin(door: Door) -> Result<(), &'static str> {
         return Err(NO_MEMORY);
     }
     fill(recording, door);
+    modules::note_executable(recording);
     // SAFETY: the page was just mapped, is zeroed, and is never unmapped. A child that is forked in whatever way finds
     // zeros in it, and records nothing; where the kernel cannot do that, `forked_child` stops it.
     let word = unsafe {

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use alloc_ladder::Stage;
 use serde::Deserialize;
 
 use crate::cli::failure::{Failure, Kind};
@@ -18,6 +19,8 @@ pub(crate) struct Dhat {
     pub(crate) points: Vec<Point>,
     /// Function names, shared by the points.
     pub(crate) names: Vec<String>,
+    /// The names are too poor to read stages from. Only a recording's file says so.
+    pub(crate) stages_mislead: bool,
 }
 
 /// One program point: a distinct stack and what was allocated there.
@@ -28,6 +31,13 @@ pub(crate) struct Point {
     /// Live when the whole heap was at its largest.
     pub(crate) peak_blocks: u64,
     pub(crate) peak_bytes: u64,
+    /// Live at the end.
+    pub(crate) live_blocks: u64,
+    pub(crate) live_bytes: u64,
+    /// Blocks freed before their thread allocated again. Only a recording's file says so.
+    pub(crate) temporary: u64,
+    /// The stage of the seam it was in. Only a recording's file says so.
+    pub(crate) stage: Option<Stage>,
     /// Places in [`Dhat::names`], leaf first.
     pub(crate) frames: Vec<usize>,
 }
@@ -95,9 +105,13 @@ impl Dhat {
             bytes: point.tb,
             peak_blocks: point.gbk,
             peak_bytes: point.gb,
+            live_blocks: point.ebk,
+            live_bytes: point.eb,
+            temporary: point.temporary,
+            stage: point.stage,
             frames: point.fs,
         });
-        Ok(Dhat { points: points.collect(), names })
+        Ok(Dhat { points: points.collect(), names, stages_mislead: !file.stages_by_stack })
     }
 }
 
@@ -132,6 +146,12 @@ struct File {
     points: Vec<FilePoint>,
     #[serde(rename = "ftbl")]
     frames: Vec<String>,
+    #[serde(rename = "stagesByStack", default = "yes")]
+    stages_by_stack: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A program point under dhat's own field names.
@@ -143,6 +163,14 @@ struct FilePoint {
     gb: u64,
     #[serde(default)]
     gbk: u64,
+    #[serde(default)]
+    eb: u64,
+    #[serde(default)]
+    ebk: u64,
+    #[serde(default)]
+    temporary: u64,
+    #[serde(default)]
+    stage: Option<Stage>,
     fs: Vec<usize>,
 }
 

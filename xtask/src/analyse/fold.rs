@@ -92,7 +92,12 @@ impl Profile {
         let mut places: BTreeMap<Place, Site> = BTreeMap::new();
         for point in &dhat.points {
             let stack: Vec<&Name> = point.frames.iter().map(|frame| &names[*frame]).collect();
-            let stage = classify::stage(stack.iter().copied());
+            let stage = match point.stage {
+                // A seam knows better than a name.
+                Some(stage) => stage,
+                None if dhat.stages_mislead => Stage::Other,
+                None => classify::stage(stack.iter().copied()),
+            };
             let frames = frames(&stack);
             let site = places.entry((order(stage), frames.clone())).or_insert(Site {
                 stage,

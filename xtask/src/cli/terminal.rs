@@ -62,6 +62,16 @@ pub(crate) fn bar(verb: &'static str, steps: u64) -> indicatif::ProgressBar {
     bar
 }
 
+/// A line on stderr that says how a task of unknown length stands; hidden where stderr is no terminal.
+pub(crate) fn spinner(verb: &'static str) -> indicatif::ProgressBar {
+    let line = indicatif::ProgressBar::new_spinner();
+    line.set_style(
+        indicatif::ProgressStyle::with_template("{prefix:>12.green.bold} {msg}").expect("the template is valid"),
+    );
+    line.set_prefix(verb);
+    line
+}
+
 /// A `label: text` line on stderr.
 pub(crate) fn labelled(style: Style, label: &str, text: &str) {
     let ansi = style.ansi();

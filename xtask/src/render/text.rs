@@ -2,6 +2,7 @@
 
 pub(crate) mod limits;
 pub(crate) mod nine_stages;
+pub(crate) mod recorded;
 pub(crate) mod repeat;
 pub(crate) mod retained;
 pub(crate) mod summary;
