@@ -171,26 +171,66 @@ fn name(scope: Scope) {
     recorder::name_method(scope.method().index(), side, name.path);
 }
 
-impl<A> Alloc<A> {
-    #[inline(always)]
-    fn allocated(&self, mode: Mode, block: *mut u8, size: usize) {
-        match mode {
-            Mode::Off => {}
-            Mode::Count if block.is_null() => {}
-            Mode::Count => shard::allocated(stage::window::current_for(size), size),
+// What neither does nothing nor only counts. Out of line, so that what a program calls everywhere stays small.
+impl<A: GlobalAlloc> Alloc<A> {
+    /// A block was allocated, or not: null.
+    #[inline(never)]
+    fn allocated(&self, block: *mut u8, size: usize) {
+        match self.mode() {
+            Mode::Count if !block.is_null() => shard::allocated(stage::window::current_for(size), size),
             #[cfg(feature = "sampled")]
             Mode::Sampled => sampled::allocated(block, size, self.every),
-            #[cfg(not(feature = "sampled"))]
-            Mode::Sampled => {}
-            Mode::Stacks if block.is_null() => {}
-            Mode::Stacks => {
+            Mode::Stacks if !block.is_null() => {
                 let scope = stage::window::current_for(size);
                 shard::allocated(scope, size);
                 recorder::allocated(block, size, recorded(scope));
             }
+            _ => {}
         }
     }
+
+    /// A block is about to be freed.
+    #[inline(never)]
+    fn freed(&self, block: *mut u8, size: usize) {
+        match self.mode() {
+            Mode::Count => shard::freed(stage::current(), size),
+            #[cfg(feature = "sampled")]
+            Mode::Sampled => sampled::freed(block, self.every),
+            Mode::Stacks => {
+                shard::freed(stage::current(), size);
+                recorder::freed(block, size);
+            }
+            _ => {}
+        }
+    }
+
+    /// # Safety
+    /// As [`GlobalAlloc::realloc`].
+    #[inline(never)]
+    unsafe fn reallocate(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let mode = self.mode();
+        let was = (mode == Mode::Stacks).then(|| recorder::reallocating(block, layout.size()));
+        #[cfg(feature = "sampled")]
+        let sample = if mode == Mode::Sampled { sampled::reallocating(block) } else { None };
+        // SAFETY: the caller keeps `realloc`'s contract.
+        let moved = unsafe { self.inner.realloc(block, layout, new_size) };
+        #[cfg(feature = "sampled")]
+        if mode == Mode::Sampled {
+            sampled::reallocated(sample, block, moved, new_size, self.every);
+        }
+        let scope = if moved.is_null() { Scope::NONE } else { stage::window::current_for(new_size) };
+        if matches!(mode, Mode::Count | Mode::Stacks) && !moved.is_null() {
+            shard::reallocated(scope, layout.size(), new_size);
+        }
+        if let Some(was) = was {
+            recorder::reallocated(was, block, moved, new_size, recorded(scope));
+        }
+        moved
+    }
 }
+
+const OFF: u8 = Mode::Off as u8;
+const COUNT: u8 = Mode::Count as u8;
 
 // SAFETY: (the invariant) every method hands its arguments unchanged to the same method of `inner` and returns its
 // result unchanged. What happens beside is what `CountingAlloc`, `SampledAlloc` and the recorder do, none of which
@@ -200,35 +240,45 @@ impl<A> Alloc<A> {
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Alloc<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let mode = self.mode();
-        // SAFETY: the invariant above; the caller keeps `alloc`'s contract.
+        let chosen = self.chosen.load(Ordering::Relaxed);
+        if chosen == OFF {
+            // PERF: one comparison, after which the inner allocator is all there is.
+            // SAFETY: the invariant above; the caller keeps `alloc`'s contract.
+            return unsafe { self.inner.alloc(layout) };
+        }
+        // The first allocation chooses, and is the first that is counted or recorded.
+        // SAFETY: as above.
         let block = unsafe { self.inner.alloc(layout) };
-        self.allocated(mode, block, layout.size());
+        if chosen == COUNT && !block.is_null() {
+            shard::allocated(stage::window::current_for(layout.size()), layout.size());
+        } else {
+            self.allocated(block, layout.size());
+        }
         block
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let mode = self.mode();
+        let chosen = self.chosen.load(Ordering::Relaxed);
         // SAFETY: the invariant above; the caller keeps `alloc_zeroed`'s contract.
         let block = unsafe { self.inner.alloc_zeroed(layout) };
-        self.allocated(mode, block, layout.size());
+        if chosen != OFF {
+            self.allocated(block, layout.size());
+        }
         block
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        match self.mode() {
-            Mode::Off => {}
-            Mode::Count => shard::freed(stage::current(), layout.size()),
-            #[cfg(feature = "sampled")]
-            Mode::Sampled => sampled::freed(block, self.every),
-            #[cfg(not(feature = "sampled"))]
-            Mode::Sampled => {}
-            Mode::Stacks => {
-                shard::freed(stage::current(), layout.size());
-                recorder::freed(block, layout.size());
-            }
+        let chosen = self.chosen.load(Ordering::Relaxed);
+        if chosen == OFF {
+            // SAFETY: the invariant above; the caller keeps `dealloc`'s contract.
+            return unsafe { self.inner.dealloc(block, layout) };
+        }
+        if chosen == COUNT {
+            shard::freed(stage::current(), layout.size());
+        } else {
+            self.freed(block, layout.size());
         }
         // SAFETY: the invariant above; the caller keeps `dealloc`'s contract.
         unsafe { self.inner.dealloc(block, layout) };
@@ -236,32 +286,31 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Alloc<A> {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        match self.mode() {
-            Mode::Off => {
-                // SAFETY: the invariant above; the caller keeps `realloc`'s contract.
-                unsafe { self.inner.realloc(block, layout, new_size) }
-            }
-            #[cfg(feature = "sampled")]
-            Mode::Sampled => {
-                let sample = sampled::reallocating(block);
-                // SAFETY: the invariant above; the caller keeps `realloc`'s contract.
-                let moved = unsafe { self.inner.realloc(block, layout, new_size) };
-                sampled::reallocated(sample, block, moved, new_size, self.every);
-                moved
-            }
-            mode => {
-                let was = (mode == Mode::Stacks).then(|| recorder::reallocating(block, layout.size()));
-                // SAFETY: the invariant above; the caller keeps `realloc`'s contract.
-                let moved = unsafe { self.inner.realloc(block, layout, new_size) };
-                let scope = if moved.is_null() { Scope::NONE } else { stage::window::current_for(new_size) };
-                if matches!(mode, Mode::Count | Mode::Stacks) && !moved.is_null() {
-                    shard::reallocated(scope, layout.size(), new_size);
-                }
-                if let Some(was) = was {
-                    recorder::reallocated(was, block, moved, new_size, recorded(scope));
-                }
-                moved
-            }
+        if self.chosen.load(Ordering::Relaxed) == OFF {
+            // SAFETY: the invariant above; the caller keeps `realloc`'s contract.
+            return unsafe { self.inner.realloc(block, layout, new_size) };
         }
+        // SAFETY: as above.
+        unsafe { self.reallocate(block, layout, new_size) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environments_names_are_the_modes() {
+        for mode in Mode::ALL {
+            assert_eq!(Mode::ALL.into_iter().find(|other| other.name() == mode.name()), Some(mode));
+        }
+        assert_eq!(VARIABLE, recorder::Variable::Mode.name());
+    }
+
+    #[test]
+    fn the_builder_chooses_where_nobody_asks() {
+        let alloc: Alloc = Alloc::new().unless_asked(Mode::Count);
+        assert_eq!(alloc.mode(), asked().unwrap_or(Mode::Count));
+        assert_eq!(Alloc::default().mode(), asked().unwrap_or(Mode::Off));
     }
 }

@@ -1,7 +1,7 @@
 //! The executable and the libraries of the process: where their rules for unwinding lie, and what they are called.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use super::file::{ModuleEntry, Recording};
 use crate::recorder::layout::{MODULES, module};
@@ -102,8 +102,13 @@ type FindObject = unsafe extern "C" fn(*mut c_void, *mut FoundObject) -> c_int;
 /// `_dl_find_object`, where the C library has it.
 static FIND_OBJECT: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Looks up what is needed to find modules. The calling thread is busy: looking up may allocate.
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// Looks up, once, what is needed to find modules. Looking up may allocate, which the caller is prepared for.
 pub(super) fn start() {
+    if STARTED.swap(true, Ordering::AcqRel) {
+        return;
+    }
     // SAFETY: looks up a function by its name.
     let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_dl_find_object".as_ptr()) };
     FIND_OBJECT.store(function, Ordering::Relaxed);

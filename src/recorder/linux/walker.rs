@@ -103,9 +103,11 @@ pub(super) fn walk(from: Registers, top: usize, frames: &mut Frames, mut read: i
     Walk { depth, hash, cut: false }
 }
 
-/// The addresses this thread's calls return to, innermost first; how many there are, and whether there were more.
+/// The addresses this thread's calls return to, innermost first; how many there are, and whether there were more. The
+/// first call may allocate.
 #[inline(never)]
 pub fn capture(frames: &mut [usize]) -> (usize, bool) {
+    modules::start();
     let from = arch::registers();
     let top = arch::thread().top();
     if !is_own_stack(from, top) {

@@ -389,7 +389,7 @@ mod tests {
                 function("to_vec", "/rustc/abc/library/alloc/src/slice.rs"),
                 function("poll", "/home/me/srv/src/serve/mod.rs"),
             ],
-            symbol: Some("_ZN44_$LT$srv..Serve$u20$as$u20$core..Future$GT$4poll17h0123456789abcdefE".to_owned()),
+            symbol: Some("_ZN43_$LT$srv..Serve$u20$as$u20$core..Future$GT$4poll17h0123456789abcdefE".to_owned()),
         };
         let (texts, how) = texts(16, &bare, None, "");
         assert_eq!(how, How::FromFile);

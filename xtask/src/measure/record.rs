@@ -23,8 +23,9 @@ use crate::analyse::recording::{self, BadRecording, Source, Totals, totals};
 use crate::cli::failure::{Failure, Kind};
 use crate::measure::{preload, program};
 
-/// How often the program is looked at.
+/// How often the program is looked at; ten times as often in its first seconds, which may be its last.
 const LOOK: Duration = Duration::from_millis(100);
+const FIRST: Duration = Duration::from_secs(2);
 /// How long it may take to end when told to.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -129,7 +130,7 @@ pub(crate) fn record(wanted: &Wanted<'_>, mut progress: impl FnMut(Duration, Tot
         if let Some(totals) = watched.look(began) {
             progress(began.elapsed(), totals, watched.rss_max);
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(if began.elapsed() < FIRST { LOOK / 10 } else { LOOK });
     };
     let wall = began.elapsed();
     let files = recordings(folder.path(), child.id());

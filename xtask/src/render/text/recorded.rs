@@ -29,11 +29,11 @@ pub(crate) struct Figures<'a> {
 }
 
 /// The line shown while a program runs.
-pub(crate) fn progress(after: Duration, blocks: u64, allocated: u64, live: u64, rss: u64) -> String {
+pub(crate) fn progress(after: Duration, made: u64, allocated: u64, live: u64, rss: u64) -> String {
     format!(
-        "{:.1} s: {} blocks, {} allocated, {} live, {} resident at most",
+        "{:.1} s: {}, {} allocated, {} live, {} resident at most",
         after.as_secs_f64(),
-        count(blocks),
+        blocks(made),
         bytes(allocated as f64),
         bytes(live as f64),
         bytes(rss as f64)
@@ -50,16 +50,17 @@ pub(crate) fn text(figures: &Figures<'_>) -> String {
     text += &sites(figures);
     let _ = writeln!(
         text,
-        "\n{} blocks and {} allocated, {} blocks and {} live at the end, {} temporary ({:.1} %)",
-        count(figures.blocks),
+        "\n{} and {} allocated, {} and {} live at the end, {} temporary ({:.1} %)",
+        blocks(figures.blocks),
         bytes(figures.bytes as f64),
-        count(figures.live_blocks),
+        blocks(figures.live_blocks),
         bytes(figures.live_bytes as f64),
         count(figures.temporary_blocks),
         share(figures.temporary_blocks, figures.blocks),
     );
     let rss = match figures.rss_bytes_max {
-        0 => String::new(),
+        // The program ended between two looks.
+        rss if rss < figures.peak_bytes => String::new(),
         rss => format!(", {} resident at most", bytes(rss as f64)),
     };
     let _ = writeln!(
@@ -69,6 +70,10 @@ pub(crate) fn text(figures: &Figures<'_>) -> String {
         figures.wall.as_secs_f64()
     );
     text
+}
+
+fn blocks(number: u64) -> String {
+    format!("{} {}", count(number), if number == 1 { "block" } else { "blocks" })
 }
 
 fn share(part: u64, whole: u64) -> f64 {
@@ -156,9 +161,9 @@ mod tests {
         let profile = profile();
         let text = anstream::adapter::strip_str(&text(&figures(&profile))).to_string().replace('\u{202f}', " ");
         for line in [
-            "marshal          3  2.93 KiB        75.0",
-            "      75.0  2.93 KiB       3  prost::encode ← srv::main",
-            "4 blocks and 3.91 KiB allocated, 1 blocks and 0.977 KiB live at the end, 3 temporary (75.0 %)",
+            "marshal               3   2.93 KiB        75.0",
+            "      75.0   2.93 KiB       3  prost::encode ← srv::main",
+            "4 blocks and 3.91 KiB allocated, 1 block and 0.977 KiB live at the end, 3 temporary (75.0 %)",
             "2 KiB live at the peak, 1 MiB resident at most, 1.5 s",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
