@@ -142,7 +142,9 @@ pub(crate) fn name(
                 let module = recording.module(*address);
                 let found = module.map(|module| look_up(module, (address - 1).wrapping_sub(module.base)));
                 let (texts, as_what) = texts(*address, &found.unwrap_or_default(), module, root);
-                if module.is_some_and(|module| module.code.start == executable) {
+                if module.is_some_and(|module| module.code.start == executable)
+                    && !texts.iter().all(|text| is_std(text))
+                {
                     *how.entry(as_what as u8).or_default() += 1;
                 }
                 texts.into_iter().map(|text| names.place(text)).collect()
@@ -230,8 +232,7 @@ impl Names {
     }
 }
 
-/// What most of the program's addresses are named by. The standard library comes with debug information of its own and
-/// must not speak for a program that has none.
+/// What most of the program's own addresses are named by.
 fn quality(whole: u64, from_file: u64, symbol: u64, nothing: u64) -> Quality {
     let all = whole + from_file + symbol + nothing;
     if all == 0 || 2 * nothing > all {
@@ -331,6 +332,12 @@ pub(crate) fn shown<'a>(file: &'a str, root: &str) -> &'a str {
     }
 }
 
+/// A frame of the standard library, which comes with debug information of its own.
+fn is_std(frame: &str) -> bool {
+    let name = frame.split_once(": ").map_or(frame, |(_, name)| name).trim_start_matches(['<', '&']);
+    ["std::", "core::", "alloc::", "__rustc::", "__rust_", "_start", "main (in"].iter().any(|std| name.starts_with(std))
+}
+
 /// The recorder's own frames, which are innermost in a program that records itself.
 fn is_recorder(frame: &str) -> bool {
     let name = frame.split_once(": ").map_or(frame, |(_, name)| name);
@@ -412,7 +419,6 @@ mod tests {
     fn the_quality_is_what_most_of_the_program_has() {
         assert_eq!(quality(90, 0, 10, 0), Quality::Full);
         assert_eq!(quality(30, 60, 10, 0), Quality::Mixed);
-        // std's own debug information in a program without any.
         assert_eq!(quality(30, 0, 70, 0), Quality::Symbols);
         assert_eq!(quality(10, 0, 0, 90), Quality::Stripped);
         assert_eq!(quality(0, 0, 0, 0), Quality::Stripped);
