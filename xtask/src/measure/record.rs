@@ -49,7 +49,7 @@ pub(crate) struct Recorded {
     /// The recordings, the program's own first.
     pub(crate) files: Vec<PathBuf>,
     pub(crate) wall: Duration,
-    /// The most memory that was resident, bytes; 0 for unknown.
+    /// The most memory that was seen resident, without what is shared, bytes; 0 for unknown.
     pub(crate) rss_bytes_max: u64,
     pub(crate) moments: Vec<Moment>,
     /// Holds the files.
@@ -245,12 +245,14 @@ impl Watched {
             self.file = recordings(&self.folder, self.process).first().and_then(|path| File::open(path).ok());
         }
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process)).unwrap_or_default();
-        self.rss_max = self.rss_max.max(kilobytes(&status, "VmHWM:"));
+        // Not what is shared: the recording itself is.
+        let resident = kilobytes(&status, "RssAnon:") + kilobytes(&status, "RssFile:");
+        self.rss_max = self.rss_max.max(resident);
         let totals = totals(self.file.as_ref()?).ok()?;
         self.moments.push(Moment {
             after: began.elapsed(),
             live_bytes: totals.live_bytes(),
-            rss_bytes: kilobytes(&status, "VmRSS:"),
+            rss_bytes: resident,
         });
         self.thin_out();
         Some(totals)
@@ -363,9 +365,9 @@ mod tests {
 
     #[test]
     fn memory_is_read_from_the_kernels_words() {
-        let status = "Name:\tx\nVmHWM:\t   1234 kB\nVmRSS:\t 12 kB\n";
-        assert_eq!((kilobytes(status, "VmHWM:"), kilobytes(status, "VmRSS:")), (1234 * 1024, 12 * 1024));
-        assert_eq!(kilobytes("", "VmRSS:"), 0);
+        let status = "Name:\tx\nRssAnon:\t   1234 kB\nRssFile:\t 12 kB\n";
+        assert_eq!((kilobytes(status, "RssAnon:"), kilobytes(status, "RssFile:")), (1234 * 1024, 12 * 1024));
+        assert_eq!(kilobytes("", "RssAnon:"), 0);
     }
 
     #[test]
