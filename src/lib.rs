@@ -78,6 +78,8 @@ pub mod assert;
 pub mod method;
 pub mod stage;
 
+#[cfg(feature = "build")]
+pub mod build;
 #[cfg(feature = "driver")]
 pub mod driver;
 #[cfg(any(feature = "http1", feature = "subject"))]
