@@ -1,6 +1,6 @@
 //! A budget in a test: a change that makes a call allocate more fails the build, not the pager.
 //!
-//! `cargo test --example budgets`; run as a program it checks the same once.
+//! `cargo test --features transport --example budgets`; run as a program it checks the same once.
 
 use alloc_ladder::assert::{Reach, measure_future_in};
 use alloc_ladder::tonic::{ServerLayer, StagedCodec};
@@ -8,7 +8,6 @@ use alloc_ladder::{CountingAlloc, assert_allocs};
 use greeter::greeter_client::GreeterClient;
 use greeter::greeter_server::{Greeter, GreeterServer};
 use greeter::{HelloReply, HelloRequest};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -39,10 +38,10 @@ impl Greeter for Hello {
 
 /// Client and server of one process, so the budget is for both sides of 100 calls.
 async fn a_hundred_calls_stay_within_budget() -> anyhow::Result<()> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let addr = listener.local_addr()?;
+    let incoming = alloc_ladder::tonic::incoming("127.0.0.1:0".parse()?)?;
+    let addr = incoming.local_addr()?;
     let server = Server::builder().layer(ServerLayer::new()).add_service(GreeterServer::new(Hello));
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    tokio::spawn(server.serve_with_incoming(incoming));
     let mut client = GreeterClient::new(Endpoint::from_shared(format!("http://{addr}"))?.connect().await?);
     let mut call = async || client.say_hello(HelloRequest { name: "tonic".to_owned() }).await;
     call().await?;

@@ -1,11 +1,11 @@
 //! tonic's hello world with alloc-ladder dropped in.
 //!
-//! The five lines marked `drop-in` are the whole change here. Four of them, the allocator's two and one on either side,
-//! give rows by side, RPC method and stage; the codec's tells message construction from the handler, and is named in
-//! one line more where the code is generated: `.codec_path("crate::Codec")`. What a client decodes has a stage and no
+//! The six lines marked `drop-in` are the whole change here. Five of them, the allocator's two, the server's two and the
+//! client's, give rows by side, RPC method and stage; the codec's tells message construction from the handler, and is named
+//! in one line more where the code is generated: `.codec_path("crate::Codec")`. What a client decodes has a stage and no
 //! method, as its caller's task takes no guard. What stands below `hello` prints the table.
 //!
-//! `cargo run --example helloworld`
+//! `cargo run --features transport --example helloworld`
 
 use std::io::Write;
 
@@ -13,7 +13,6 @@ use alloc_ladder::{Side, Snapshot, Stage};
 use greeter::greeter_client::GreeterClient;
 use greeter::greeter_server::{Greeter, GreeterServer};
 use greeter::{HelloReply, HelloRequest};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -46,12 +45,12 @@ const CALLS: usize = 1000;
 
 /// Client and server in one process; returns what the calls allocated after the first.
 async fn hello() -> anyhow::Result<Snapshot> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let addr = listener.local_addr()?;
+    let incoming = alloc_ladder::tonic::incoming("127.0.0.1:0".parse()?)?; // drop-in
+    let addr = incoming.local_addr()?;
     let server = Server::builder()
         .layer(alloc_ladder::tonic::ServerLayer::new()) // drop-in
         .add_service(GreeterServer::new(Hello))
-        .serve_with_incoming(TcpListenerStream::new(listener));
+        .serve_with_incoming(incoming);
     tokio::spawn(server);
 
     let endpoint = Endpoint::from_shared(format!("http://{addr}"))?;
@@ -92,7 +91,7 @@ mod tests {
     const PATH: &str = "/greeter.v1.Greeter/SayHello";
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn five_lines_give_every_row() {
+    async fn six_lines_give_every_row() {
         let counted = hello().await.expect("the calls are answered");
         let blocks = |side, stage| -> u64 {
             let rows = counted.rows().filter(|row| row.method.side == Some(side) && row.method.path == PATH);
@@ -122,6 +121,6 @@ mod tests {
         let (marked, unmarked): (Vec<&str>, Vec<&str>) = lines
             .filter(|line| line.ends_with("// drop-in") || dropped(line))
             .partition(|line| line.ends_with("// drop-in"));
-        assert_eq!((marked.len(), unmarked), (5, vec![]));
+        assert_eq!((marked.len(), unmarked), (6, vec![]));
     }
 }

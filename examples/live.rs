@@ -1,6 +1,6 @@
 //! A service that answers about its own allocations while it runs: exact counts by stage, and sampled call stacks.
 //!
-//! `cargo run --features driver,live --example live -- 60` serves for a minute; then, elsewhere:
+//! `cargo run --features driver,live,transport --example live -- 60` serves for a minute; then, elsewhere:
 //!
 //! ```text
 //! curl http://127.0.0.1:9464/debug/alloc
@@ -8,7 +8,8 @@
 //! go tool pprof -top http://127.0.0.1:9464/debug/pprof/allocs?seconds=5
 //! ```
 //!
-//! The lines marked `drop-in` are the change, besides their imports. With the driver's line it can also be measured from outside, as a run like those of the ladders:
+//! The lines marked `drop-in` are the change, besides their imports. With the driver's line it can also be measured from
+//! outside, as a run like those of the ladders:
 //! `cargo xtask attach --for 5 -- target/debug/examples/live 60`.
 
 use std::io::Write;
@@ -21,7 +22,6 @@ use anyhow::Context;
 use greeter::greeter_client::GreeterClient;
 use greeter::greeter_server::{Greeter, GreeterServer};
 use greeter::{HelloReply, HelloRequest};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -58,13 +58,13 @@ async fn main() -> anyhow::Result<()> {
     let live = alloc_ladder::serve("127.0.0.1:9464").or_else(|_| alloc_ladder::serve("127.0.0.1:0"))?; // drop-in
     writeln!(std::io::stdout(), "curl http://{}/debug/alloc", live.addr())?;
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let addr = listener.local_addr()?;
+    let incoming = alloc_ladder::tonic::incoming("127.0.0.1:0".parse()?)?; // drop-in
+    let addr = incoming.local_addr()?;
     let server = Server::builder()
         .layer(ServerLayer::new()) // drop-in
         .add_service(GreeterServer::new(Hello))
         .add_service(alloc_ladder::live::allocations()) // drop-in: the same for those who have gRPC and no HTTP/1
-        .serve_with_incoming(TcpListenerStream::new(listener));
+        .serve_with_incoming(incoming);
     tokio::spawn(server);
 
     let mut client = GreeterClient::new(Endpoint::from_shared(format!("http://{addr}"))?.connect().await?);

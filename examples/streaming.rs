@@ -1,7 +1,7 @@
 //! A bidirectional stream with alloc-ladder dropped in: the handler's own stream and the task it spawns keep their
 //! stage and RPC method. The lines marked `drop-in` are the change, besides their imports.
 //!
-//! `cargo run --example streaming`
+//! `cargo run --features transport --example streaming`
 
 use std::io::Write;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use greeter::greeter_client::GreeterClient;
 use greeter::greeter_server::{Greeter, GreeterServer};
 use greeter::{HelloReply, HelloRequest};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
@@ -58,12 +58,12 @@ const MESSAGES: usize = 10_000;
 
 /// Client and server in one process; returns what one stream allocated.
 async fn chat() -> anyhow::Result<Snapshot> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let addr = listener.local_addr()?;
+    let incoming = alloc_ladder::tonic::incoming("127.0.0.1:0".parse()?)?;
+    let addr = incoming.local_addr()?;
     let server = Server::builder()
         .layer(ServerLayer::new().methods(["/greeter.v1.Greeter/Chat"])) // drop-in
         .add_service(GreeterServer::new(Chat))
-        .serve_with_incoming(TcpListenerStream::new(listener));
+        .serve_with_incoming(incoming);
     tokio::spawn(server);
     let mut client = GreeterClient::new(Endpoint::from_shared(format!("http://{addr}"))?.connect().await?);
 

@@ -18,6 +18,9 @@
 
 #![expect(unsafe_code, reason = "a global allocator cannot be written without it")]
 
+#[cfg(any(feature = "sampled", feature = "otel"))]
+pub(crate) mod aside;
+pub(crate) mod settled;
 mod shard;
 mod snapshot;
 #[cfg(feature = "recorder")]

@@ -1,5 +1,7 @@
 //! Lets `cargo xtask attach` read the counters of any instrumented program: one line at the start of its `main`.
 //!
+//! Feature `driver`.
+//!
 //! ```
 //! let _driver = alloc_ladder::driver::install();
 //! ```
@@ -8,7 +10,8 @@
 //! so far to a file of that folder, as one [`Measurement`], whenever [`INTERVAL`] has passed and once more when the returned value
 //! is dropped at the end of `main`. A program that ends by a signal leaves what it counted up to an interval ago:
 //! handling signals is the program's own business, and `attach` waits for a fresh file before it sends one. The file
-//! is named after the process, because programs that this one starts inherit the variable and may have the line too.
+//! is named after the process and its program, because programs that this one starts inherit the variable and may have
+//! the line too. A child that was forked has no such thread: it counts for itself after a line of its own.
 //!
 //! # What it costs
 //! Every [`INTERVAL`] a snapshot and a file of some kilobytes, charged to [`Stage::Instrument`]. The file is replaced
@@ -39,9 +42,25 @@ pub const SIDE: &str = "ALLOC_LADDER_SIDE";
 /// How often the file is written.
 pub const INTERVAL: Duration = Duration::from_millis(200);
 
-/// The file that the process with this id writes in the folder.
-pub fn file(folder: &Path, process: u32) -> PathBuf {
-    folder.join(format!("{process}.json"))
+/// Bytes of a program's name in a file's.
+const NAME_BYTES_MAX: usize = 64;
+
+/// The file that the process with this id, which runs the program of this name, writes in the folder.
+pub fn file(folder: &Path, process: u32, name: &str) -> PathBuf {
+    folder.join(format!("{process}-{name}.json"))
+}
+
+/// Which process wrote a file, and what its program is called; `None` for a file of another name.
+pub fn process_of(file: &Path) -> Option<(u32, &str)> {
+    let (process, name) = file.file_name()?.to_str()?.strip_suffix(".json")?.split_once('-')?;
+    Some((process.parse().ok()?, name))
+}
+
+/// What this process's program is called: its file's name, in letters that every file's name may have.
+fn own_name() -> String {
+    let path = std::env::current_exe().unwrap_or_default();
+    let plain = |letter: char| if letter.is_ascii_alphanumeric() || "._-".contains(letter) { letter } else { '_' };
+    path.file_name().unwrap_or_default().to_string_lossy().chars().map(plain).take(NAME_BYTES_MAX).collect()
 }
 
 /// Writes a last time when dropped.
@@ -51,6 +70,8 @@ pub struct Driver(Option<Running>);
 
 #[derive(Debug)]
 struct Running {
+    /// The process whose thread it is: one that was forked has the value and not the thread.
+    process: u32,
     writer: Writer,
     stop: mpsc::Sender<()>,
     thread: JoinHandle<()>,
@@ -66,7 +87,8 @@ pub fn install() -> Driver {
         Ok(side) if side == Side::Client.name() => Side::Client,
         _ => Side::Server,
     };
-    let writer = Writer { path: file(Path::new(&folder), std::process::id()), side, began: Instant::now() };
+    let process = std::process::id();
+    let writer = Writer { path: file(Path::new(&folder), process, &own_name()), side, began: Instant::now() };
     let (stop, stopped) = mpsc::channel();
     let thread = {
         let writer = writer.clone();
@@ -77,12 +99,17 @@ pub fn install() -> Driver {
             }
         })
     };
-    Driver(thread.ok().map(|thread| Running { writer, stop, thread }))
+    Driver(thread.ok().map(|thread| Running { process, writer, stop, thread }))
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        let Some(Running { writer, stop, thread }) = self.0.take() else { return };
+        let Some(running) = self.0.take() else { return };
+        if running.process != std::process::id() {
+            // There is no thread here to be joined, and a lock that it held is held for good.
+            return std::mem::forget(running);
+        }
+        let Running { writer, stop, thread, .. } = running;
         let _guard = Stage::Instrument.enter();
         drop(stop);
         // The two must not write at once; a thread that panicked does not write either.

@@ -1,9 +1,11 @@
 //! What a running service answers about its own allocations: read-only endpoints for the engines fleets already have.
 //!
+//! Feature `live`.
+//!
 //! | path | answer |
 //! |---|---|
-//! | `/metrics` | Prometheus text: bytes, blocks and live bytes by side, RPC method and stage; open calls and the largest message one of them received |
-//! | `/debug/alloc` | the same as a table, and what an open call holds; JSON with `?format=json` or `Accept: application/json` |
+//! | `/metrics` | Prometheus text: bytes and blocks by side, RPC method and stage; live bytes and their peak, by row where they are sampled; resident memory; open calls and the largest message one of them received |
+//! | `/debug/alloc` | the same as a table, what an open call holds, and where memory is that is resident and not live; JSON with `?format=json` or `Accept: application/json` |
 //! | `/debug/pprof/allocs` | everything allocated, as a gzip-compressed pprof profile; `?seconds=` for what is to come |
 //! | `/debug/pprof/heap` | the same profile, live memory first |
 //!
@@ -16,30 +18,37 @@
 //! allocated. Samples remember the row that allocated: `grpc_alloc_sampled_live_bytes` of a method, divided by its
 //! `grpc_alloc_open_calls`, is what one call holds in the mean (`/debug/alloc` does the division). A stream whose
 //! receive buffer once grew for a large message shows there until it ends, but one among a thousand hides in the mean:
-//! `grpc_alloc_largest_received_bytes` is the largest message of any one stream that is still read, to a power of two.
+//! `grpc_alloc_largest_received_bytes` is the largest message of any one stream that is still read, to a power of two and
+//! as it arrived: a compressed one may hold many times as much once decompressed.
 //! Calls whose path has no row yet are counted without one, as `rpc=""`.
 //!
 //! # Safety of the endpoints
 //! They bind to loopback unless [`Builder::allow_remote`] is called, take no body and change nothing. Method names are
 //! those of [`Method`](crate::Method)'s bounded registry, escaped on their way out. A connection carries one request
-//! of at most 16 KiB, is given 20 seconds (and what `?seconds=` asks for) and then cut; 16 are served at once and
-//! further ones wait in the listener's bounded queue. Two profiles are taken at once, over HTTP and gRPC together, and
-//! further ones refused: what only reads counters never waits for them. Unless other machines are allowed, requests must
-//! name the host by its address or as `localhost`, so that no page of another site reads them through its visitor's
-//! browser.
+//! of at most 16 KiB, has 5 seconds for it, and is cut after 20 (and what `?seconds=` asks for). 64 may be open; the
+//! next one takes the place of the oldest that has not sent its request, else of the oldest that does not read its
+//! answer. A profile whose client has gone is given up. Two profiles are taken at once, over HTTP and gRPC together, and
+//! further ones refused: what only reads counters never waits for them. A request must name its host, and only once;
+//! unless other machines are allowed, by address or as `localhost`, so that no page of another site reads the answer
+//! through its visitor's browser.
 //!
 //! # What it costs
-//! One thread with a tokio runtime of its own, asleep between requests. What it allocates is charged to
-//! [`Stage::Instrument`].
+//! Two threads, asleep between requests: one with a tokio runtime of its own, one that writes profiles. What they
+//! allocate is charged to [`Stage::Instrument`], is not sampled, and is neither in the process's live bytes nor in their
+//! peak: it stands beside them (`grpc_alloc_instrument_bytes`). The first profile reads the program's debug information
+//! and keeps the names it found, some tens of megabytes in a large program; they are freed when no profile was asked for
+//! in a minute, to an allocator that may keep the memory resident.
 
 mod http;
-mod open;
+mod memory;
+mod modules;
 /// Generated from `proto/live.proto` by `cargo xtask codegen` and checked in; CI proves it fresh.
 #[rustfmt::skip]
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, reason = "generated code")]
 pub mod pb;
 mod profile;
 mod prometheus;
+mod reading;
 mod rpc;
 mod table;
 
@@ -51,6 +60,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use crate::Stage;
+use crate::wire::host::Hosts;
 
 pub use profile::Kind;
 pub use rpc::allocations;
@@ -114,12 +124,15 @@ impl Builder {
             );
         }
         // Whoever allows other machines may serve them through a proxy on this one.
-        let hosts = if remote || self.remote { http::Hosts::Any } else { http::Hosts::Local };
+        let hosts = if remote || self.remote { Hosts::Any } else { Hosts::Local };
         let (stop, stopped) = oneshot::channel();
+        let (starting, started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("alloc-ladder-live".to_owned())
-            .spawn(move || http::run(listener, hosts, stopped))
+            .spawn(move || http::run(listener, hosts, starting, stopped))
             .map_err(bind)?;
+        // Nothing is sent: the thread drops its end when it answers.
+        let _ = started.recv();
         Ok(Live { addr, stop, thread })
     }
 }

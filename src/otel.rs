@@ -1,12 +1,16 @@
 //! The counters as OpenTelemetry instruments, for services that already export metrics.
 //!
+//! Feature `otel`.
+//!
 //! Observable instruments: nothing happens between collections; each collection reads one snapshot per instrument,
-//! and what that allocates is charged to [`Stage::Instrument`]. The exporter's own work is its own.
+//! and what that allocates is charged to [`Stage::Instrument`] and in no figure of the process. What the exporter
+//! allocates, from the attributes it is handed on, is its own.
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Meter, ObservableCounter, ObservableGauge, ObservableUpDownCounter};
 
 use crate::alloc::Row;
+use crate::alloc::aside::Aside;
 use crate::method::MethodName;
 use crate::{Method, Side, Snapshot, Stage, Tally};
 
@@ -16,7 +20,8 @@ use crate::{Method, Side, Snapshot, Stage, Tally};
 pub struct Instruments {
     _blocks: ObservableCounter<u64>,
     _bytes: ObservableCounter<u64>,
-    _live: ObservableUpDownCounter<i64>,
+    _net: ObservableUpDownCounter<i64>,
+    _live: ObservableGauge<u64>,
     _peak: ObservableGauge<u64>,
     _open: ObservableUpDownCounter<i64>,
     _largest: ObservableGauge<u64>,
@@ -28,10 +33,11 @@ pub struct Instruments {
 /// |---|---|---|
 /// | `grpc.alloc.blocks` | `{block}` | blocks allocated |
 /// | `grpc.alloc.bytes` | `By` | bytes allocated |
-/// | `grpc.alloc.live` | `By` | bytes allocated here less bytes freed here; the sum is the process's live bytes |
-/// | `grpc.alloc.peak` | `By` | the most live bytes of the process, without attributes |
+/// | `grpc.alloc.net` | `By` | bytes allocated here less bytes freed here, wherever they were allocated: not what a row holds |
+/// | `grpc.alloc.live` | `By` | live bytes of the process, without attributes |
+/// | `grpc.alloc.peak` | `By` | the most of them so far, without attributes |
 /// | `grpc.alloc.open_calls` | `{call}` | calls that are open, without `stage`; those without a row as `rpc` "" |
-/// | `grpc.alloc.largest_received` | `By` | the largest message on one stream that is still read, without `stage` |
+/// | `grpc.alloc.largest_received` | `By` | the largest message on one stream that is still read, as it arrived (compressed where it is), without `stage` |
 pub fn register(meter: &Meter) -> Instruments {
     let _guard = Stage::Instrument.enter();
     Instruments {
@@ -47,11 +53,17 @@ pub fn register(meter: &Meter) -> Instruments {
             .with_description("Bytes asked of the allocator, each reallocation with its new size")
             .with_callback(|observer| each_row(|tally, attributes| observer.observe(tally.bytes, attributes)))
             .build(),
-        _live: meter
-            .i64_observable_up_down_counter("grpc.alloc.live")
+        _net: meter
+            .i64_observable_up_down_counter("grpc.alloc.net")
             .with_unit("By")
-            .with_description("Bytes allocated here less bytes freed here")
+            .with_description("Bytes allocated here less bytes freed here, wherever they were allocated")
             .with_callback(|observer| each_row(|tally, attributes| observer.observe(tally.live_bytes(), attributes)))
+            .build(),
+        _live: meter
+            .u64_observable_gauge("grpc.alloc.live")
+            .with_unit("By")
+            .with_description("Live bytes of the process")
+            .with_callback(|observer| observer.observe(Snapshot::live_bytes(), &[]))
             .build(),
         _peak: meter
             .u64_observable_gauge("grpc.alloc.peak")
@@ -74,7 +86,7 @@ pub fn register(meter: &Meter) -> Instruments {
             .u64_observable_gauge("grpc.alloc.largest_received")
             .with_unit("By")
             .with_description(
-                "The largest message on one stream that is still read, rounded up to a power of two less one",
+                "The largest message on one stream that is still read, in bytes as they arrived (compressed where it is), rounded up to a power of two less one",
             )
             .with_callback(|observer| {
                 let _guard = Stage::Instrument.enter();
@@ -88,8 +100,9 @@ pub fn register(meter: &Meter) -> Instruments {
 
 fn each_row(mut observe: impl FnMut(&Tally, &[KeyValue])) {
     let _guard = Stage::Instrument.enter();
-    for row in Snapshot::of_process().rows() {
-        observe(&row.tally, &attributes(&row));
+    let rows: Aside<Vec<Row>> = Aside::new(|| Snapshot::of_process().rows().collect());
+    for row in rows.iter() {
+        observe(&row.tally, &attributes(row));
     }
 }
 

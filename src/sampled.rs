@@ -1,5 +1,7 @@
 //! Call stacks of one allocation in so many bytes, cheap enough to leave on in production.
 //!
+//! Feature `sampled`.
+//!
 //! [`SampledAlloc`] wraps any allocator, [`CountingAlloc`](crate::CountingAlloc) among them. Every byte asked for is
 //! drawn with the same small probability (one in 512 KiB by default); an allocation one of whose bytes is drawn has
 //! its stack taken. [`Profile::read`] turns the samples into unbiased estimates of everything that was allocated,
@@ -34,7 +36,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use profile::{Estimate, Live, Profile, Stack};
 pub use stacks::{FRAMES, STACKS};
-pub use symbols::{Frame, symbolise};
+pub use symbols::{Frame, forget_symbols, symbolise};
+#[cfg(feature = "live")]
+pub(crate) use symbols::{forget_unused, known_symbols};
 
 use crate::stage;
 use stacks::Weight;
@@ -90,7 +94,7 @@ impl<A> SampledAlloc<A> {
 // SAFETY: (the invariant) every method hands its arguments unchanged to the same method of `inner` and returns its
 // result unchanged. What happens beside touches neither the memory handed out nor the allocator (thread-local words,
 // static atomics, the unwinder, which reads the stack), and where it is entered again on the same thread it returns
-// at once; it does not unwind. A block leaves the table of live samples before `inner` can hand it out anew.
+// at once; it does not unwind. A block leaves the table of live samples before `inner` can hand it out again.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for SampledAlloc<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -281,6 +285,12 @@ fn unsampled<T>(work: impl FnOnce() -> T) -> T {
     }
     let _restore = Restore(BUSY.replace(true));
     work()
+}
+
+/// Samples nothing that this thread allocates, until it ends.
+#[cfg(feature = "live")]
+pub(crate) fn leave_out_thread() {
+    BUSY.set(true);
 }
 
 /// Draws from the exponential distribution of mean `every`, rounded up: an allocation of a whole number of bytes

@@ -1,9 +1,110 @@
-//! The ladders' mechanisms as parts for any service. None of them knows a message of this crate's own.
+//! Make it allocate less: the ladders' mechanisms as parts for any tonic service. None of them knows a message of this
+//! crate's own.
 //!
-//! | part | what it does | what it needs |
-//! |---|---|---|
-//! | [`AlignedIo`] | ends every read where an HTTP/2 frame ends, so that h2 reclaims its read buffer instead of replacing it | the socket, before TLS |
+//! # Three ways in
+//! Handlers, traits, callers and protocols stay as they are; either side of a call may take a step without the other.
+//!
+//! 1. **One line in Cargo.toml.** `tonic = { package = "alloc-ladder-tonic", version = "0.1" }` in place of tonic itself:
+//!    build script, generated code and sources do not know. (`examples/renamed`)
+//! 2. **One line in build.rs**, where tonic is to stay tonic:
+//!    `.service_generator(Box::new(alloc_ladder::build::generator(tonic_prost_build::configure())))`, feature `build`.
+//!    (`examples/generated`)
+//! 3. **`[patch.crates-io]`**, for generated code that is inside somebody else's crate: a crate named `tonic`, of a version
+//!    above the one in use, that is tonic's own source with `server::Grpc` and `client::Grpc` of this module in it. Cargo
+//!    goes on with the old one, and only warns that the patch was not used, until `cargo update -p tonic`.
+//!
+//! # The steps
+//! Measured with 64 KiB messages on one stream, `Bytes` fields, blocks a message on the receiving and the sending side, and
+//! the CPU time of both sides together against tonic's: `cargo run --release -p generated` prints all of it.
+//!
+//! | step | the line | what it removes | what it costs | when not to |
+//! |---|---|---|---|---|
+//! | bodies | one of the three above | the sender's blocks; four codec buffers of 8 KiB a call; with compression, a compressor and a decompressor a message | recycled memory a thread ([below](#memory)) | codecs that are not prost's: those do not compile |
+//! | `Bytes` | `.bytes(["."])` in build.rs | the copy of each payload from 40 KiB on; the receiver's block for it | handlers see `Bytes`; who keeps one keeps the memory it was received in | payloads of some bytes that are kept for long |
+//! | HTTP/2 settings | [`Http2::for_messages(encoded_len)`](Http2::for_messages), `.server(Server::builder())` or `.endpoint(endpoint)` | messages cut into frames of 16 KiB, and by windows | at least 4 MiB a stream may wait in memory for a handler that does not read | peers that are not trusted with that, many streams that are seldom read: see [`Http2::for_streams_of_messages`] |
+//! | aligned reads | [`aligned(incoming, http2)`](aligned), [`connect(endpoint, http2)`](connect) | h2's new read buffer for each message: all of the receiver's blocks | 64 KiB a connection | TLS in this process; on a multi-thread runtime the receiver may keep up to three blocks a message ([below](#what-remains)) |
+//! | a runtime a core | [`per_core(address, 0, serve)`](per_core()) | work that moves between cores, and with it what aligned reads cannot remove on a multi-thread runtime | connections are spread by address, not by load | few connections, handlers that block |
+//! | lean channel | [`LeanChannel::connect`] | tonic's channel: buffer, reconnection, balancing, boxes of each call | all those: see [`channel`] | connections that break and have to come again |
+//! | lean server | [`lean::serve`] | hyper and a task for each call; two DATA frames a message become one | TLS, HTTP/1, keepalive: see [`lean`] | servers that face the internet |
+//! | pooled messages | `.pooled(".package.Message")` at [`build::generator`](crate::build) | the strings, vectors and nested messages of what is received | signatures say [`Pooled<Message>`](Pooled); kept memory a thread | messages of `Bytes`; messages that are kept |
+//!
+//! Several at once, for a server of 64 KiB chunks:
+//!
+//! ```no_run
+//! # async fn serve(address: std::net::SocketAddr, routes: tonic::service::Routes) -> Result<(), Box<dyn std::error::Error>> {
+//! use alloc_ladder::steps::{Http2, aligned};
+//! use tonic::transport::{Server, server::TcpIncoming};
+//!
+//! let http2 = Http2::for_messages(64 * 1024 + 4);
+//! let incoming = TcpIncoming::bind(address)?.with_nodelay(Some(true));
+//! http2.server(Server::builder()).add_routes(routes).serve_with_incoming(aligned(incoming, http2)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is as in tonic
+//! Messages, codes, metadata, limits (`max_decoding_message_size`, `max_encoding_message_size`), negotiation of compression,
+//! deadlines, cancellation, interceptors, layers: a test runs random streams, whole and broken, beside tonic's. What differs:
+//! a body that ends inside a message is `INTERNAL`, always; a peer's details that are not base64 are no panic; what was
+//! batched before a failing message is still sent; zstd windows above 8 MiB and the receive limit are refused; a request
+//! whose `cancellation_handle` was asked for takes tonic's own way.
+//!
+//! # Memory
+//! A thread keeps at most: [`ring::BYTES_MAX`] of buffers in [`ring::BUFFERS_MAX`] blocks; a compressor and a decompressor of
+//! each encoding that was used (gzip: 0.4 MB both; zstd: [`compress::CONTEXT_BYTES_MAX`] each) and
+//! [`compress::OUTPUT_BYTES_MAX`] of output; of each pooled type [`pooled::MESSAGES_MAX`] messages whose encoded length was at
+//! most [`pooled::MESSAGE_BYTES_MAX`] together. No peer makes it more: a message's claimed length takes 256 KiB at most before
+//! its bytes arrive.
+//!
+//! A stream holds no buffer while it waits: what it has received of a message, up to the receive limit, and what it has to
+//! send and the peer does not take, up to a batch of 129 KiB or one message. Short messages that wait share blocks of 4 KiB.
+//! So 64 streams that wait for slow readers hold 64 batches, and 10,000 idle ones nothing but themselves. HTTP/2's windows come
+//! on top: [`Http2`] says how much a connection's streams may send ahead.
+//!
+//! # Stages
+//! The parts enter the stages themselves, on either side, so that every byte keeps its row: encoding is
+//! [`Marshal`](crate::Stage::Marshal), the stream that makes the messages [`Handler`](crate::Stage::Handler), frames
+//! [`ReceiveBuffer`](crate::Stage::ReceiveBuffer), decoding [`MessageConstruction`](crate::Stage::MessageConstruction), headers
+//! and the lean pair [`Transport`](crate::Stage::Transport).
+//!
+//! # What remains
+//! gzip of a short message still costs the resetting of flate2's default compressor. flate2's own feature `zlib-rs`, in the
+//! service's Cargo.toml, makes that three times cheaper.
+//!
+//! On a multi-thread runtime, up to three blocks a message where payloads are received: h2 makes a new read buffer
+//! (`FramedRead`, with what `BytesMut` and [`AlignedIo`] do to grow it) when the handler's worker still holds the last frame.
+//! A read buffer that can be taken back (h2#904) would remove them; until then a runtime a core does. A call costs what hyper,
+//! h2, tonic's boxed body and generated code's boxed futures make.
 
 mod aligned;
+pub mod channel;
+pub mod client;
+pub mod compress;
+mod decode;
+mod encode;
+mod frames;
+mod http2;
+pub mod lean;
+mod negotiate;
+mod parts;
+mod per_core;
+pub mod pooled;
+mod pump;
+pub mod ring;
+mod rope;
+pub mod server;
+mod sockets;
+mod status;
+pub mod tonic;
 
 pub use aligned::AlignedIo;
+pub use channel::LeanChannel;
+pub use http2::Http2;
+pub use parts::PartsBuf;
+pub use per_core::{Incoming, per_core};
+pub use pooled::Pooled;
+pub use pump::H2Body;
+pub use sockets::{aligned, connect};
+
+/// What a body or a service fails with.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;

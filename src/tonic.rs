@@ -1,5 +1,7 @@
 //! Seams that drop into any tonic service: where each stage begins and ends, in public API only.
 //!
+//! Feature `tonic`; what needs tonic's own transport says so, and is in the feature `transport`.
+//!
 //! | seam | what it sees | stage |
 //! |---|---|---|
 //! | [`ServerLayer`] | the service's future; request and response bodies; the connection's task | handler, transport, marshal |

@@ -2,10 +2,10 @@
 //!
 //! Nothing here measures, and nothing here knows a message of ours.
 
-#[cfg(feature = "subject")]
-pub mod accept;
 #[cfg(feature = "tonic")]
 pub mod grpc;
+pub mod host;
+#[cfg(any(feature = "steps", feature = "tonic", feature = "wire"))]
 pub mod http2;
 #[cfg(feature = "wire")]
 pub mod pprof;

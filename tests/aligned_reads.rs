@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 const HEADER_BYTES: usize = 9;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
+const SETTINGS: u8 = 4;
 const FILLER: u8 = 0xFF;
 const FRAME_BYTES_MAX: usize = 256 * 1024;
 
@@ -249,9 +250,42 @@ fn sizes(longest: usize) -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(prop_oneof![1usize..30, 1usize..longest, Just(longest), Just(8192)], 1..8)
 }
 
+/// A connection of these frames, begun as HTTP/2 begins: with settings, behind the preface where a server reads.
 fn input(server: bool, parts: &[Vec<u8>]) -> Vec<u8> {
     let preface = if server { PREFACE } else { &[] };
-    preface.iter().copied().chain(parts.iter().flatten().copied()).collect()
+    let settings = frame(SETTINGS, 0, 6, 0);
+    preface.iter().copied().chain(settings).chain(parts.iter().flatten().copied()).collect()
+}
+
+/// Bytes that do not begin as HTTP/2, with frames in them that would be aligned if they did.
+fn foreign() -> impl Strategy<Value = Vec<u8>> {
+    let text = |text: &'static str| Just(text.as_bytes().to_vec());
+    let begins = prop_oneof![
+        text("POST /a.B/x HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nContent-Length: 200000\r\n\r\n"),
+        text("PRI * HTTP/1.1\r\n\r\nSM\r\n\r\n"),
+        text("PRI * HTTP/2.0\r\n\r\nSX\r\n\r\n"),
+        text("HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"),
+        text("SSH-2.0-OpenSSH_9.6\r\n"),
+        text("PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n"),
+        // A TLS client's and server's hello.
+        Just([0x16, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3].to_vec()),
+        Just([0x16, 3, 3, 0, 0x7A, 2, 0, 0, 0x76, 3, 3].to_vec()),
+        // A length, zeroes: DATA, were it HTTP/2.
+        (0usize..60_000).prop_map(|len| frame(DATA, 0, len, 1)),
+        // Settings of another stream, or of no whole number of settings.
+        Just(frame(SETTINGS, 0, 6, 1)),
+        Just(frame(SETTINGS, 0, 7, 0)),
+        prop::collection::vec(any::<u8>(), 0..100),
+    ];
+    let rest =
+        prop::collection::vec(prop_oneof![some_frames(60_000), prop::collection::vec(any::<u8>(), 0..9000)], 0..6);
+    (begins, rest).prop_map(|(begins, rest)| begins.into_iter().chain(rest.into_iter().flatten()).collect())
+}
+
+/// Whether bytes are a connection's first ones after all: random ones may be.
+fn begins_as_http2(server: bool, bytes: &[u8]) -> bool {
+    let rest = if server { bytes.strip_prefix(PREFACE) } else { Some(bytes) };
+    rest.is_some_and(|rest| matches!(rest, [_, _, _, SETTINGS, _, 0 | 0x80, 0, 0, 0, ..]))
 }
 
 proptest! {
@@ -285,6 +319,22 @@ proptest! {
         };
         let outcome = read(server, input.clone(), script, &sizes, None);
         assert_passed(&input, &outcome.bytes, server);
+    }
+
+    #[test]
+    fn what_is_not_http2_passes_untouched(
+        server: bool,
+        preface: bool,
+        foreign in foreign(),
+        script in scripts(),
+        sizes in sizes(200 * 1024),
+    ) {
+        // Behind a preface too: what follows it may still be no HTTP/2.
+        let preface = if server && preface { PREFACE } else { &[] };
+        let input: Vec<u8> = preface.iter().copied().chain(foreign).collect();
+        prop_assume!(!begins_as_http2(server, &input));
+        let outcome = read(server, input.clone(), script, &sizes, None);
+        prop_assert!(outcome.bytes == input, "{} bytes came of {}", outcome.bytes.len(), input.len());
     }
 
     /// An end or an error anywhere: in the preface, a header, a payload, between frames.

@@ -51,7 +51,8 @@ impl Sender {
 
 fn frame(kind: u8, len: usize) -> Vec<u8> {
     let mut frame = (len as u32).to_be_bytes()[1..].to_vec();
-    frame.extend([kind, 0, 0, 0, 0, 1]);
+    // Settings and credit are the connection's.
+    frame.extend([kind, 0, 0, 0, 0, u8::from(matches!(kind, DATA | HEADERS))]);
     frame.resize(HEADER_BYTES + len, kind);
     frame
 }

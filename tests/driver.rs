@@ -43,6 +43,37 @@ fn child() {
     let _driver = driver::install();
 }
 
+/// A program that leaves `main` in a child that it forked.
+#[test]
+#[ignore = "run by the test below, in a process of its own"]
+fn daemon() {
+    let driver = driver::install();
+    let parent = std::process::id();
+    nix::unistd::daemon(true, true).expect("forks");
+    assert_ne!(std::process::id(), parent);
+    drop(driver);
+    let folder = std::env::var_os(driver::OUT).expect("set below");
+    std::fs::write(std::path::Path::new(&folder).join("dropped"), "").expect("writes");
+    // The harness's other threads were not forked.
+    std::process::exit(0);
+}
+
+#[test]
+fn a_forked_child_drops_the_driver_in_peace() {
+    let scratch = tempfile::tempdir().expect("creates");
+    let child = Command::new(std::env::current_exe().expect("this test has a file"))
+        .args(["--exact", "daemon", "--ignored", "--quiet", "--nocapture"])
+        .env(driver::OUT, scratch.path())
+        .stdout(std::process::Stdio::null())
+        // Inherited by the child: it is read to its end.
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let done = child.wait_with_output().expect("ends");
+    assert!(scratch.path().join("dropped").exists(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(String::from_utf8_lossy(&done.stderr), "", "the child panics");
+}
+
 fn handled(measurement: &Measurement) -> u64 {
     let counts = measurement.counts.as_ref().expect("counts");
     assert_eq!(counts.rows.iter().map(|row| row.tally.bytes).sum::<u64>(), counts.total.bytes);
@@ -59,7 +90,11 @@ fn counters_are_written_on_the_way_and_whole_at_the_end() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .expect("starts");
-    let file = driver::file(scratch.path(), child.id());
+    let own = std::env::current_exe().expect("this test has a file");
+    let own = own.file_name().and_then(|name| name.to_str()).expect("cargo names it in ASCII");
+    let file = driver::file(scratch.path(), child.id(), own);
+    assert_eq!(driver::process_of(&file), Some((child.id(), own)));
+    assert_eq!(driver::process_of(&file.with_extension("part")), None);
     let read = || -> Option<Measurement> {
         let text = std::fs::read_to_string(&file).ok()?;
         Some(serde_json::from_str(&text).expect("never half a file"))

@@ -1,6 +1,6 @@
 //! What clients that mean no good can do to a service with the layer on it: no count is lost, no row appears that the
 //! service does not answer to, and nothing stays behind.
-#![cfg(feature = "subject")]
+#![cfg(feature = "transport")]
 #![expect(unsafe_code, reason = "an allocator that counts for itself")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

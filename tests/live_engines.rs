@@ -115,8 +115,27 @@ fn a_prometheus_server_scrapes_the_counters() {
     let series = "%7Brpc=%22/engines.Test/Scraped%22,stage=%22marshal%22,side=%22server%22%7D";
     assert_eq!(wait(&format!("grpc_alloc_bytes_total{series}")), exact.bytes.to_string());
     assert_eq!(wait(&format!("grpc_alloc_blocks_total{series}")), exact.blocks.to_string());
-    assert_eq!(wait(&format!("grpc_alloc_live_bytes{series}")), exact.live_bytes().to_string());
+    assert_eq!(wait(&format!("grpc_alloc_net_bytes{series}")), exact.live_bytes().to_string());
     assert_eq!(wait("count(up==1)"), "1");
+    drop(blocks);
+    live.stop();
+}
+
+#[test]
+fn promtool_finds_nothing_wrong_with_the_text() {
+    let Some(promtool) = find("promtool", "Debian package `prometheus`") else { return };
+    let live = alloc_ladder::serve("127.0.0.1:0").expect("serves");
+    let blocks = upload("/engines.Test/\"Checked\\\n");
+    let mut child = Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool starts");
+    let metrics = get(live.addr(), "/metrics").body;
+    child.stdin.take().expect("piped").write_all(&metrics).expect("promtool reads");
+    let output = child.wait_with_output().expect("promtool ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     drop(blocks);
     live.stop();
 }

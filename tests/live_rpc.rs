@@ -1,5 +1,5 @@
 //! The counters and profiles over gRPC.
-#![cfg(all(feature = "live", feature = "subject"))]
+#![cfg(all(feature = "live", feature = "transport"))]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -22,9 +22,13 @@ static ALLOC: CountingAlloc = CountingAlloc::new();
 const PROFILE: &str = "/alloc_ladder.v1.Allocations/Profile";
 const SNAPSHOT: &str = "/alloc_ladder.v1.Allocations/Snapshot";
 
-// The client's task waits while a profile lasts, and the server's goes on.
+// The test's own thread allocates while a profile lasts, and the server's tasks go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_service_answers_what_the_endpoints_answer() {
+    tokio::time::timeout(Duration::from_secs(120), answers()).await.expect("nothing hangs");
+}
+
+async fn answers() {
     let scope = Scope::new(Method::register(Side::Server, "/rpc.Test/Get"), Stage::Handler);
     let block = {
         let _guard = scope.enter();
@@ -62,26 +66,47 @@ async fn the_service_answers_what_the_endpoints_answer() {
     let all = profile(0).await.expect("no panic").expect("answers");
     assert_eq!(all[..2], [0x1f, 0x8b], "gzip");
     assert_eq!(pprof::sum(&all, "alloc_space", "/rpc.Test/Get"), Some(12_345));
-    let began = Instant::now();
-    let held = [profile(2), profile(2)];
-    // Both are under way when they are open; then there is room for no third.
-    while open(&mut client, PROFILE).await < 2 {
-        assert!(began.elapsed() < Duration::from_secs(2), "the profiles never began");
-    }
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let refused = profile(0).await.expect("no panic").expect_err("two are being taken");
-    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
-    let between = {
-        let _guard = scope.enter();
-        black_box(vec![0u8; 777])
+    let hold = || {
+        let mut client = asker.clone();
+        tokio::spawn(async move {
+            loop {
+                // One that is asked for below may come first.
+                let request = ProfileRequest { kind: Kind::Heap.into(), seconds: 300 };
+                match client.profile(request).await {
+                    Err(refused) if refused.code() == Code::ResourceExhausted => {}
+                    ended => panic!("{ended:?}"),
+                }
+            }
+        })
     };
-    for profile in held {
-        let pprof = profile.await.expect("no panic").expect("answers");
-        assert!(began.elapsed() >= Duration::from_secs(2));
-        assert_eq!(pprof::sum(&pprof, "alloc_space", "/rpc.Test/Get"), Some(777), "what came in between, alone");
+    let held = [hold(), hold()];
+    // Once both are under way there is room for no third.
+    let refused = loop {
+        if let Err(refused) = profile(0).await.expect("no panic") {
+            break refused;
+        }
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().contains("two profiles"), "{refused}");
+    assert!(open(&mut client, PROFILE).await >= 2, "they last on");
+    // A caller that goes away leaves room for others.
+    held.iter().for_each(tokio::task::JoinHandle::abort);
+    while let Err(refused) = profile(0).await.expect("no panic") {
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
     }
-    profile(0).await.expect("no panic").expect("there is room again");
-    drop(between);
+
+    // Nobody but the service knows when its second begins and ends, so one block follows another until it has answered.
+    let (began, lasting) = (Instant::now(), profile(1));
+    let mut made = 0;
+    while !lasting.is_finished() {
+        let _guard = scope.enter();
+        drop(black_box(vec![0u8; 777]));
+        made += 1;
+    }
+    let pprof = lasting.await.expect("no panic").expect("answers");
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    let bytes = pprof::sum(&pprof, "alloc_space", "/rpc.Test/Get").expect("some blocks fell into it");
+    assert!((777..=777 * made).contains(&bytes) && bytes % 777 == 0, "{bytes} bytes: what came in between, alone");
     let request = ProfileRequest { kind: Kind::Heap.into(), seconds: 301 };
     assert_eq!(client.profile(request).await.expect_err("too long").code(), Code::InvalidArgument);
     server.abort();

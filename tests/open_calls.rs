@@ -1,6 +1,6 @@
 //! What the open calls of a method hold, on a service that anybody could have written: a receive buffer that keeps the
 //! size of its largest message for as long as the stream lives is visible, and gone with the stream.
-#![cfg(all(feature = "live", feature = "subject"))]
+#![cfg(all(feature = "live", feature = "transport"))]
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -182,9 +182,9 @@ async fn a_receive_buffer_that_once_was_large_is_seen_while_its_stream_is_open()
         assert_eq!((scraped(live, OPEN, side, CHAT), scraped(live, LARGEST, side, CHAT)), (0, 0));
     }
 
-    // The first call of a method that nobody registered has no row yet, and is shown.
+    // The first call of a method that nobody registered has no row of its own yet, and is shown.
     let first = tokio::spawn(async move { client.say_hello(HelloRequest::default()).await });
-    let nobodys = || scraped(live, OPEN, "", "");
+    let nobodys = || scraped(live, OPEN, "", "(not answered yet)");
     let deadline = Instant::now() + Duration::from_secs(10);
     while nobodys() < 2 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -193,7 +193,7 @@ async fn a_receive_buffer_that_once_was_large_is_seen_while_its_stream_is_open()
     let table = http::get(live, "/debug/alloc?format=json").text().to_owned();
     let table: serde_json::Value = serde_json::from_str(&table).expect("JSON");
     let mut methods = table["methods"].as_array().expect("methods").iter();
-    assert!(methods.any(|method| method["rpc"] == "" && method["open_calls"] == 2), "{table}");
+    assert!(methods.any(|method| method["rpc"] == "(not answered yet)" && method["open_calls"] == 2), "{table}");
     ANSWER.notify_one();
     first.await.expect("no panic").expect("answers");
     let deadline = Instant::now() + Duration::from_secs(10);

@@ -51,9 +51,9 @@ fn a_collection_carries_every_row() {
         let points: Vec<_> = sum.data_points().map(|point| (attributes(point.attributes()), point.value())).collect();
         assert!(points.contains(&(row.map(str::to_owned).to_vec(), value)), "{name}: {points:?}");
     }
-    let AggregatedMetrics::I64(MetricData::Sum(live)) = find("grpc.alloc.live", "By") else { panic!("live") };
-    assert!(!live.is_monotonic());
-    let points: Vec<_> = live.data_points().map(|point| (attributes(point.attributes()), point.value())).collect();
+    let AggregatedMetrics::I64(MetricData::Sum(net)) = find("grpc.alloc.net", "By") else { panic!("net") };
+    assert!(!net.is_monotonic());
+    let points: Vec<_> = net.data_points().map(|point| (attributes(point.attributes()), point.value())).collect();
     assert!(points.contains(&(row.map(str::to_owned).to_vec(), 1000)), "{points:?}");
     let AggregatedMetrics::U64(MetricData::Gauge(peak)) = find("grpc.alloc.peak", "By") else { panic!("peak") };
     let peaks: Vec<_> = peak.data_points().map(|point| (attributes(point.attributes()), point.value())).collect();
@@ -77,6 +77,7 @@ fn a_collection_carries_every_row() {
             "grpc.alloc.bytes",
             "grpc.alloc.largest_received",
             "grpc.alloc.live",
+            "grpc.alloc.net",
             "grpc.alloc.open_calls",
             "grpc.alloc.peak"
         ]

@@ -1,7 +1,7 @@
 //! A streaming handler's own allocations are its own: those before it asks for the first message too, and those of
 //! a task that takes no guard.
 
-#![cfg(feature = "subject")]
+#![cfg(feature = "transport")]
 
 #[path = "../examples/support/greeter.rs"]
 #[allow(unreachable_pub, unused_qualifications, missing_docs, clippy::all, reason = "generated code")]

@@ -1,5 +1,7 @@
 //! The swapped codec and prost say the same on the wire, both ways, whatever a user looks like.
 
+#![cfg(feature = "subject")]
+
 use alloc_ladder::subject::codec::{AnyDecoder, stock_buffers};
 use alloc_ladder::subject::pb::owned::User;
 use alloc_ladder::subject::swap::{SwapDecoder, SwapUser, swap_codec};

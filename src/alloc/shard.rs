@@ -122,7 +122,7 @@ pub(super) fn allocated(scope: Scope, size: usize) {
     shard.add(&row.blocks, 1);
     shard.add(&row.bytes, size as u64);
     shard.add(&shard.sizes[size_bucket(size)], 1);
-    shard.add_live(size as i64);
+    shard.add_live(scope, size as i64);
 }
 
 #[inline]
@@ -131,7 +131,7 @@ pub(super) fn freed(scope: Scope, size: usize) {
     let row = &shard.rows[scope.index()];
     shard.add(&row.freed_blocks, 1);
     shard.add(&row.freed_bytes, size as u64);
-    shard.add_live(-(size as i64));
+    shard.add_live(scope, -(size as i64));
 }
 
 #[inline]
@@ -146,7 +146,7 @@ pub(super) fn reallocated(scope: Scope, old: usize, new: usize) {
     shard.add(&row.realloc_old_bytes, old as u64);
     shard.add(&row.realloc_new_bytes, new as u64);
     shard.add(&shard.sizes[size_bucket(new)], 1);
-    shard.add_live(new as i64 - old as i64);
+    shard.add_live(scope, new as i64 - old as i64);
 }
 
 impl Shard {
@@ -171,7 +171,15 @@ impl Shard {
     }
 
     #[inline]
-    fn add_live(&self, bytes: i64) {
+    fn add_live(&self, scope: Scope, bytes: i64) {
+        // PERF: all stages but the instrument's pay for one comparison of a value at hand.
+        #[cfg(any(feature = "sampled", feature = "otel"))]
+        if scope.stage() == crate::Stage::Instrument && super::aside::is_entered() {
+            super::aside::add(bytes);
+            return;
+        }
+        #[cfg(not(any(feature = "sampled", feature = "otel")))]
+        let _ = scope;
         if self.shared {
             tell(bytes);
             return;
@@ -214,6 +222,11 @@ pub(super) fn read_process(rows: &mut [Tally], sizes: &mut [u64; SIZE_BUCKETS]) 
     }
 }
 
+/// What every thread counted in one row.
+pub(super) fn read_row(row: usize) -> Tally {
+    used().iter().chain([&OVERFLOW]).map(|shard| shard.rows[row].read()).sum()
+}
+
 /// Adds what this thread's shard counted; nothing when the thread shares the overflow shard.
 pub(super) fn read_thread(rows: &mut [Tally], sizes: &mut [u64; SIZE_BUCKETS]) {
     let shard = shard();
@@ -238,7 +251,7 @@ pub(super) fn peak_bytes() -> (i64, i64) {
     (PEAK.load(Ordering::Relaxed), LIVE_SLACK * used().len() as i64)
 }
 
-/// Starts the peak anew from what is live now.
+/// Resets the peak to what is live now.
 pub(super) fn reset_peak() {
     PEAK.store(LIVE.load(Ordering::Relaxed), Ordering::Relaxed);
 }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::ops::Sub;
 
-use super::shard;
 use super::tally::{SIZE_BUCKETS, Tally};
+use super::{settled, shard};
 use crate::Stage;
-use crate::method::{Method, MethodName};
+use crate::method::{Method, MethodName, Standing, shown, standing};
 use crate::stage::Scope;
 
 /// All counters at one moment, or what was counted between two moments.
@@ -15,7 +15,10 @@ use crate::stage::Scope;
 /// other threads allocate is safe; each counter is then exact for some moment during the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
+    /// As counted, each row for whomever it was lent to.
     rows: Box<[Tally]>,
+    /// The part of each row that belongs to no method: see [`settled`].
+    settled: Box<[Tally]>,
     sizes: [u64; SIZE_BUCKETS],
 }
 
@@ -34,7 +37,8 @@ impl Snapshot {
     /// A snapshot in which nothing is counted, to be filled by [`read`](Snapshot::read).
     pub fn empty() -> Snapshot {
         let _guard = Stage::Instrument.enter();
-        Snapshot { rows: vec![Tally::default(); Scope::COUNT].into_boxed_slice(), sizes: [0; SIZE_BUCKETS] }
+        let zeroes = || vec![Tally::default(); Scope::COUNT].into_boxed_slice();
+        Snapshot { rows: zeroes(), settled: zeroes(), sizes: [0; SIZE_BUCKETS] }
     }
 
     /// One row, for a counter that knows no stages.
@@ -64,11 +68,19 @@ impl Snapshot {
         self.rows.fill(Tally::default());
         self.sizes.fill(0);
         shard::read_process(&mut self.rows, &mut self.sizes);
+        for method in (1..Method::MAX as u8).map(Method::from_index) {
+            let rows = settled::rows_of(method);
+            match standing(method) {
+                Standing::Free => self.settled[rows.clone()].copy_from_slice(&self.rows[rows]),
+                Standing::Own | Standing::Lent => settled::read(method, &mut self.settled[rows]),
+            }
+        }
     }
 
     /// Reads the current thread's counters into memory that is already there, as [`of_thread`](Snapshot::of_thread).
     pub fn read_thread(&mut self) {
         self.rows.fill(Tally::default());
+        self.settled.fill(Tally::default());
         self.sizes.fill(0);
         shard::read_thread(&mut self.rows, &mut self.sizes);
     }
@@ -80,8 +92,12 @@ impl Snapshot {
 
     /// Adds what was counted between two readings, allocating nothing.
     pub(crate) fn add_between(&mut self, earlier: &Snapshot, later: &Snapshot) {
-        for ((sum, later), earlier) in self.rows.iter_mut().zip(&later.rows).zip(&earlier.rows) {
-            *sum += *later - *earlier;
+        let parts =
+            [(&mut self.rows, &later.rows, &earlier.rows), (&mut self.settled, &later.settled, &earlier.settled)];
+        for (sums, later, earlier) in parts {
+            for ((sum, later), earlier) in sums.iter_mut().zip(later).zip(earlier) {
+                *sum += *later - *earlier;
+            }
         }
         for ((sum, later), earlier) in self.sizes.iter_mut().zip(&later.sizes).zip(&earlier.sizes) {
             *sum += later.saturating_sub(*earlier);
@@ -89,14 +105,34 @@ impl Snapshot {
     }
 
     /// The rows that are not zero, methods in the order they registered, stages as in [`Stage::ALL`].
+    ///
+    /// Each row belongs to whom it belongs now: a method that was called for the first time before the snapshot and
+    /// answered after it has its row.
     pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        (0..Method::MAX).flat_map(move |method| {
-            let method = Method::from_index(method as u8);
-            Stage::ALL.into_iter().filter_map(move |stage| {
-                let tally = self.rows[Scope::new(method, stage).index()];
+        let rows = self.taken_apart();
+        (0..Method::MAX)
+            .flat_map(|method| Stage::ALL.map(|stage| (Method::from_index(method as u8), stage)))
+            .filter_map(move |(method, stage)| {
+                let tally = rows[Scope::new(method, stage).index()];
                 (!tally.is_zero()).then(|| Row { method: method.name(), stage, tally })
             })
-        })
+    }
+
+    /// The rows with what belongs to no method, or to none yet, where that is shown. Their sum is that of the rows.
+    fn taken_apart(&self) -> Box<[Tally]> {
+        let _guard = Stage::Instrument.enter();
+        let mut rows = self.rows.clone();
+        for method in (1..Method::MAX as u8).map(Method::from_index) {
+            let own = shown(method);
+            for stage in Stage::ALL {
+                let [row, own, nobodys] = [method, own, Method::NONE].map(|of| Scope::new(of, stage).index());
+                let counted = std::mem::take(&mut rows[row]);
+                let part = counted - self.settled[row];
+                rows[own] += part;
+                rows[nobodys] += counted - part;
+            }
+        }
+        rows
     }
 
     /// What one stage counted, over all methods.
@@ -130,7 +166,7 @@ impl Snapshot {
         (peak.max(0) as u64, slack as u64)
     }
 
-    /// Starts the peak anew from what is live now.
+    /// Resets the peak to what is live now.
     pub fn reset_peak() {
         shard::reset_peak();
     }
@@ -142,6 +178,9 @@ impl Sub for Snapshot {
     /// What was counted between the two; the later one first.
     fn sub(mut self, earlier: Snapshot) -> Snapshot {
         for (row, earlier) in self.rows.iter_mut().zip(&earlier.rows) {
+            *row = *row - *earlier;
+        }
+        for (row, earlier) in self.settled.iter_mut().zip(&earlier.settled) {
             *row = *row - *earlier;
         }
         for (size, earlier) in self.sizes.iter_mut().zip(&earlier.sizes) {

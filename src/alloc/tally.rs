@@ -26,6 +26,16 @@ pub struct Tally {
 }
 
 impl Tally {
+    pub(super) const ZERO: Tally = Tally {
+        blocks: 0,
+        bytes: 0,
+        freed_blocks: 0,
+        freed_bytes: 0,
+        reallocs: 0,
+        realloc_old_bytes: 0,
+        realloc_new_bytes: 0,
+    };
+
     /// Whether nothing was counted.
     pub fn is_zero(&self) -> bool {
         *self == Tally::default()

@@ -41,7 +41,7 @@ impl Turn {
         let mut holder = HOLDER.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(other) = *holder {
             if other == own {
-                // Not while it is locked: whoever unwinds gives its own turn back.
+                // Not while it is locked: a thread that unwinds gives its own turn back.
                 drop(holder);
                 panic!("{NESTED}");
             }

@@ -38,7 +38,7 @@ fn rss_bytes_max() -> Option<u64> {
 impl Sub for Usage {
     type Output = Usage;
 
-    /// What was charged between two readings, the later one first. The peak is no difference: it is the later one's.
+    /// What was charged between two readings, the later one first. Peak RSS is not subtracted: the later reading is kept.
     fn sub(self, earlier: Usage) -> Usage {
         Usage {
             user_us: self.user_us.saturating_sub(earlier.user_us),

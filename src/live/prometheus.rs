@@ -2,25 +2,11 @@
 
 use std::fmt::Write;
 
-use super::open::{self, Open};
-use crate::alloc::Row;
-use crate::sampled::Live;
-use crate::{Side, Snapshot, Tally};
+use super::memory::Memory;
+use super::reading::{Open, Reading, Row};
+use crate::{Side, Tally};
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// What is read beside the rows.
-pub(super) struct Heap {
-    live_bytes: u64,
-    peak_bytes: u64,
-    sampled: Live,
-}
-
-impl Heap {
-    pub(super) fn now() -> Heap {
-        Heap { live_bytes: Snapshot::live_bytes(), peak_bytes: Snapshot::peak_bytes().0, sampled: Live::read() }
-    }
-}
 
 /// One family with a value for each of what it is about.
 struct Family<T: 'static> {
@@ -57,9 +43,9 @@ const FAMILIES: &[Family<Tally>] = &[
         value: |tally| tally.freed_bytes as i64,
     },
     Family {
-        name: "grpc_alloc_live_bytes",
+        name: "grpc_alloc_net_bytes",
         kind: "gauge",
-        help: "Bytes allocated here less bytes freed here: negative where blocks of another row are freed. The sum is the process's live bytes.",
+        help: "Bytes allocated here less bytes freed here, wherever they were allocated: not what a row holds, and negative where blocks of another row are freed.",
         value: Tally::live_bytes,
     },
 ];
@@ -75,62 +61,114 @@ const OPEN: &[Family<Open>] = &[
     Family {
         name: "grpc_alloc_largest_received_bytes",
         kind: "gauge",
-        help: "The largest message on one stream that is still read, rounded up to a power of two less one: its buffer keeps that size.",
+        help: "The largest message on one stream that is still read, in bytes as they arrived (compressed where it is), rounded up to a power of two less one: the buffer it arrived in keeps that size.",
         value: |open| open.largest_received as i64,
     },
 ];
 
-pub(super) fn render(snapshot: &Snapshot, heap: &Heap) -> String {
-    let rows: Vec<Row> = snapshot.rows().collect();
-    let mut text = String::with_capacity(4096 + rows.len() * FAMILIES.len() * 128);
+pub(super) fn render(reading: &Reading) -> String {
+    let mut text = String::with_capacity(8192 + reading.rows.len() * FAMILIES.len() * 128);
     for Family { name, kind, help, value } in FAMILIES {
         head(&mut text, name, kind, help);
-        for row in &rows {
-            let side = row.method.side.map_or("", Side::name);
-            labelled(&mut text, name, side, row.method.path, row.stage.name(), value(&row.tally));
+        for row in &reading.rows {
+            labelled(&mut text, name, row, value(&row.tally));
         }
     }
-    let Live { rows, every_bytes, overflowed, untracked } = &heap.sampled;
-    if *every_bytes > 0 {
-        let name = "grpc_alloc_sampled_live_bytes";
-        head(&mut text, name, "gauge", "Live bytes by the row that allocated them, estimated from sampled stacks.");
-        for (scope, live) in rows {
-            let method = scope.method().name();
-            let side = method.side.map_or("", Side::name);
-            labelled(&mut text, name, side, method.path, scope.stage().name(), live.bytes.round());
-        }
-        for (name, help, value) in [
-            ("grpc_alloc_sampled_overflowed_total", "Samples without frames: too many different stacks.", overflowed),
-            ("grpc_alloc_sampled_untracked_total", "Samples missing from live bytes: too many are live.", untracked),
-        ] {
-            head(&mut text, name, "counter", help);
-            write(&mut text, format_args!("{name} {value}\n"));
-        }
+    if reading.sampled.is_some() {
+        sampled(&mut text, reading);
     }
-    let open: Vec<Open> = open::methods(&heap.sampled).collect();
     for Family { name, kind, help, value } in OPEN {
         head(&mut text, name, kind, help);
-        for open in &open {
+        for open in &reading.methods {
             let (side, rpc) = (open.method.side.map_or("", Side::name), Escaped(open.method.path));
             write(&mut text, format_args!("{name}{{side=\"{side}\",rpc=\"{rpc}\"}} {}\n", value(open)));
         }
     }
     for (name, help, value) in [
-        ("grpc_alloc_heap_bytes", "Bytes allocated and not freed in the process.", heap.live_bytes),
-        ("grpc_alloc_heap_peak_bytes", "The most of them at any time.", heap.peak_bytes),
+        ("grpc_alloc_heap_bytes", "Bytes allocated and not freed in the process.", reading.live_bytes),
+        ("grpc_alloc_heap_peak_bytes", "The most of them at any time.", reading.peak_bytes),
+        ("grpc_alloc_heap_peak_slack_bytes", "By how much the peak may be off, either way.", reading.peak_slack_bytes),
+        ("grpc_alloc_instrument_bytes", "What these endpoints hold themselves, besides heap bytes.", reading.own_bytes),
     ] {
         head(&mut text, name, "gauge", help);
         write(&mut text, format_args!("{name} {value}\n"));
     }
+    memory(&mut text, &reading.memory);
     text
+}
+
+fn sampled(text: &mut String, reading: &Reading) {
+    let live =
+        |row: &Row, value: fn(f64, f64) -> f64| row.live.map(|live| value(live.bytes, live.bytes_error().round()));
+    for (name, help, value) in [
+        (
+            "grpc_alloc_sampled_live_bytes",
+            "Live bytes by the row that allocated them, estimated from sampled stacks.",
+            (|bytes, _| bytes) as fn(f64, f64) -> f64,
+        ),
+        ("grpc_alloc_sampled_live_bytes_error", "The standard error of that.", |_, error| error),
+    ] {
+        head(text, name, "gauge", help);
+        for (row, live) in reading.rows.iter().filter_map(|row| Some((row, live(row, value)?))) {
+            labelled(text, name, row, live);
+        }
+    }
+    for (name, help, value) in [
+        (
+            "grpc_alloc_sampled_overflowed_total",
+            "Samples without frames: too many different stacks.",
+            reading.overflowed,
+        ),
+        (
+            "grpc_alloc_sampled_untracked_total",
+            "Samples missing from live bytes: too many are live.",
+            reading.untracked,
+        ),
+    ] {
+        head(text, name, "counter", help);
+        write(text, format_args!("{name} {value}\n"));
+    }
+}
+
+/// What the kernel and the allocators say: the two figures with the names that dashboards know, and what they hold.
+fn memory(text: &mut String, memory: &Memory) {
+    if let Some(resident) = memory.resident {
+        for (name, help, value) in [
+            ("process_resident_memory_bytes", "Resident memory of the process.", resident.bytes),
+            ("process_resident_memory_peak_bytes", "The most of it at any time.", resident.peak_bytes),
+        ] {
+            head(text, name, "gauge", help);
+            write(text, format_args!("{name} {value}\n"));
+        }
+        let name = "grpc_alloc_resident_bytes";
+        head(
+            text,
+            name,
+            "gauge",
+            "Resident memory by what it holds: heaps and stacks, code and mapped files, or shared memory.",
+        );
+        for (kind, value) in [("anonymous", resident.anonymous), ("file", resident.file), ("shared", resident.shared)] {
+            write(text, format_args!("{name}{{kind=\"{kind}\"}} {value}\n"));
+        }
+    }
+    if !memory.allocators.is_empty() {
+        let name = "grpc_alloc_allocator_bytes";
+        head(text, name, "gauge", "What an allocator says it handed out, and what is free and kept from the system.");
+        for allocator in &memory.allocators {
+            for (kind, value) in [("in-use", allocator.in_use), ("kept", allocator.kept)] {
+                let allocator = allocator.name;
+                write(text, format_args!("{name}{{allocator=\"{allocator}\",kind=\"{kind}\"}} {value}\n"));
+            }
+        }
+    }
 }
 
 fn head(text: &mut String, name: &str, kind: &str, help: &str) {
     write(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
 }
 
-fn labelled(text: &mut String, name: &str, side: &str, rpc: &str, stage: &str, value: impl std::fmt::Display) {
-    let rpc = Escaped(rpc);
+fn labelled(text: &mut String, name: &str, row: &Row, value: impl std::fmt::Display) {
+    let (side, rpc, stage) = (row.method.side.map_or("", Side::name), Escaped(row.method.path), row.stage.name());
     write(text, format_args!("{name}{{side=\"{side}\",rpc=\"{rpc}\",stage=\"{stage}\"}} {value}\n"));
 }
 

@@ -2,11 +2,10 @@
 
 use tonic::{Request, Response, Status};
 
-use super::open::{self, Open};
 use super::profile::{self, NoProfile};
-use crate::alloc::Row;
-use crate::sampled::Live;
-use crate::{Side, Snapshot, Stage, Tally};
+use super::reading::{Open, Reading, Row};
+use crate::alloc::aside::Aside;
+use crate::{Side, Stage, Tally};
 
 use super::pb;
 use super::pb::allocations_server::AllocationsServer;
@@ -14,7 +13,8 @@ use super::pb::allocations_server::AllocationsServer;
 /// The service `alloc_ladder.v1.Allocations`: `Server::builder().add_service(alloc_ladder::live::allocations())`.
 ///
 /// Whoever can call the server can read it, as with [`Builder::allow_remote`](super::Builder::allow_remote). What it
-/// builds its answers from is charged to [`Stage::Instrument`]; what the transport makes of a call is the call's.
+/// builds its answers from is charged to [`Stage::Instrument`] and in no figure of the process; the answer is, until it
+/// is sent, and what the transport makes of a call is the call's.
 pub fn allocations() -> AllocationsServer<Allocations> {
     AllocationsServer::new(Allocations(()))
 }
@@ -27,15 +27,15 @@ pub struct Allocations(());
 impl pb::allocations_server::Allocations for Allocations {
     async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<pb::SnapshotReply>, Status> {
         let _guard = Stage::Instrument.enter();
-        let snapshot = Snapshot::of_process();
-        let (peak_bytes, peak_slack_bytes) = Snapshot::peak_bytes();
+        let reading = Aside::new(Reading::take);
+        let methods = reading.methods.iter().filter(|open| open.is_something());
         Ok(Response::new(pb::SnapshotReply {
-            rows: snapshot.rows().map(pb::Row::from).collect(),
-            total: Some(snapshot.total().into()),
-            live_bytes: Snapshot::live_bytes(),
-            peak_bytes,
-            peak_slack_bytes,
-            methods: open::methods(&Live::read()).filter(Open::is_something).map(pb::Method::from).collect(),
+            rows: reading.rows.iter().map(pb::Row::from).collect(),
+            total: Some(reading.total.into()),
+            live_bytes: reading.live_bytes,
+            peak_bytes: reading.peak_bytes,
+            peak_slack_bytes: reading.peak_slack_bytes,
+            methods: methods.map(pb::Method::from).collect(),
         }))
     }
 
@@ -49,15 +49,18 @@ impl pb::allocations_server::Allocations for Allocations {
             return Err(Status::invalid_argument(format!("seconds must be at most {}", profile::SECONDS_MAX)));
         }
         match profile::take(kind, seconds).await {
-            Ok(pprof) => Ok(Response::new(pb::ProfileReply { pprof })),
+            Ok(pprof) => {
+                let _guard = Stage::Instrument.enter();
+                Ok(Response::new(pb::ProfileReply { pprof: pprof.to_vec() }))
+            }
             Err(busy @ NoProfile::Busy) => Err(Status::resource_exhausted(busy.message())),
             Err(failed @ NoProfile::Failed) => Err(Status::internal(failed.message())),
         }
     }
 }
 
-impl From<Row> for pb::Row {
-    fn from(row: Row) -> pb::Row {
+impl From<&Row> for pb::Row {
+    fn from(row: &Row) -> pb::Row {
         pb::Row {
             side: row.method.side.map_or("", Side::name).to_owned(),
             rpc: row.method.path.to_owned(),
@@ -67,8 +70,8 @@ impl From<Row> for pb::Row {
     }
 }
 
-impl From<Open> for pb::Method {
-    fn from(open: Open) -> pb::Method {
+impl From<&Open> for pb::Method {
+    fn from(open: &Open) -> pb::Method {
         pb::Method {
             side: open.method.side.map_or("", Side::name).to_owned(),
             rpc: open.method.path.to_owned(),

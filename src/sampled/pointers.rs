@@ -51,7 +51,7 @@ pub(super) fn may_hold(address: usize) -> bool {
 
 /// Notes a live sample; false where there is no room for it.
 ///
-/// The caller owns the block, so nobody frees it meanwhile; whoever frees it later has been handed its address, and
+/// The caller owns the block, so nobody frees it meanwhile; the thread that frees it later was given its address, and
 /// with it sees what is written here.
 pub(super) fn insert(address: usize, sample: Sample) -> bool {
     let hash = hash(address);

@@ -1,5 +1,6 @@
 //! Reading the samples.
 
+use crate::method;
 use std::collections::HashMap;
 use std::ops::{Add, Sub};
 
@@ -122,7 +123,7 @@ impl Profile {
             stacks: stacks::rows()
                 .into_iter()
                 .map(|row| Stack {
-                    scope: row.scope,
+                    scope: shown(row.scope),
                     frames: row.frames,
                     truncated: row.truncated,
                     allocated: row.allocated.into(),
@@ -204,6 +205,7 @@ impl Live {
         unsampled(|| {
             let mut rows: Vec<(Scope, Estimate)> = Vec::new();
             for (scope, (allocated, freed)) in stacks::sums_by_row() {
+                let scope = shown(scope);
                 let live = Estimate::from(allocated) - freed.into();
                 match rows.iter_mut().find(|(other, _)| *other == scope) {
                     Some((_, sum)) => *sum = *sum + live,
@@ -218,6 +220,11 @@ impl Live {
             }
         })
     }
+}
+
+/// The scope under which a scope's samples are shown: a call that was not answered yet has a row only lent.
+fn shown(scope: Scope) -> Scope {
+    Scope::new(method::shown(scope.method()), scope.stage())
 }
 
 #[cfg(test)]

@@ -11,7 +11,10 @@ impl Method {
     pub const NONE: Method = Method(0);
     /// Every method that came after the registry was full.
     pub const OVERFLOW: Method = Method(Method::MAX as u8 - 1);
-    /// How many rows there are, [`NONE`](Method::NONE) and [`OVERFLOW`](Method::OVERFLOW) among them.
+    /// Calls of methods whose first answer has not come yet.
+    pub const UNANSWERED: Method = Method(Method::MAX as u8 - 2);
+    /// How many rows there are, [`NONE`](Method::NONE), [`UNANSWERED`](Method::UNANSWERED) and
+    /// [`OVERFLOW`](Method::OVERFLOW) among them.
     pub const MAX: usize = 64;
 
     /// The method's row, below [`Method::MAX`].

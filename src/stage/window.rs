@@ -4,7 +4,10 @@
 //! [`set_resolver`] says what code works for that neither a guard nor a window covers; an allocator asks
 //! [`current_for`].
 
-use super::current::{CURRENT, NEXT_WINDOW, NextWindow, UNSTAGED, WINDOW, guarded_scope, resolve};
+#[cfg(feature = "tonic")]
+use super::current::resolve;
+use super::current::{CURRENT, NEXT_WINDOW, NextWindow, UNSTAGED, WINDOW, guarded_scope};
+#[cfg(any(feature = "tonic", test))]
 use super::scope::Scope;
 use super::{Stage, current};
 
@@ -83,7 +86,7 @@ pub fn close_window() -> Option<Stage> {
 
 /// True if a guard is entered on this thread: dropping it closes any window opened inside it. A window alone is not a
 /// guard.
-#[cfg_attr(not(feature = "tonic"), expect(dead_code, reason = "asked by the tonic seams"))]
+#[cfg(any(feature = "tonic", test))]
 pub(crate) fn guarded() -> bool {
     WINDOW.get().unwrap_or_else(guarded_scope) != Scope::NONE
 }

@@ -1,4 +1,6 @@
-//! Reads that leave h2's buffer reclaimable.
+//! Reads that leave h2's buffer reclaimable: for sockets whose bytes are HTTP/2 and are read by h2.
+//!
+//! Whatever does not begin as HTTP/2 begins passes untouched: HTTP/1, TLS records, anything else.
 //!
 //! h2 gathers frames in one `BytesMut` and hands DATA payloads out as slices of it. When it needs room while such a
 //! slice is alive, it must allocate a new block; when no slice is alive, it takes the old block back. Stock reads
@@ -18,7 +20,7 @@
 //! that a peer waits for, and at the end of the stream what is left passes as it is.
 //!
 //! `BytesMut` grows to exactly what h2 reserves, which leaves no room for the next header behind a payload: h2 then
-//! replaces the block instead of reclaiming it, for every frame anew. When a payload is seen to fill the buffer to
+//! replaces the block instead of reclaiming it, again for every frame. When a payload is seen to fill the buffer to
 //! the brim, the buffer is grown once, before the next frame: frames of an unknown type, which every HTTP/2 endpoint
 //! ignores (RFC 9113, section 5.5), are put in whose lengths make `BytesMut` double (see its `reserve_inner`) until
 //! a payload fits with a header on both sides. That costs up to twice the payload's size in zeroes, once where a
@@ -33,7 +35,9 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 
-use crate::wire::http2::{DATA, FRAME_BYTES_DEFAULT, FrameHeader, HEADER_BYTES, PREFACE, UNKNOWN};
+use crate::wire::http2::{
+    DATA, FRAME_BYTES_DEFAULT, FrameHeader, HEADER_BYTES, PREFACE, SETTING_BYTES, SETTINGS, UNKNOWN,
+};
 
 /// One byte in so many may be spent on growing h2's buffer again after the first time.
 const GROWTH_SHARE: usize = 16;
@@ -44,7 +48,12 @@ const DIRECT_BYTES: usize = 32 * 1024;
 /// Bytes read ahead of small frames.
 const AHEAD_BYTES: usize = 64 * 1024;
 
-/// A socket whose reads end where HTTP/2 frames end. One read-ahead buffer of 64 KiB per connection.
+/// For a socket that h2 reads plain HTTP/2 from: reads end where frames end. One read-ahead buffer of 64 KiB per
+/// connection.
+///
+/// Put it around the socket below TLS only if there is no TLS: encrypted bytes pass untouched, and nothing is gained. On
+/// a port that speaks HTTP/1 too, its connections pass untouched as well: bytes are changed (by frames that every
+/// endpoint ignores) only after the whole HTTP/2 preface and a settings frame were seen.
 #[derive(Debug)]
 pub struct AlignedIo<IO> {
     io: Take<IO>,
@@ -67,6 +76,8 @@ pub struct AlignedIo<IO> {
     credit: usize,
     /// The largest frame this side takes.
     frame_bytes_max: usize,
+    /// A settings frame was seen, with which either side begins.
+    begun: bool,
     /// What the socket failed with, until all that came before it is handed over.
     error: Option<io::Error>,
 }
@@ -80,7 +91,7 @@ struct Growth {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Bytes to pass before frames begin.
+    /// So many bytes of the preface have passed.
     Preface(usize),
     /// Before or within a header; its first bytes may stand in `ahead`.
     Header,
@@ -94,14 +105,14 @@ enum State {
     FillerReserved(usize),
     /// Bytes of a filler still to be handed over.
     Filler(usize),
-    /// Passes everything: the stream ended or failed.
+    /// Passes everything, for good: the stream ended or failed, or it is not HTTP/2.
     Open,
 }
 
 impl<IO: AsyncRead + Unpin> AlignedIo<IO> {
     /// Wraps a socket on the server's side, where the client's preface comes first.
     pub fn server(io: IO) -> Self {
-        AlignedIo::new(io, State::Preface(PREFACE.len()))
+        AlignedIo::new(io, State::Preface(0))
     }
 
     /// Wraps a socket on the client's side, where frames begin at once.
@@ -123,6 +134,7 @@ impl<IO: AsyncRead + Unpin> AlignedIo<IO> {
             fresh: 0,
             credit: GROWTH_FRAMES * FRAME_BYTES_DEFAULT as usize,
             frame_bytes_max: FRAME_BYTES_DEFAULT as usize,
+            begun: false,
             error: None,
         }
     }
@@ -187,6 +199,222 @@ impl<IO: AsyncRead + Unpin> AlignedIo<IO> {
     }
 }
 
+/// What one step of a read came to.
+enum Step {
+    /// There may be more to do for this read.
+    Again,
+    /// This read ends with what was handed over.
+    Done,
+    /// The socket has nothing now, and will wake this task.
+    Pending,
+}
+
+/// The state machine of a read: one method a state.
+impl<IO: AsyncRead + Unpin> AlignedIo<IO> {
+    /// What a failed or pending read of the socket makes of this step. What came before an error is handed over before
+    /// the error is: a socket gives its error once.
+    fn unready<T>(&mut self, poll: Poll<io::Result<T>>) -> Result<T, Step> {
+        match poll {
+            Poll::Ready(Ok(value)) => Ok(value),
+            Poll::Ready(Err(error)) => {
+                self.error = Some(error);
+                self.state = State::Open;
+                Err(Step::Again)
+            }
+            Poll::Pending => Err(Step::Pending),
+        }
+    }
+
+    /// Reads ahead; at the end of the stream everything that is left passes.
+    fn read_ahead(&mut self, cx: &mut Context<'_>, limit: usize) -> Step {
+        let poll = self.poll_ahead(cx, limit);
+        match self.unready(poll) {
+            Ok(true) => Step::Again,
+            Ok(false) => {
+                self.state = State::Open;
+                Step::Again
+            }
+            Err(step) => step,
+        }
+    }
+
+    fn step(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, before: usize) -> Step {
+        match self.state {
+            State::Open => self.pass(cx, buf, before),
+            State::Preface(passed) => self.preface(cx, buf, passed),
+            State::Header => self.header(cx, buf, before),
+            State::HandOver { header, done, payload, filler } => self.hand_over(buf, header, done, payload, filler),
+            State::Reserved(payload) => {
+                self.tight = buf.remaining() < payload + HEADER_BYTES;
+                self.credit = (self.credit + payload / GROWTH_SHARE).min(GROWTH_FRAMES * self.frame_bytes_max);
+                self.state = State::Payload(payload);
+                Step::Again
+            }
+            State::FillerReserved(len) => {
+                if buf.remaining() < len + HEADER_BYTES {
+                    // It was replaced instead of grown: something in it is still in use. The next frame tells whether
+                    // to try again.
+                    self.growth = None;
+                    self.tight = false;
+                }
+                self.state = State::Filler(len);
+                Step::Again
+            }
+            State::Filler(left) => {
+                let count = left.min(buf.remaining());
+                buf.initialize_unfilled_to(count).fill(0);
+                buf.advance(count);
+                self.state = if count == left { State::Header } else { State::Filler(left - count) };
+                Step::Done
+            }
+            State::Payload(left) => self.payload(cx, buf, left),
+        }
+    }
+
+    /// Everything as it comes.
+    fn pass(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, before: usize) -> Step {
+        if self.start < self.end {
+            self.hand_over_ahead(buf, usize::MAX);
+            return Step::Again;
+        }
+        if buf.filled().len() > before || self.error.is_some() {
+            return Step::Done;
+        }
+        self.io.set_limit(u64::MAX);
+        let poll = Pin::new(&mut self.io).poll_read(cx, buf);
+        match self.unready(poll) {
+            Ok(()) | Err(Step::Again) => Step::Done,
+            Err(step) => step,
+        }
+    }
+
+    /// The preface, of which so many bytes have passed: the first byte that differs says that this is not HTTP/2.
+    fn preface(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, passed: usize) -> Step {
+        if self.start == self.end {
+            return self.read_ahead(cx, AHEAD_BYTES);
+        }
+        let expected = &PREFACE[passed..];
+        let have = &self.ahead[self.start..self.end];
+        if !have.iter().zip(expected).all(|(have, expected)| have == expected) {
+            self.state = State::Open;
+            return Step::Again;
+        }
+        let passed = passed + self.hand_over_ahead(buf, expected.len());
+        self.state = if passed == PREFACE.len() { State::Header } else { State::Preface(passed) };
+        Step::Again
+    }
+
+    /// The next frame's header: what may be handed over of the frame, and when.
+    fn header(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, before: usize) -> Step {
+        let have = self.end - self.start;
+        if have < HEADER_BYTES {
+            // After a large frame a large one is likely: leave its payload for a direct read.
+            let limit = if self.large { HEADER_BYTES - have } else { AHEAD_BYTES };
+            return self.read_ahead(cx, limit);
+        }
+        let mut header = [0; HEADER_BYTES];
+        header.copy_from_slice(&self.ahead[self.start..self.start + HEADER_BYTES]);
+        let FrameHeader { len: payload, kind, stream, .. } = FrameHeader::read(&header);
+        // Either side begins with its settings, and no endpoint goes on after a frame larger than it allowed.
+        let begins = self.begun || (kind == SETTINGS && stream == 0 && payload.is_multiple_of(SETTING_BYTES));
+        if !begins || payload > self.frame_bytes_max {
+            self.state = State::Open;
+            return Step::Again;
+        }
+        self.begun = true;
+        // A header behind the payload must fit too, or h2 would need room the moment the frame ends.
+        let fits = buf.remaining() >= HEADER_BYTES + payload + HEADER_BYTES;
+        if !fits {
+            if buf.filled().len() > before {
+                return Step::Done;
+            }
+            if self.shared {
+                self.shared = false;
+                cx.waker().wake_by_ref();
+                return Step::Pending;
+            }
+        }
+        let data = kind == DATA;
+        // Only before DATA: nothing may stand inside a block of HEADERS and CONTINUATION.
+        if data
+            && !fits
+            && let Some(len) = self.filler(buf.remaining(), payload)
+        {
+            let header = FrameHeader { len, kind: UNKNOWN, flags: 0, stream: 0 }.write();
+            self.state = State::HandOver { header, done: 0, payload: len, filler: true };
+            return Step::Again;
+        }
+        self.start += HEADER_BYTES;
+        self.large = payload >= DIRECT_BYTES;
+        self.shared |= data;
+        self.state = State::HandOver { header, done: 0, payload, filler: false };
+        Step::Again
+    }
+
+    /// A header's bytes from `done` on.
+    fn hand_over(
+        &mut self,
+        buf: &mut ReadBuf<'_>,
+        header: [u8; HEADER_BYTES],
+        done: usize,
+        payload: usize,
+        filler: bool,
+    ) -> Step {
+        let count = (HEADER_BYTES - done).min(buf.remaining());
+        buf.put_slice(&header[done..done + count]);
+        let done = done + count;
+        if done < HEADER_BYTES {
+            self.state = State::HandOver { header, done, payload, filler };
+            return Step::Done;
+        }
+        if filler || buf.remaining() < payload + HEADER_BYTES {
+            // h2 reads the header and reserves room for the payload.
+            self.state = if filler { State::FillerReserved(payload) } else { State::Reserved(payload) };
+            return Step::Done;
+        }
+        self.state = State::Payload(payload);
+        Step::Again
+    }
+
+    /// A payload of which so many bytes are still to come.
+    fn payload(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, left: usize) -> Step {
+        if left == 0 {
+            self.state = State::Header;
+            return Step::Again;
+        }
+        if self.start < self.end {
+            self.state = State::Payload(left - self.hand_over_ahead(buf, left));
+            return Step::Again;
+        }
+        if left < DIRECT_BYTES && !self.large {
+            return self.read_ahead(cx, AHEAD_BYTES);
+        }
+        let spare = if buf.remaining() >= left + HEADER_BYTES { HEADER_BYTES } else { 0 };
+        self.io.set_limit((left + spare) as u64);
+        let at = buf.filled().len();
+        let poll = Pin::new(&mut self.io).poll_read(cx, buf);
+        if let Err(step) = self.unready(poll) {
+            return step;
+        }
+        let read = buf.filled().len() - at;
+        if read == 0 {
+            self.state = State::Open;
+            return Step::Done;
+        }
+        if read > left {
+            // The beginning of the next header came along: take it back.
+            let header = &buf.filled()[at + left..];
+            self.start = 0;
+            self.end = header.len();
+            self.ahead[..header.len()].copy_from_slice(header);
+            buf.set_filled(at + left);
+        }
+        self.state = State::Payload(left.saturating_sub(read));
+        // One read a call, as tokio's own sockets do: what came is worth more than waiting for the rest.
+        Step::Done
+    }
+}
+
 impl<IO: AsyncRead + Unpin> AsyncRead for AlignedIo<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
@@ -195,151 +423,19 @@ impl<IO: AsyncRead + Unpin> AsyncRead for AlignedIo<IO> {
         if this.fresh == 0 && !matches!(this.state, State::Preface(_)) {
             this.fresh = buf.remaining();
         }
-        // What is already handed over must be reported before anything can be pending, and what came before an error
-        // must be handed over before the error is: a socket gives its error once.
-        macro_rules! ready_or_return {
-            ($poll:expr) => {
-                match $poll {
-                    Poll::Ready(Ok(value)) => value,
-                    Poll::Ready(Err(error)) => {
-                        this.error = Some(error);
-                        this.state = State::Open;
-                        continue;
-                    }
-                    Poll::Pending if buf.filled().len() == before => return Poll::Pending,
-                    Poll::Pending => return Poll::Ready(Ok(())),
-                }
-            };
-        }
         while buf.remaining() > 0 {
-            match this.state {
-                State::Open if this.start < this.end => {
-                    this.hand_over_ahead(buf, usize::MAX);
-                }
-                State::Open if buf.filled().len() > before => return Poll::Ready(Ok(())),
-                State::Open => {
-                    if let Some(error) = this.error.take() {
-                        return Poll::Ready(Err(error));
-                    }
-                    this.io.set_limit(u64::MAX);
-                    return Pin::new(&mut this.io).poll_read(cx, buf);
-                }
-                State::Preface(left) => {
-                    if this.start == this.end && !ready_or_return!(this.poll_ahead(cx, AHEAD_BYTES)) {
-                        this.state = State::Open;
-                        continue;
-                    }
-                    let left = left - this.hand_over_ahead(buf, left);
-                    this.state = if left == 0 { State::Header } else { State::Preface(left) };
-                }
-                State::Header => {
-                    let have = this.end - this.start;
-                    if have < HEADER_BYTES {
-                        // After a large frame a large one is likely: leave its payload for a direct read.
-                        let limit = if this.large { HEADER_BYTES - have } else { AHEAD_BYTES };
-                        if !ready_or_return!(this.poll_ahead(cx, limit)) {
-                            this.state = State::Open;
-                        }
-                        continue;
-                    }
-                    let mut header = [0; HEADER_BYTES];
-                    header.copy_from_slice(&this.ahead[this.start..this.start + HEADER_BYTES]);
-                    let FrameHeader { len: payload, kind, .. } = FrameHeader::read(&header);
-                    // A header behind the payload must fit too, or h2 would need room the moment the frame ends.
-                    let fits = buf.remaining() >= HEADER_BYTES + payload + HEADER_BYTES;
-                    if !fits {
-                        if buf.filled().len() > before {
-                            return Poll::Ready(Ok(()));
-                        }
-                        if this.shared {
-                            this.shared = false;
-                            cx.waker().wake_by_ref();
-                            return Poll::Pending;
-                        }
-                    }
-                    let data = kind == DATA;
-                    // Only before DATA: nothing may stand inside a block of HEADERS and CONTINUATION.
-                    if data
-                        && !fits
-                        && let Some(len) = this.filler(buf.remaining(), payload)
-                    {
-                        let header = FrameHeader { len, kind: UNKNOWN, flags: 0, stream: 0 }.write();
-                        this.state = State::HandOver { header, done: 0, payload: len, filler: true };
-                        continue;
-                    }
-                    this.start += HEADER_BYTES;
-                    this.large = payload >= DIRECT_BYTES;
-                    this.shared |= data;
-                    this.state = State::HandOver { header, done: 0, payload, filler: false };
-                }
-                State::HandOver { header, done, payload, filler } => {
-                    let count = (HEADER_BYTES - done).min(buf.remaining());
-                    buf.put_slice(&header[done..done + count]);
-                    let done = done + count;
-                    if done < HEADER_BYTES {
-                        this.state = State::HandOver { header, done, payload, filler };
-                        return Poll::Ready(Ok(()));
-                    }
-                    if filler || buf.remaining() < payload + HEADER_BYTES {
-                        // h2 reads the header and reserves room for the payload.
-                        this.state = if filler { State::FillerReserved(payload) } else { State::Reserved(payload) };
-                        return Poll::Ready(Ok(()));
-                    }
-                    this.state = State::Payload(payload);
-                }
-                State::Reserved(payload) => {
-                    this.tight = buf.remaining() < payload + HEADER_BYTES;
-                    this.credit = (this.credit + payload / GROWTH_SHARE).min(GROWTH_FRAMES * this.frame_bytes_max);
-                    this.state = State::Payload(payload);
-                }
-                State::FillerReserved(len) => {
-                    if buf.remaining() < len + HEADER_BYTES {
-                        // It was replaced instead of grown: something in it is still in use. The next frame tells
-                        // whether to try again.
-                        this.growth = None;
-                        this.tight = false;
-                    }
-                    this.state = State::Filler(len);
-                }
-                State::Filler(left) => {
-                    let count = left.min(buf.remaining());
-                    buf.initialize_unfilled_to(count).fill(0);
-                    buf.advance(count);
-                    this.state = if count == left { State::Header } else { State::Filler(left - count) };
-                    return Poll::Ready(Ok(()));
-                }
-                State::Payload(0) => this.state = State::Header,
-                State::Payload(left) if this.start < this.end => {
-                    this.state = State::Payload(left - this.hand_over_ahead(buf, left));
-                }
-                State::Payload(left) if left >= DIRECT_BYTES || this.large => {
-                    let spare = if buf.remaining() >= left + HEADER_BYTES { HEADER_BYTES } else { 0 };
-                    this.io.set_limit((left + spare) as u64);
-                    let at = buf.filled().len();
-                    ready_or_return!(Pin::new(&mut this.io).poll_read(cx, buf));
-                    let read = buf.filled().len() - at;
-                    if read == 0 {
-                        this.state = State::Open;
-                        return Poll::Ready(Ok(()));
-                    }
-                    if read > left {
-                        // The beginning of the next header came along: take it back.
-                        let header = &buf.filled()[at + left..];
-                        this.start = 0;
-                        this.end = header.len();
-                        this.ahead[..header.len()].copy_from_slice(header);
-                        buf.set_filled(at + left);
-                    }
-                    this.state = State::Payload(left.saturating_sub(read));
-                    // One read a call, as tokio's own sockets do: what came is worth more than waiting for the rest.
-                    return Poll::Ready(Ok(()));
-                }
-                State::Payload(_) => {
-                    if !ready_or_return!(this.poll_ahead(cx, AHEAD_BYTES)) {
-                        this.state = State::Open;
-                    }
-                }
+            match this.step(cx, buf, before) {
+                Step::Again => {}
+                Step::Done => break,
+                // What is already handed over must be reported before anything can be pending.
+                Step::Pending if buf.filled().len() > before => break,
+                Step::Pending => return Poll::Pending,
             }
+        }
+        if buf.filled().len() == before
+            && let Some(error) = this.error.take()
+        {
+            return Poll::Ready(Err(error));
         }
         Poll::Ready(Ok(()))
     }
@@ -371,6 +467,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for AlignedIo<IO> {
     }
 }
 
+/// Feature `transport`.
 #[cfg(feature = "transport")]
 impl<IO: AsyncRead + tonic::transport::server::Connected> tonic::transport::server::Connected for AlignedIo<IO> {
     type ConnectInfo = IO::ConnectInfo;

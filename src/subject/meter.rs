@@ -75,7 +75,7 @@ impl Meter {
             return self.open(&mut self.lock());
         }
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        // Release and acquire: whoever is last has everybody's bytes.
+        // Release and acquire: the last one sees the bytes of all.
         if self.measured.fetch_add(1, Ordering::AcqRel) + 1 == self.end - self.begin {
             return self.close();
         }

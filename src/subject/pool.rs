@@ -39,7 +39,7 @@ impl<M> fmt::Debug for MessagePool<M> {
 /// A message that can be used again.
 pub trait Recycle: Message + Default {
     /// Empties the message. Memory of its own stays for the next use; memory shared with others is let go, because
-    /// whoever shares it waits for that.
+    /// others that share it wait for that.
     fn recycle(&mut self) {
         self.clear();
     }

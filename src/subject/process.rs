@@ -18,7 +18,7 @@ pub fn print_line(value: &impl Serialize) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Ends the process when stdin ends: whoever started it is done with it, or died.
+/// Ends the process when stdin ends: its parent is done with it, or died.
 ///
 /// The thread sleeps in `read` and costs the measured part nothing. A process that finishes its work waits by joining
 /// the handle, so that its parent decides when it goes.

@@ -34,11 +34,11 @@ use super::lean::{self, server::LeanMethod};
 use super::service::{Ladder, grpc_response};
 use super::user::UserRecord;
 use super::user_codec::{WithUserCodec, server_codec};
+use crate::listen::accept::accept_failed;
 use crate::steps::AlignedIo;
 use crate::subject::ladder::{Encode, Reads, Runtime, ServerStack, Socket, Tuning};
 use crate::subject::scenario::Scenario;
 use crate::tonic::{ServerLayer, StagedIo};
-use crate::wire::accept::accept_failed;
 use crate::wire::grpc;
 
 /// What a server listens on, before it has a runtime.

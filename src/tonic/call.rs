@@ -5,23 +5,32 @@ use std::cell::Cell;
 use http::Uri;
 
 use super::task;
-use crate::method::OpenCall;
+use crate::method::{OpenCall, Proposal};
 use crate::{Method, Side};
 
 /// An open call, and what is to be done when it ends.
 #[derive(Debug)]
 pub(super) struct Call {
     _open: OpenCall,
+    /// Of a path without a row: held until the answer's body ends, because that is charged to the lent row too.
+    proposal: Option<Proposal>,
     served: bool,
 }
 
 impl Call {
-    pub(super) fn served(method: Method) -> Call {
-        Call { _open: OpenCall::new(method), served: true }
+    pub(super) fn served(method: Method, proposal: Option<Proposal>) -> Call {
+        Call { _open: OpenCall::new(method), proposal, served: true }
     }
 
-    pub(super) fn made(method: Method) -> Call {
-        Call { _open: OpenCall::new(method), served: false }
+    pub(super) fn made(method: Method, proposal: Option<Proposal>) -> Call {
+        Call { _open: OpenCall::new(method), proposal, served: false }
+    }
+
+    /// The call succeeded: its path gets its row, if it has none.
+    pub(super) fn answered(&mut self) {
+        if let Some(proposal) = self.proposal.take() {
+            proposal.accept();
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use crate::stage;
 ///
 /// Name it at code generation (`codec_path`) or wrap a codec by hand. Receive buffers are seen where a
 /// [`ServerLayer`](super::ServerLayer) or [`ClientLayer`](super::ClientLayer) stages the bodies too. What is decoded has
-/// the RPC method that is current: on a client that of the task which awaits the answer, often none.
+/// the RPC method that is current: on a client that of the task which awaits the answer, often none. The buffer that a
+/// client's request is encoded into has no method either: tonic allocates it before it calls the channel.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StagedCodec<C>(pub C);
 

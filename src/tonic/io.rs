@@ -95,6 +95,8 @@ impl<IO: AsyncWrite> AsyncWrite for StagedIo<IO> {
     }
 
     fn is_write_vectored(&self) -> bool {
+        // h2 asks this first of all, in the connection's task, and then makes its buffers: some 30 kB a connection.
+        task::mark(Stage::Transport);
         self.inner.is_write_vectored()
     }
 }

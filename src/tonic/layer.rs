@@ -15,6 +15,7 @@ use tower_service::Service;
 use super::body::StagedBody;
 use super::call::{Call, Passing, making_streaming};
 use super::task;
+use crate::method::Proposal;
 use crate::stage::{self, Scope, Staged};
 use crate::wire::grpc;
 use crate::{Method, Side, Stage};
@@ -26,10 +27,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// It takes requests with any body of `Bytes` and hands on `tonic::body::Body`, so it fits around axum's `Router`, tonic's
 /// `Routes` and any other service that accepts such a body. Applied twice, it counts once.
 ///
-/// A path from the wire gets a row of its own from its first successful answer. Until then it is booked without a
-/// method, and so are, to their end, the request and the handler of calls that began before: a stream that is called
-/// once and stays open never gets a row by itself. [`methods`](ServerLayer::methods) registers paths beforehand and
-/// leaves nothing out.
+/// A path from the wire gets a row of its own with its first successful answer. All that its calls allocated before moves
+/// there with it; until then it stands under `(not answered yet)`. What calls of a path allocate that nobody serves
+/// belongs to no method. [`methods`](ServerLayer::methods) registers paths beforehand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ServerLayer(());
 
@@ -109,17 +109,17 @@ where
         let passing = Passing::of(Side::Server, request.uri());
         if passing.is_inside_another() {
             let future = Staged::new(stage::current(), self.inner.call(request.map(Body::new)));
-            return ServerFuture { future, unknown: None, charged: true, making: false, call: None, passing };
+            return ServerFuture { future, charged: true, making: false, call: None, passing };
         }
         // For servers that do not ask whether the service is ready.
         task::charge(Scope::new(Method::NONE, Stage::Transport));
-        let (method, unknown) = known(Side::Server, &request);
+        let (method, proposal) = known(Side::Server, &request);
         let request = staged(request, |body| StagedBody::incoming(method, body));
         let scope = Scope::new(method, Stage::Handler);
         let _guard = scope.enter();
-        let call = Some(Call::served(method));
+        let call = Some(Call::served(method, proposal));
         let future = passing.within(|| self.inner.call(request));
-        ServerFuture { future: Staged::new(scope, future), unknown, charged: false, making: true, call, passing }
+        ServerFuture { future: Staged::new(scope, future), charged: false, making: true, call, passing }
     }
 }
 
@@ -138,16 +138,17 @@ where
     })
 }
 
-/// The request's method, or its path where that has no row.
-fn known<B>(side: Side, request: &Request<B>) -> (Method, Option<http::Uri>) {
-    match Method::find(side, request.uri().path()) {
+/// The row that the call is charged to, and what gave it one where its path has none of its own.
+fn known<B>(side: Side, request: &Request<B>) -> (Method, Option<Proposal>) {
+    let path = request.uri().path();
+    match Method::find(side, path) {
         Some(method) => (method, None),
         // No answer can give it a row: all of the call belongs to the row that such methods share.
-        None if Method::is_full(side) => (Method::OVERFLOW, None),
-        None => {
-            let _guard = Stage::Instrument.enter();
-            (Method::NONE, Some(request.uri().clone()))
-        }
+        None if Method::is_full(side) || path.len() > Method::PATH_BYTES_MAX => (Method::OVERFLOW, None),
+        None => match Proposal::of(side, path) {
+            Some(proposal) => (proposal.method(), Some(proposal)),
+            None => (Method::NONE, None),
+        },
     }
 }
 
@@ -158,8 +159,6 @@ pin_project! {
     pub struct ServerFuture<F> {
         #[pin]
         future: Staged<F>,
-        // The path of a method without a row.
-        unknown: Option<http::Uri>,
         // The task hyper spawned for this call is known.
         charged: bool,
         // tonic has not made the request's `Streaming` yet.
@@ -179,7 +178,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let mut method = this.future.as_ref().scope().method();
+        let method = this.future.as_ref().scope().method();
         if !std::mem::replace(this.charged, true) {
             task::charge(Scope::new(method, Stage::Transport));
         }
@@ -191,15 +190,10 @@ where
         let response = this.passing.within(|| this.future.as_mut().poll(cx));
         *this.making = making_streaming(outer);
         let response = ready!(response)?;
-        if let Some(uri) = this.unknown.take()
-            && succeeds(&response)
-        {
-            method = Method::learn(Side::Server, uri.path());
-            *this.call = Some(Call::served(method));
-            // The task goes on: with the answer's body.
-            task::charge(Scope::new(method, Stage::Transport));
+        let mut call = this.call.take().expect("a future is not polled after it was ready");
+        if succeeds(&response) {
+            call.answered();
         }
-        let call = this.call.take().expect("a future is not polled after it was ready");
         Poll::Ready(Ok(response.map(|body| StagedBody::outgoing(method, body).ending(call))))
     }
 }
@@ -221,8 +215,8 @@ fn refuses<B>(response: &Response<B>) -> bool {
 
 /// For a client's channel: every call charged to its stage and RPC method.
 ///
-/// As on a server, a path gets a row of its own from its first successful answer, for a gateway calls what others ask
-/// it to; [`methods`](ClientLayer::methods) registers paths beforehand and leaves nothing out.
+/// As on a server, a path gets a row of its own with its first successful answer, for a gateway calls what others ask it
+/// to; [`methods`](ClientLayer::methods) registers paths beforehand.
 ///
 /// ```no_run
 /// # async fn connect() -> Result<(), tonic::transport::Error> {
@@ -280,16 +274,16 @@ where
         let passing = Passing::of(Side::Client, request.uri());
         if passing.is_inside_another() {
             let future = Staged::new(stage::current(), self.inner.call(request));
-            return ClientFuture { future, unknown: None, call: None, passing };
+            return ClientFuture { future, call: None, passing };
         }
         stage::window::close_window();
-        let (method, unknown) = known(Side::Client, &request);
+        let (method, proposal) = known(Side::Client, &request);
         let request = staged(request, |body| StagedBody::outgoing(method, body));
         let scope = Scope::new(method, Stage::Transport);
         let _guard = scope.enter();
-        let call = Some(Call::made(method));
+        let call = Some(Call::made(method, proposal));
         let future = passing.within(|| self.inner.call(request));
-        ClientFuture { future: Staged::new(scope, future), unknown, call, passing }
+        ClientFuture { future: Staged::new(scope, future), call, passing }
     }
 }
 
@@ -300,8 +294,6 @@ pin_project! {
     pub struct ClientFuture<F> {
         #[pin]
         future: Staged<F>,
-        // The path of a method without a row.
-        unknown: Option<http::Uri>,
         // Until the answer's body has it; `None` for a call that an outer layer counts.
         call: Option<Call>,
         passing: Passing,
@@ -318,19 +310,16 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let response = ready!(this.passing.within(|| this.future.as_mut().poll(cx)))?;
-        let mut method = this.future.as_ref().scope().method();
+        let method = this.future.as_ref().scope().method();
         if this.passing.is_inside_another() {
             return Poll::Ready(Ok(response.map(StagedBody::passing)));
         }
-        if let Some(uri) = this.unknown.take()
-            && succeeds(&response)
-        {
-            method = Method::learn(Side::Client, uri.path());
-            *this.call = Some(Call::made(method));
+        let mut call = this.call.take().expect("a future is not polled after it was ready");
+        if succeeds(&response) {
+            call.answered();
         }
         // Of the response, by the caller, before anything else; of a refusal none.
         making_streaming(!refuses(&response));
-        let call = this.call.take().expect("a future is not polled after it was ready");
         Poll::Ready(Ok(response.map(|body| StagedBody::incoming(method, body).ending(call))))
     }
 }

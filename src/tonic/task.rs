@@ -10,10 +10,11 @@ use crate::Stage;
 use crate::method::Method;
 use crate::stage::{self, Scope, Staged};
 
-/// Slots of the task table. What finds no empty one among its neighbours takes that of a task that has ended, then the
+/// Slots of the task table: room for tens of thousands of connections, in memory that is not touched before it is used.
+/// What finds no empty one among its neighbours takes that of a task that has ended, then the
 /// oldest call's, then the oldest connection's: that task loses its stage until it is charged again.
-const SLOTS: usize = 4096;
-/// Neighbouring slots a task may stand in.
+const SLOTS: usize = 1 << 15;
+/// Neighbouring slots a task may stand in: with half of all slots taken, one task in 256 finds none empty.
 const PROBES: usize = 8;
 const SCOPE_BITS: u32 = 16;
 /// The entry is a connection's, which lives on where calls come and go. No scope has this bit.
@@ -63,7 +64,7 @@ fn worth(entry: u64) -> (u8, u64) {
     (class, entry >> SCOPE_BITS)
 }
 
-/// Gives the slot of the task `id` to whoever needs one. What the task still does keeps its stage until then: the last
+/// Frees the slot of the task `id`. What the task still does keeps its stage until then: the last
 /// of what it drops comes after the last that can be seen of it.
 pub(super) fn end(id: u64) {
     let slot = slots(id).find(|slot| slot.load(Ordering::Relaxed) >> SCOPE_BITS == id);

@@ -11,6 +11,8 @@ pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 /// The frame type that each side begins with. RFC 9113, section 6.5.
 pub const SETTINGS: u8 = 4;
+/// Bytes of one setting: identifier (2), value (4). RFC 9113, section 6.5.1.
+pub const SETTING_BYTES: usize = 6;
 /// The frame type that announces a pushed stream, with headers. RFC 9113, section 6.6.
 pub const PUSH_PROMISE: u8 = 5;
 /// The frame type that gives credit to a sender. RFC 9113, section 6.9.

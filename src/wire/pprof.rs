@@ -25,6 +25,8 @@ pub struct Profile {
     pub function: Vec<Function>,
     #[prost(string, repeated, tag = "6")]
     pub string_table: Vec<String>,
+    #[prost(int64, tag = "7")]
+    pub drop_frames: i64,
     #[prost(int64, tag = "9")]
     pub time_nanos: i64,
     #[prost(int64, tag = "10")]
@@ -81,8 +83,12 @@ pub struct Mapping {
     pub memory_start: u64,
     #[prost(uint64, tag = "3")]
     pub memory_limit: u64,
+    #[prost(uint64, tag = "4")]
+    pub file_offset: u64,
     #[prost(int64, tag = "5")]
     pub filename: i64,
+    #[prost(int64, tag = "6")]
+    pub build_id: i64,
     #[prost(bool, tag = "7")]
     pub has_functions: bool,
     #[prost(bool, tag = "8")]
@@ -151,6 +157,21 @@ pub struct Program<'a> {
     pub lines: bool,
 }
 
+/// A part of a file whose code the program ran, as it lay in the program's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Module<'a> {
+    /// The first address, and the first behind it.
+    pub addresses: (u64, u64),
+    /// Where in the file it begins.
+    pub offset: u64,
+    /// The file.
+    pub file: &'a str,
+    /// Its build id in hexadecimal; empty where it has none.
+    pub build_id: &'a str,
+    /// The file names its functions: one that has no name here has none in the file either.
+    pub named: bool,
+}
+
 /// Builds a [`Profile`].
 #[derive(Debug)]
 pub struct Writer {
@@ -160,17 +181,55 @@ pub struct Writer {
     locations: HashMap<u64, u64>,
     /// Locations without an address, by function.
     named: HashMap<u64, u64>,
+    /// Where the mappings are modules: for each, whether its file names its functions.
+    modules: Option<Vec<bool>>,
 }
 
 impl Writer {
-    /// A profile with these values per sample, each `(type, unit)`.
+    /// A profile with these values per sample, each `(type, unit)`, of a program whose addresses mean nothing elsewhere.
     pub fn new(values: &[(&str, &str)], program: Program<'_>) -> Writer {
+        let mut writer = Writer::of_values(values);
+        // One mapping that covers every address and says that the names are known: pprof then asks for no binary.
+        let filename = writer.string(program.name);
+        writer.profile.mapping.push(Mapping {
+            id: 1,
+            memory_limit: u64::MAX,
+            filename,
+            has_functions: true,
+            has_filenames: program.lines,
+            has_line_numbers: program.lines,
+            has_inline_frames: program.lines,
+            ..Mapping::default()
+        });
+        writer
+    }
+
+    /// As [`new`](Writer::new), of a program that ran these modules, its own first: what has no name here can be named
+    /// later, by whoever has the files. What is known of a module follows from its locations.
+    pub fn with_modules<'a>(values: &[(&str, &str)], modules: impl IntoIterator<Item = Module<'a>>) -> Writer {
+        let mut writer = Writer::of_values(values);
+        let mut named = Vec::new();
+        for module in modules {
+            let (memory_start, memory_limit) = module.addresses;
+            let (filename, build_id) = (writer.string(module.file), writer.string(module.build_id));
+            named.push(module.named);
+            let (id, file_offset) = (named.len() as u64, module.offset);
+            let known =
+                Mapping { id, memory_start, memory_limit, file_offset, filename, build_id, ..Mapping::default() };
+            writer.profile.mapping.push(known);
+        }
+        writer.modules = Some(named);
+        writer
+    }
+
+    fn of_values(values: &[(&str, &str)]) -> Writer {
         let mut writer = Writer {
             profile: Profile::default(),
             strings: HashMap::new(),
             functions: HashMap::new(),
             locations: HashMap::new(),
             named: HashMap::new(),
+            modules: None,
         };
         // The table starts with the empty string: index 0 stands for "not given".
         writer.string("");
@@ -178,18 +237,6 @@ impl Writer {
             let value = ValueType { r#type: writer.string(kind), unit: writer.string(unit) };
             writer.profile.sample_type.push(value);
         }
-        // One mapping that covers every address and says that the names are known: pprof then asks for no binary.
-        let filename = writer.string(program.name);
-        writer.profile.mapping.push(Mapping {
-            id: 1,
-            memory_start: 0,
-            memory_limit: u64::MAX,
-            filename,
-            has_functions: true,
-            has_filenames: program.lines,
-            has_line_numbers: program.lines,
-            has_inline_frames: program.lines,
-        });
         writer
     }
 
@@ -208,6 +255,12 @@ impl Writer {
     pub fn time(&mut self, time_nanos: i64, duration_nanos: i64) {
         self.profile.time_nanos = time_nanos;
         self.profile.duration_nanos = duration_nanos;
+    }
+
+    /// A regular expression: a viewer leaves out functions it matches as a whole, and what they call. For those that have
+    /// no name before the viewer finds one.
+    pub fn drop_frames(&mut self, functions: &str) {
+        self.profile.drop_frames = self.string(functions);
     }
 
     /// A line of text for people.
@@ -250,7 +303,10 @@ impl Writer {
     }
 
     /// The profile as pprof reads it: protobuf, gzip-compressed.
-    pub fn finish(self, compression: flate2::Compression) -> Vec<u8> {
+    pub fn finish(mut self, compression: flate2::Compression) -> Vec<u8> {
+        if let Some(modules) = self.modules.take() {
+            self.tell_what_is_known(&modules);
+        }
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), compression);
         gzip.write_all(&self.profile.encode_to_vec()).expect("writing to memory cannot fail");
         gzip.finish().expect("writing to memory cannot fail")
@@ -259,8 +315,36 @@ impl Writer {
     fn push_location(&mut self, address: u64, line: Vec<Line>) -> u64 {
         // The format numbers from 1.
         let id = self.profile.location.len() as u64 + 1;
-        self.profile.location.push(Location { id, mapping_id: 1, address, line });
+        let mapping_id = match self.modules {
+            None => 1,
+            // What lies in no module, as a name without an address, has no mapping.
+            Some(_) => {
+                let mappings = &self.profile.mapping;
+                let around = |mapping: &&Mapping| (mapping.memory_start..mapping.memory_limit).contains(&address);
+                mappings.iter().find(around).map_or(0, |mapping| mapping.id)
+            }
+        };
+        self.profile.location.push(Location { id, mapping_id, address, line });
         id
+    }
+
+    /// Sets what each mapping's locations have in common, and leaves out the modules that have none.
+    fn tell_what_is_known(&mut self, named: &[bool]) {
+        let Profile { mapping, location, function, .. } = &mut self.profile;
+        for (mapping, named) in mapping.iter_mut().zip(named) {
+            let own = || location.iter().filter(|location| location.mapping_id == mapping.id);
+            let lines = || own().flat_map(|location| &location.line);
+            let has_file = |line: &Line| function[line.function_id as usize - 1].filename != 0;
+            let functions = lines().next().is_some() && (*named || own().all(|location| !location.line.is_empty()));
+            let filenames = functions && lines().any(has_file);
+            let line_numbers = functions && lines().any(|line| line.line != 0);
+            mapping.has_functions = functions;
+            mapping.has_filenames = filenames;
+            mapping.has_line_numbers = line_numbers;
+            mapping.has_inline_frames = line_numbers;
+        }
+        // The program's own stays first. The numbers of the others stay too: they need not be without gaps.
+        mapping.retain(|mapping| mapping.id == 1 || location.iter().any(|location| location.mapping_id == mapping.id));
     }
 
     fn line(&mut self, line: SourceLine<'_>) -> Line {
@@ -308,6 +392,47 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_module_has_functions_only_where_they_are_known() {
+        let module = |start: u64, file, named| Module {
+            addresses: (start, start + 0x1000),
+            offset: 0x200,
+            file,
+            build_id: "2bc1",
+            named,
+        };
+        let modules = [
+            module(0x1000, "stripped", false),
+            module(0x2000, "named", true),
+            module(0x3000, "exports", false),
+            module(0x4000, "unused", true),
+        ];
+        let mut writer = Writer::with_modules(&[("space", "bytes")], modules);
+        let line = SourceLine { function: "f", file: "f.rs", line: 7 };
+        let ids = [
+            writer.location(0x1010, []),
+            writer.location(0x1020, [line]),
+            writer.location(0x2010, [line]),
+            writer.location(0x2020, []),
+            writer.location(0x3010, [SourceLine { function: "malloc", file: "", line: 0 }]),
+            writer.location(0x9000, []),
+            writer.named_location("(cut)"),
+        ];
+        writer.sample(ids.to_vec(), &[1], &[]);
+        let profile = Profile::read(&writer.finish(flate2::Compression::fast())).expect("a profile");
+        let known: Vec<_> = profile
+            .mapping
+            .iter()
+            .map(|mapping| (profile.string(mapping.filename), mapping.has_functions, mapping.has_line_numbers))
+            .collect();
+        assert_eq!(known, [("stripped", false, false), ("named", true, true), ("exports", true, false)]);
+        let mapping = &profile.mapping[0];
+        assert_eq!((mapping.memory_start, mapping.memory_limit, mapping.file_offset), (0x1000, 0x2000, 0x200));
+        assert_eq!(profile.string(mapping.build_id), "2bc1");
+        let of: Vec<u64> = profile.location.iter().map(|location| location.mapping_id).collect();
+        assert_eq!(of, [1, 1, 2, 2, 3, 0, 0]);
+    }
 
     #[test]
     fn what_is_the_same_is_written_once() {

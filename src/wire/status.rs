@@ -9,7 +9,7 @@ use super::grpc::{GRPC_MESSAGE, GRPC_STATUS, OK};
 /// The status that headers or trailers carry, `Ok` for success; `None` where they carry none.
 ///
 /// `Status::from_header_map` copies all headers, and panics when the details are not base64: a peer's doing. Here the
-/// details stay among the metadata, where they are decoded by whoever asks for them. Success makes no `Status`, which
+/// details stay among the metadata, where they are decoded on request. Success makes no `Status`, which
 /// would be a box.
 pub fn carried(headers: &HeaderMap) -> Option<Result<(), Status>> {
     let code = headers.get(GRPC_STATUS)?;

@@ -1,9 +1,9 @@
 // Opens the rendered report in headless Chromium and uses it as a person would, and profiles in the viewers it names.
 //
-//   node tests/browser/run.mjs --install
+//   node tests/browser/run.mjs [--install] [--pages FOLDER]
 //
-// Pages come from the fixture in xtask/src/report/fixture.rs and from profiles/reference. `--install` gets the packages
-// first, if there is a Chromium to use them. Without Chromium or its packages the tests are skipped with a line that
+// Pages come from the fixture in xtask/src/render/page/fixture.rs and from profiles/reference. `--install` gets the
+// packages first, if there is a Chromium to use them. `--pages` opens pages that were rendered already. Without Chromium or its packages the tests are skipped with a line that
 // says so; where CI is set that is a failure. The same holds for Valgrind's viewer and its tests.
 import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, mkdtempSync, rmSync } from "node:fs";
@@ -44,15 +44,21 @@ if (!["axe-core", "playwright-core", "speedscope"].every((name) => existsSync(jo
   skip("no packages (npm ci --prefix tests/browser)");
 }
 
-const pages = mkdtempSync(join(tmpdir(), "alloc-ladder-pages-"));
-process.on("exit", () => rmSync(pages, { recursive: true, force: true }));
-const made = spawnSync(
-  "cargo",
-  ["test", "--quiet", "--package", "xtask", "--", "--ignored", "--exact", "report::tests::pages_for_the_browser"],
-  { cwd: join(here, "..", ".."), env: { ...process.env, ALLOC_LADDER_PAGES: pages }, encoding: "utf8" },
-);
-if (made.status !== 0 || !existsSync(join(pages, "put.html"))) {
-  console.error(made.stdout, made.stderr);
+function rendered() {
+  const given = process.argv.indexOf("--pages");
+  if (given > 0) return process.argv[given + 1];
+  const folder = mkdtempSync(join(tmpdir(), "alloc-ladder-pages-"));
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  const build = ["test", "--quiet", "--package", "cargo-alloc-ladder", "--lib"];
+  const one = ["--", "--ignored", "--exact", "render::page::tests::pages_for_the_browser"];
+  const env = { ...process.env, ALLOC_LADDER_PAGES: folder };
+  const made = spawnSync("cargo", [...build, ...one], { cwd: join(here, "..", ".."), env, encoding: "utf8" });
+  if (made.status !== 0) console.error(made.stdout, made.stderr);
+  return folder;
+}
+
+const pages = rendered();
+if (!existsSync(join(pages, "put.html"))) {
   console.error("the fixture's pages could not be rendered");
   process.exit(1);
 }

@@ -12,6 +12,7 @@ pub(crate) mod frame;
 pub(crate) mod judge;
 pub(crate) mod metric;
 pub(crate) mod nine_stages;
+pub(crate) mod peers;
 pub(crate) mod profiles;
 pub(crate) mod recording;
 pub(crate) mod sites;

@@ -2,6 +2,8 @@
 
 pub(crate) mod browser;
 pub(crate) mod failure;
+pub(crate) mod numbers;
 pub(crate) mod quantity;
+pub(crate) mod suggest;
 pub(crate) mod table;
 pub(crate) mod terminal;

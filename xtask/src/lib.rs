@@ -10,6 +10,11 @@
 //! | `store` | names on disk, finding runs, writing files whole | `cli` |
 //! | `cli` | the terminal, errors, numbers for people | nothing of ours |
 
+#![cfg_attr(
+    not(feature = "repository"),
+    allow(dead_code, reason = "the study's verbs use the rest of the rooms; the compiler takes it out of the command")
+)]
+
 mod analyse;
 mod cli;
 mod measure;
@@ -20,12 +25,16 @@ mod store;
 mod verbs;
 
 #[cfg(test)]
+mod any_input;
+#[cfg(test)]
 mod fixture;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use store::place::{self, Program};
 
 /// Profile, compare and check the allocations of a gRPC service.
 #[derive(Debug, Parser)]
@@ -50,15 +59,15 @@ pub fn cargo_alloc_ladder() -> ExitCode {
     if args.get(1).is_some_and(|arg| arg == "alloc-ladder") {
         args.remove(1);
     }
-    anybody(args)
+    anybody(args, Program::AllocLadder)
 }
 
-fn anybody(args: Vec<OsString>) -> ExitCode {
-    // clap prints its own usage errors and exits with 2.
-    exit(match Command::parse_from(args).verb {
+fn anybody(args: Vec<OsString>, program: Program) -> ExitCode {
+    let Command { verb } = parse(args, program);
+    exit(place::settle(program).and_then(|()| match verb {
         Anybody::Profile(args) => verbs::record::run(args),
         Anybody::Verb(verb) => verbs::run(verb),
-    })
+    }))
 }
 
 /// Profile the allocations of a gRPC service, one optimisation step at a time.
@@ -84,19 +93,55 @@ enum Either {
 #[cfg(feature = "repository")]
 pub fn xtask() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    let is = |index: usize, word: &str| args.get(index).is_some_and(|arg| arg == word);
-    if is(1, "profile") && args.iter().any(|arg| arg == "--" || arg == "--bin") {
-        return anybody(args);
+    let is_profile = args.get(1).is_some_and(|arg| arg == "profile");
+    if is_profile && args.iter().any(|arg| arg == "--" || arg == "--bin") {
+        return anybody(args, Program::Xtask);
     }
-    exit(match Xtask::parse().verb {
+    let Xtask { verb } = parse(args, Program::Xtask);
+    exit(place::settle(Program::Xtask).and_then(|()| match verb {
         Either::Repository(verb) => repository::run(verb),
         Either::Anybody(verb) => verbs::run(verb),
-    })
+    }))
+}
+
+/// Reads the command line. clap prints its own usage errors and exits with 2.
+fn parse<T: CommandFactory + FromArgMatches>(args: Vec<OsString>, program: Program) -> T {
+    let mut command = place::named(T::command(), program);
+    let matches = command.try_get_matches_from_mut(args).unwrap_or_else(|error| error.exit());
+    T::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
 }
 
 fn exit(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => cli::failure::report(&error),
+    }
+}
+
+#[cfg(all(test, feature = "repository"))]
+mod tests {
+    use super::*;
+
+    /// Every help text of a command and its verbs.
+    fn help(mut command: clap::Command) -> String {
+        let own = command.render_long_help().to_string();
+        let verbs: Vec<clap::Command> = command.get_subcommands().cloned().collect();
+        verbs.into_iter().map(help).fold(own, |text, verb| text + &verb)
+    }
+
+    #[test]
+    fn help_names_the_command_in_use_and_its_folders() {
+        Command::command().debug_assert();
+        Xtask::command().debug_assert();
+        let anybody = help(place::named(Command::command(), Program::AllocLadder));
+        let repository = help(place::named(Xtask::command(), Program::Xtask));
+        for (text, own, others) in [
+            (anybody, ["cargo alloc-ladder join", "alloc-ladder-budgets.toml"], ["cargo xtask", "profiles/"]),
+            (repository, ["cargo xtask agent", "profiles/budgets.toml"], ["cargo alloc-ladder", "target/alloc-ladder"]),
+        ] {
+            own.iter().for_each(|word| assert!(text.contains(word), "`{word}` is missing:\n{text}"));
+            others.iter().for_each(|word| assert!(!text.contains(word), "`{word}`:\n{text}"));
+            assert!(!text.contains('{'), "a name is not filled in:\n{text}");
+        }
     }
 }

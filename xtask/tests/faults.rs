@@ -76,7 +76,7 @@ fn a_killed_run_leaves_no_process() {
     let mut running = Running::start(&temporary.path().join("run"), &more);
     running.until("Built");
     // Until both sides are there.
-    while tagged(&running.tag).iter().filter(|line| line.contains("--scenario")).count() < 2 {
+    while tagged(&running.tag).iter().filter(|line| line.contains("--case")).count() < 2 {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     running.signal("-KILL", &running.child.id().to_string());
@@ -155,6 +155,46 @@ fn flags_that_mean_nothing_together_are_refused() {
     refuse(&["get", "--retain", "3"], &["--retain is for put"]);
     refuse(&["put", "--limits", "--streams", "2"], &["--limits is for one stream"]);
     refuse(&["put", "--messages", "100000001"], &["--messages"]);
+}
+
+#[test]
+fn a_number_out_of_range_is_refused_before_anything_is_built() {
+    let most = u64::MAX.to_string();
+    for (verb, flags) in [
+        (&["profile", "put"][..], &["messages", "chunk", "runs", "streams", "connections", "retain", "timeout"][..]),
+        (&["sweep", "put"], &["sizes", "streams", "runs", "payload", "timeout"]),
+        (&["cost", "put"], &["runs", "messages", "timeout"]),
+        (&["limits", "put"], &["chunk", "messages", "rounds"]),
+        (&["attach"], &["messages", "payload-bytes", "for"]),
+    ] {
+        for flag in flags {
+            let flag = format!("--{flag}");
+            let done =
+                output(&[verb, &[&flag, &most], &["--", "true"][..if verb[0] == "attach" { 2 } else { 0 }]].concat());
+            refused(&done, 2, &[&flag, &most]);
+            assert!(!text(&done.stderr).contains("Building"), "{verb:?} {flag}");
+        }
+    }
+    let retain = |args: &[&str], words: &[&str]| {
+        refused(&output(&[&["profile", "put", "--retain"], args].concat()), 2, words);
+    };
+    retain(&["4294967295"], &["--retain"]);
+    // 64 KiB each, and each in every stream.
+    retain(&["16385"], &["more than 1 GiB", "--retain 16368 is the most"]);
+    retain(&["1000", "--streams", "64"], &["64000 messages", "--retain 255 is the most"]);
+    retain(&["16777216", "--chunk", "1"], &["more than 1 GiB"]);
+    refused(&output(&["profile", "put", "--timeout", "0"]), 2, &["--timeout"]);
+}
+
+#[test]
+fn a_profile_that_cargo_builds_into_another_folder_is_found() {
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = temporary.path().join("run");
+    // As `bench` goes into `release`, `test` goes into `debug`.
+    let args = ["--profile", "test", "--messages", "64", "--instruments", "count", "--steps", "baseline"];
+    let done = output(&[&["profile", "put", "--out", path(&folder)][..], &args].concat());
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert_eq!(read(&folder).environment.profile, "test");
 }
 
 #[test]

@@ -14,8 +14,8 @@ use std::net::SocketAddr;
 use alloc_ladder::tonic::{ClientLayer, ClientService, ServerLayer, TransportExecutor};
 use alloc_ladder::{CountingAlloc, Side, Snapshot, Stage};
 use anyhow::{Context, bail};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 
 #[global_allocator]
@@ -97,7 +97,7 @@ async fn serve(name: &str) -> anyhow::Result<()> {
     let (server, certificate) = match service {
         Service::Wrapped => wrapped::serve(layer, routes, listener)?,
         Service::Health | Service::Flight | Service::Otlp => {
-            let incoming = TcpListenerStream::new(listener);
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
             let server = Server::builder().layer(layer).add_routes(routes).serve_with_incoming(incoming); // drop-in
             (tokio::spawn(server), String::new())
         }

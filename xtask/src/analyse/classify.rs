@@ -1,7 +1,7 @@
 //! Which stage a stack is charged to: a table of rules over function paths.
 //!
 //! Frames are read from the leaf to the root and the first one a rule decides on wins, so a message decoded inside a
-//! handler is the decoder's. Frames of the runtime and of helper crates decide nothing: whoever called them does.
+//! handler is the decoder's. Frames of the runtime and of helper crates decide nothing: their caller does.
 //! Exact per-scope counts come from `CountingAlloc`; this attribution by name is printed beside them.
 
 use alloc_ladder::Stage;
@@ -34,25 +34,16 @@ pub(crate) static RULES: &[Rule] = &[
     // This project's own mechanisms, each charged to what it stands in for.
     rule(
         Stage::Instrument,
-        &[
-            "alloc_ladder::alloc",
-            "alloc_ladder::driver::instrument",
-            "alloc_ladder::driver::retained",
-            "dhat",
-            "tracking_allocator",
-        ],
+        &["alloc_ladder::alloc", "alloc_ladder::driver", "dhat", "tracking_allocator"],
         "what measuring itself allocates",
     ),
-    rule(
-        Stage::Instrument,
-        &["alloc_ladder::subject::meter", "alloc_ladder::driver::usage"],
-        "the stopwatch and its record",
-    ),
+    rule(Stage::Instrument, &["alloc_ladder::subject::meter"], "the stopwatch and its record"),
     nobody(
         &["alloc_ladder::stage", "alloc_ladder::method", "alloc_ladder::tonic::task"],
         "scopes and tasks wrap the code they are about",
     ),
-    nobody(&["alloc_ladder::subject::pool"], "a pool allocates for whoever takes from it"),
+    nobody(&["alloc_ladder::wire"], "facts of a protocol serve their caller"),
+    nobody(&["alloc_ladder::subject::pool"], "a pool allocates for its caller"),
     // The codec's contract comes before crates: anybody's encoder marshals.
     rule(
         Stage::Marshal,
@@ -65,10 +56,7 @@ pub(crate) static RULES: &[Rule] = &[
         "a decoder turns bytes into a message",
     ),
     nobody(&["as tonic::codec::Codec", "as tonic::codec::Decoder"], "asking for a codec or its settings is no work"),
-    nobody(
-        &["as bytes::buf::buf_impl::Buf"],
-        "reading from a buffer is the work of who reads, whoever wrote the buffer",
-    ),
+    nobody(&["as bytes::buf::buf_impl::Buf"], "reading from a buffer is the reader's work, not the buffer's"),
     rule(
         Stage::Marshal,
         &["alloc_ladder::subject::codec::*Encode*", "alloc_ladder::subject::user_codec::*Encode*"],
@@ -93,11 +81,7 @@ pub(crate) static RULES: &[Rule] = &[
     nobody(&["alloc_ladder::subject::pb"], "generated code works for the codec or the handler that calls it"),
     rule(Stage::Marshal, &["alloc_ladder::subject::lean::marshal"], "a message behind its prefix, for bare HTTP/2"),
     rule(Stage::ReceiveBuffer, &["alloc_ladder::subject::lean::Deframer"], "a message that spans frames, gathered"),
-    rule(
-        Stage::Transport,
-        &["alloc_ladder::subject::lean", "alloc_ladder::wire"],
-        "heads, trailers and streams of calls on bare HTTP/2",
-    ),
+    rule(Stage::Transport, &["alloc_ladder::subject::lean"], "heads, trailers and streams of calls on bare HTTP/2"),
     rule(Stage::Instrument, &["alloc_ladder::tonic"], "boxes the seams allocate exist only to measure"),
     rule(
         Stage::Transport,
@@ -208,9 +192,9 @@ pub(crate) static RULES: &[Rule] = &[
 /// Said of a frame no rule names.
 pub(crate) const USER_CODE: Rule = rule(Stage::Handler, &[], "no library's: the program's own code");
 
-/// The stage of a stack, read from the leaf to the root; [`Stage::Other`] when no frame decides.
-pub(crate) fn stage<'a>(leaf_to_root: impl IntoIterator<Item = &'a Name>) -> Stage {
-    let mut decided = leaf_to_root.into_iter().filter_map(|name| Some((name, decide(name)?)));
+/// The stage of a stack, from the frames that [`decide`], read from the leaf to the root; [`Stage::Other`] when none does.
+pub(crate) fn first<'a>(decided: impl IntoIterator<Item = (&'a Name, &'static Rule)>) -> Stage {
+    let mut decided = decided.into_iter();
     let Some((_, rule)) = decided.next() else { return Stage::Other };
     let outer = match rule.unless_within {
         [] => None,

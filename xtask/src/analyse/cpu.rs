@@ -5,11 +5,10 @@
 //! a C function that wraps a system call is time in the kernel. Two kinds of kernel time have another leaf, page faults
 //! and interrupts, which is why the share stands beside what `getrusage` calls system time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
-use anyhow::Context;
-
+use crate::analyse::dhat::LARGEST_TOTAL;
 use crate::analyse::fold;
 use crate::analyse::frame::name::Name;
 use crate::analyse::frame::runtime;
@@ -51,6 +50,33 @@ pub(crate) struct Stack {
     pub(crate) samples: u64,
 }
 
+/// Why a folded file cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadFolded {
+    #[error("a folded file is text, and this is not")]
+    NotText,
+    #[error("line {line} of the folded stacks has no count: {text}")]
+    NoCount { line: usize, text: String },
+    #[error("counts that do not fit: the samples of all stacks are more than {LARGEST_TOTAL}")]
+    TooLarge,
+}
+
+impl BadFolded {
+    /// The way out.
+    pub(crate) fn help(&self) -> &'static str {
+        "profile again: a `cpu` build writes the file when it ends"
+    }
+}
+
+/// As much of a line as an error needs to show.
+fn clipped(line: &str) -> String {
+    const SHOWN: usize = 80;
+    match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
 /// Every sample of one side of one step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Samples {
@@ -62,13 +88,23 @@ impl Samples {
     /// Reads folded stacks with whole names, as a `cpu` build writes them.
     ///
     /// # Errors
-    /// A line that does not end in a count.
-    pub(crate) fn parse(folded: &str) -> anyhow::Result<Samples> {
+    /// See [`BadFolded`].
+    pub(crate) fn parse(folded: &[u8]) -> Result<Samples, BadFolded> {
+        let folded = std::str::from_utf8(folded).map_err(|_| BadFolded::NotText)?;
+        // A name stands in many stacks, and is taken apart once.
+        let mut known: HashMap<&str, Name> = HashMap::new();
         let mut merged: BTreeMap<(Spent, Vec<String>), u64> = BTreeMap::new();
+        let mut total = 0_u64;
         for (index, line) in folded.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
             let split = line.rsplit_once(' ').and_then(|(stack, count)| Some((stack, count.parse::<u64>().ok()?)));
-            let (stack, samples) = split.with_context(|| format!("line {} has no count: {line}", index + 1))?;
-            let names: Vec<Name> = stack.split(';').map(Name::parse).collect();
+            let Some((stack, samples)) = split else {
+                return Err(BadFolded::NoCount { line: index + 1, text: clipped(line) });
+            };
+            total = total.checked_add(samples).filter(|total| *total <= LARGEST_TOTAL).ok_or(BadFolded::TooLarge)?;
+            for frame in stack.split(';') {
+                known.entry(frame).or_insert_with(|| Name::parse(frame));
+            }
+            let names: Vec<&Name> = stack.split(';').map(|frame| &known[frame]).collect();
             *merged.entry(place(&names)).or_default() += samples;
         }
         let stacks = merged.into_iter().map(|((spent, frames), samples)| Stack { spent, frames, samples });
@@ -89,7 +125,12 @@ impl Samples {
     pub(crate) fn folded(&self) -> String {
         let mut text = String::new();
         for stack in &self.stacks {
-            let _ = writeln!(text, "{} {}", fold::line(stack.spent.name(), &stack.frames), stack.samples);
+            let _ = writeln!(
+                text,
+                "{} {}",
+                fold::line(stack.spent.name(), stack.frames.iter().map(String::as_str)),
+                stack.samples
+            );
         }
         text
     }
@@ -101,8 +142,8 @@ pub(crate) fn margin(samples: u64) -> f64 {
 }
 
 /// What a stack, root first, counts as, and the frames to show of it.
-fn place(names: &[Name]) -> (Spent, Vec<String>) {
-    if let Some(first) = names.iter().position(is_allocator) {
+fn place(names: &[&Name]) -> (Spent, Vec<String>) {
+    if let Some(first) = names.iter().position(|name| is_allocator(name)) {
         // The program asked for something; how the allocator goes about it is not its concern.
         let asked = names[first..].iter().find_map(|name| c_function(&name.path).filter(|c| is_c_allocator(c)));
         return (Spent::Allocator, frames(&names[..first], Some(asked.unwrap_or("allocator"))));
@@ -122,8 +163,8 @@ fn place(names: &[Name]) -> (Spent, Vec<String>) {
 
 /// Short names without the runtime's, and `leaf` below them; without one, the innermost frame that is more than a
 /// wrapper, for time in the scheduler is the scheduler's and not its caller's.
-fn frames(names: &[Name], leaf: Option<&str>) -> Vec<String> {
-    let mut frames = fold::shown(names);
+fn frames(names: &[&Name], leaf: Option<&str>) -> Vec<String> {
+    let mut frames = fold::shown(names.iter().copied());
     let inner = || fold::innermost(names).map(|name| name.short.clone());
     if let Some(leaf) = leaf.map(str::to_owned).or_else(inner)
         && frames.last() != Some(&leaf)
@@ -288,10 +329,10 @@ mod tests {
 
     #[test]
     fn every_sample_counts_once_and_shares_say_where() {
-        let samples = Samples::parse(FOLDED).expect("folded stacks");
+        let samples = Samples::parse(FOLDED.as_bytes()).expect("folded stacks");
         assert_eq!(samples.total(), 100);
         assert_eq!(Spent::ALL.map(|spent| samples.share(spent)), [0.1, 0.2, 0.5, 0.2]);
-        let nothing = Samples::parse("").expect("no stacks");
+        let nothing = Samples::parse(b"").expect("no stacks");
         assert_eq!((nothing.total(), nothing.share(Spent::Kernel)), (0, 0.0));
     }
 
@@ -307,13 +348,16 @@ mod tests {
             own;server::main;free::standing::function 5
             own;server::main;tokio::Context::run_task 12
         "#]]
-        .assert_eq(&Samples::parse(FOLDED).expect("folded stacks").folded());
+        .assert_eq(&Samples::parse(FOLDED.as_bytes()).expect("folded stacks").folded());
     }
 
     #[test]
     fn a_line_without_a_count_is_named() {
-        let error = Samples::parse("main;a 1\nmain;b\n").expect_err("no count");
-        assert_eq!(error.to_string(), "line 2 has no count: main;b");
+        let error = Samples::parse(b"main;a 1\nmain;b\n").expect_err("no count");
+        assert_eq!(error.to_string(), "line 2 of the folded stacks has no count: main;b");
+        let wide = format!("main;a {0}\nmain;b {0}\n", LARGEST_TOTAL / 2 + 1);
+        assert_eq!(Samples::parse(wide.as_bytes()), Err(BadFolded::TooLarge));
+        assert_eq!(Samples::parse(b"main \xff 1"), Err(BadFolded::NotText));
     }
 
     #[test]

@@ -3,12 +3,12 @@
 //! Only what the other formats are made of is kept: every program point's counts and the names of its frames.
 //! Addresses and source positions are dropped while reading, so nothing of the measuring machine travels further.
 
-use std::path::Path;
-
 use alloc_ladder::Stage;
 use serde::Deserialize;
 
-use crate::cli::failure::{Failure, Kind};
+/// The largest total a file may have, in blocks or bytes: two exbibytes. pprof and the page count in signed words, and
+/// a difference of two files is as wide as both together; both fit with room to spare.
+pub(crate) const LARGEST_TOTAL: u64 = 1 << 61;
 
 /// The format version this build reads: the one dhat 0.3 and Valgrind 3.17 and later write.
 const VERSION: u64 = 2;
@@ -23,23 +23,32 @@ pub(crate) struct Dhat {
     pub(crate) stages_mislead: bool,
 }
 
-/// One program point: a distinct stack and what was allocated there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// One program point, read under dhat's own field names: a distinct stack and what was allocated there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) struct Point {
+    #[serde(rename = "tbk")]
     pub(crate) blocks: u64,
+    #[serde(rename = "tb")]
     pub(crate) bytes: u64,
     /// Live when the whole heap was at its largest.
+    #[serde(rename = "gbk", default)]
     pub(crate) peak_blocks: u64,
+    #[serde(rename = "gb", default)]
     pub(crate) peak_bytes: u64,
     /// Live at the end.
+    #[serde(rename = "ebk", default)]
     pub(crate) live_blocks: u64,
+    #[serde(rename = "eb", default)]
     pub(crate) live_bytes: u64,
     /// Blocks freed before their thread allocated again. Only a recording's file says so.
+    #[serde(default)]
     pub(crate) temporary: u64,
     /// The stage of the seam it was in. Only a recording's file says so.
+    #[serde(default)]
     pub(crate) stage: Option<Stage>,
     /// Places in [`Dhat::names`], leaf first.
-    pub(crate) frames: Vec<usize>,
+    #[serde(rename = "fs")]
+    pub(crate) frames: Vec<u32>,
 }
 
 /// Why a dhat file cannot be read.
@@ -54,14 +63,19 @@ pub(crate) enum BadDhat {
     #[error("a dhat file of mode `{0}`, which counts no heap blocks")]
     Mode(String),
     #[error("frame {0} is not in the file's frame table")]
-    Frame(usize),
+    Frame(u32),
+    #[error("counts that do not fit: the {what} of all call sites are {total}, more than {LARGEST_TOTAL}")]
+    TooLarge { what: &'static str, total: u128 },
 }
 
 impl BadDhat {
-    fn help(&self) -> &'static str {
+    /// The way out.
+    pub(crate) fn help(&self) -> &'static str {
         match self {
             BadDhat::Truncated { .. } => "profile again, and let the process exit by itself: dhat writes at the end",
-            BadDhat::NotDhat(_) | BadDhat::Frame(_) => "pass the dhat-heap.json of a `stacks` build, or profile again",
+            BadDhat::NotDhat(_) | BadDhat::Frame(_) | BadDhat::TooLarge { .. } => {
+                "pass the dhat-heap.json of a `stacks` build, or profile again"
+            }
             BadDhat::Version { .. } => "profile again with the dhat version in Cargo.lock, or update this checkout",
             BadDhat::Mode(_) => "profile the heap: `dhat::Profiler::new_heap()` or `valgrind --tool=dhat --mode=heap`",
         }
@@ -69,49 +83,38 @@ impl BadDhat {
 }
 
 impl Dhat {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// A [`Failure`] that names the path and a way out: the file cannot be read, or [`BadDhat`] says what is wrong.
-    pub(crate) fn read(path: &Path) -> Result<Dhat, Failure> {
-        let text = std::fs::read(path).map_err(|error| {
-            Failure::new(Kind::Environment, format!("cannot read {}: {error}", path.display()))
-                .help("profile again, or name a run folder that still has its dhat files")
-        })?;
-        Dhat::parse(&text)
-            .map_err(|error| Failure::new(Kind::Environment, format!("{}: {error}", path.display())).help(error.help()))
-    }
-
     /// Reads the text of a file.
     ///
     /// # Errors
     /// See [`BadDhat`].
     pub(crate) fn parse(text: &[u8]) -> Result<Dhat, BadDhat> {
-        // The version is read first: a newer file may be of any other shape.
-        let Version { version } = json(text)?;
-        if version != VERSION {
-            return Err(BadDhat::Version { found: version });
+        // The whole is read once; a newer file may be of any other shape, and says so in its version alone.
+        let file: File = json(text).map_err(|error| match json::<Version>(text) {
+            Ok(Version { version }) if version != VERSION => BadDhat::Version { found: version },
+            _ => error,
+        })?;
+        if file.version != VERSION {
+            return Err(BadDhat::Version { found: file.version });
         }
-        let file: File = json(text)?;
         if !file.mode.ends_with("heap") {
             return Err(BadDhat::Mode(file.mode));
         }
-        let names: Vec<String> = file.frames.iter().map(|frame| function(frame).to_owned()).collect();
-        if let Some(frame) = file.points.iter().flat_map(|point| &point.fs).find(|frame| **frame >= names.len()) {
+        let names = file.frames.iter().map(|frame| function(frame).to_owned()).collect();
+        let dhat = Dhat { points: file.points, names, stages_mislead: file.stages_by_stack == Some(false) };
+        let frames = dhat.points.iter().flat_map(|point| &point.frames);
+        if let Some(frame) = frames.max().filter(|frame| **frame as usize >= dhat.names.len()) {
             return Err(BadDhat::Frame(*frame));
         }
-        let points = file.points.into_iter().map(|point| Point {
-            blocks: point.tbk,
-            bytes: point.tb,
-            peak_blocks: point.gbk,
-            peak_bytes: point.gb,
-            live_blocks: point.ebk,
-            live_bytes: point.eb,
-            temporary: point.temporary,
-            stage: point.stage,
-            frames: point.fs,
-        });
-        Ok(Dhat { points: points.collect(), names, stages_mislead: !file.stages_by_stack })
+        dhat.fits("blocks", |point| point.blocks)?;
+        dhat.fits("bytes", |point| point.bytes)?;
+        dhat.fits("blocks at the peak", |point| point.peak_blocks)?;
+        dhat.fits("bytes at the peak", |point| point.peak_bytes)?;
+        Ok(dhat)
+    }
+
+    fn fits(&self, what: &'static str, count: fn(&Point) -> u64) -> Result<(), BadDhat> {
+        let total: u128 = self.points.iter().map(|point| u128::from(count(point))).sum();
+        if total > u128::from(LARGEST_TOTAL) { Err(BadDhat::TooLarge { what, total }) } else { Ok(()) }
     }
 }
 
@@ -122,15 +125,77 @@ fn json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, BadDhat> {
 }
 
 /// `0x55d0c0de: function (dir/file.rs:10:5)` without the address and the position.
+///
+/// Folders may hold any parenthesis, names hold them within brackets: the position begins at the first parenthesis
+/// after a blank that stands in no bracket of the name and holds what a position holds. A name whose own brackets do
+/// not balance (`operator<<`) leaves the last pair of parentheses that balances to the end.
 fn function(frame: &str) -> &str {
     let name = match frame.split_once(": ") {
         Some((address, name)) if address.starts_with("0x") => name,
         _ => frame,
     };
-    match name.rfind(" (") {
-        Some(at) if name.ends_with(')') => &name[..at],
-        _ => name,
+    let begin = Position::of(name).and_then(|position| first_outside(&position).or_else(|| last_balanced(&position)));
+    begin.map_or(name, |at| &name[..at])
+}
+
+/// What a name's last parenthesis closes can be, without reading the name again for each that opens.
+struct Position<'a> {
+    name: &'a str,
+    /// Where the colon before a last line or column number stands.
+    colon: Option<usize>,
+}
+
+impl<'a> Position<'a> {
+    fn of(name: &'a str) -> Option<Position<'a>> {
+        let inner = name.strip_suffix(')')?;
+        let colon = inner.rfind(':').filter(|colon| is_number(&inner[colon + 1..]));
+        Some(Position { name, colon })
     }
+
+    /// Whether ` (` stands here and what follows is one to the end: `(file:line)`, `(file:line:column)`, `(in file)`.
+    fn begins(&self, at: usize) -> bool {
+        let rest = &self.name.as_bytes()[at..];
+        rest.starts_with(b" (") && (rest[2..].starts_with(b"in ") || self.colon.is_some_and(|colon| colon > at + 1))
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Where the first position outside the name's brackets begins.
+fn first_outside(position: &Position<'_>) -> Option<usize> {
+    let bytes = position.name.as_bytes();
+    let mut depth = 0_i64;
+    for (at, byte) in bytes.iter().enumerate() {
+        // `decltype (…)` is how C++ writes a type.
+        if depth == 0 && position.begins(at) && !bytes[..at].ends_with(b"decltype") {
+            return Some(at);
+        }
+        match byte {
+            b'<' | b'(' | b'[' | b'{' => depth += 1,
+            // The arrow of `fn() -> T` closes nothing.
+            b'>' if at > 0 && bytes[at - 1] == b'-' => {}
+            b'>' | b')' | b']' | b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Where the parenthesis that the last one closes begins, if a position begins there.
+fn last_balanced(position: &Position<'_>) -> Option<usize> {
+    let mut depth = 0_u64;
+    let opening = position.name.bytes().enumerate().rev().find(|(_, byte)| {
+        match byte {
+            b')' => depth += 1,
+            b'(' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0
+    });
+    let blank = opening?.0.checked_sub(1)?;
+    position.begins(blank).then_some(blank)
 }
 
 #[derive(Deserialize)]
@@ -141,37 +206,15 @@ struct Version {
 
 #[derive(Deserialize)]
 struct File {
+    #[serde(rename = "dhatFileVersion")]
+    version: u64,
     mode: String,
     #[serde(rename = "pps")]
-    points: Vec<FilePoint>,
+    points: Vec<Point>,
     #[serde(rename = "ftbl")]
     frames: Vec<String>,
-    #[serde(rename = "stagesByStack", default = "yes")]
-    stages_by_stack: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// A program point under dhat's own field names.
-#[derive(Deserialize)]
-struct FilePoint {
-    tb: u64,
-    tbk: u64,
-    #[serde(default)]
-    gb: u64,
-    #[serde(default)]
-    gbk: u64,
-    #[serde(default)]
-    eb: u64,
-    #[serde(default)]
-    ebk: u64,
-    #[serde(default)]
-    temporary: u64,
-    #[serde(default)]
-    stage: Option<Stage>,
-    fs: Vec<usize>,
+    #[serde(rename = "stagesByStack", default)]
+    stages_by_stack: Option<bool>,
 }
 
 #[cfg(test)]
@@ -186,9 +229,59 @@ mod tests {
         assert_eq!(dhat.points.len(), PUT_SERVER.matches("\"tbk\"").count());
         assert!(dhat.names.iter().any(|name| name == "prost::encoding::bytes::merge"));
         assert!(dhat.names.iter().all(|name| !name.contains("0x") && !name.contains(".rs:")));
-        assert_eq!(function("0x1: f::<fn(u8) (odd)> (a/b c.rs:1:2)"), "f::<fn(u8) (odd)>");
+    }
+
+    #[test]
+    fn a_position_is_dropped_whole_whatever_the_folder_is_called() {
+        let names = ["f", "app::Server::put", "f::<fn(u8) (odd)>", "<(A, B) as fn() -> C>::g", "(below main)", "???"];
+        let positions = [
+            "(svc/src/main.rs:40:9)",
+            "(svc (copy)/src/main.rs:40:9)",
+            "(svc ((a) b)) (c/src/main.rs:40:9)",
+            "(:( /src/main.rs:1:1)",
+            "(in /opt/my app (1)/bin)",
+            "(in /opt/) (in x/bin)",
+            r"(C:\Program Files (x86)\app\main.rs:1:2)",
+            "(libc-start.c:308)",
+            "(/home/j\u{f6}rg (\u{1f980})/m.rs:1:1)",
+        ];
+        for name in names {
+            assert_eq!(function(name), name, "without a position");
+            assert_eq!(function(&format!("0xAB: {name}")), name, "with an address");
+            for position in positions {
+                assert_eq!(function(&format!("0x1: {name} {position}")), name, "{position}");
+            }
+        }
         assert_eq!(function("[root]"), "[root]");
-        assert_eq!(function("0x1: malloc (in /usr/lib/libc.so)"), "malloc");
+        let cpp = "std::function<void ()>::operator()() const";
+        assert_eq!(function(&format!("0x1: {cpp} (in /usr/lib (64)/x.so)")), cpp);
+        assert_eq!(function("0x1: operator<<(A, B) (a (b)/c.cpp:3)"), "operator<<(A, B)");
+        assert_eq!(function("0x1: decltype (a()) f<X>(X) (c.cpp:3)"), "decltype (a()) f<X>(X)");
+        assert_eq!(function("0x1: call (a, b)"), "call (a, b)", "arguments are not a position");
+    }
+
+    #[test]
+    fn counts_that_do_not_fit_are_refused() {
+        let file = |counts: &str| {
+            let point = |counts: &str| format!(r#"{{{counts},"fs":[0]}}"#);
+            let text =
+                format!(r#"{{"dhatFileVersion":2,"mode":"heap","pps":[{0},{0}],"ftbl":["[root]"]}}"#, point(counts));
+            Dhat::parse(text.as_bytes())
+        };
+        let half = LARGEST_TOTAL / 2;
+        assert!(file(&format!(r#""tb":{half},"tbk":{half},"gb":{half},"gbk":{half}"#)).is_ok());
+        for (count, others) in
+            [("tb", r#""tbk":1"#), ("tbk", r#""tb":1"#), ("gb", r#""tb":1,"tbk":1"#), ("gbk", r#""tb":1,"tbk":1"#)]
+        {
+            for value in [half + 1, u64::MAX] {
+                let error = file(&format!(r#""{count}":{value},{others}"#)).expect_err("too large");
+                assert!(error.to_string().starts_with("counts that do not fit"), "{count} {value}: {error}");
+            }
+            for value in ["-1", "1.5", "18446744073709551616", "1e300", "\"1\"", "null"] {
+                let error = file(&format!(r#""{count}":{value},{others}"#)).expect_err("not a count");
+                assert!(matches!(error, BadDhat::NotDhat(_)), "{count} {value}: {error}");
+            }
+        }
     }
 
     #[test]
@@ -211,22 +304,5 @@ mod tests {
         assert!(matches!(error(ad_hoc), BadDhat::Mode(mode) if mode == "rust-ad-hoc"));
         let beyond = r#"{"dhatFileVersion":2,"mode":"heap","pps":[{"tb":1,"tbk":1,"fs":[7]}],"ftbl":["[root]"]}"#;
         assert!(matches!(error(beyond), BadDhat::Frame(7)));
-    }
-
-    #[test]
-    fn a_failure_names_the_path_and_a_way_out() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("server.dhat.json");
-        let missing = Dhat::read(&path).expect_err("no file yet");
-        std::fs::write(&path, &PUT_SERVER[..1000]).expect("writable");
-        let truncated = Dhat::read(&path).expect_err("cut");
-        std::fs::write(&path, r#"{"dhatFileVersion":99}"#).expect("writable");
-        let newer = Dhat::read(&path).expect_err("newer");
-        for failure in [&missing, &truncated, &newer] {
-            assert!(failure.message.contains("server.dhat.json"), "{failure}");
-            assert!(failure.help.is_some());
-        }
-        assert!(truncated.message.contains("ends in the middle"), "{truncated}");
-        assert!(newer.message.contains("version 99"), "{newer}");
     }
 }

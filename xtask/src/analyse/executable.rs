@@ -40,8 +40,8 @@ impl Refusal {
 }
 
 /// What a program's own `main.rs` needs to be recorded wherever it runs.
-pub(crate) const ALLOC_LINES: &str = "record it from inside, with two lines in its main.rs and `features = [\"recorder\"]`:\n      \
-    #[global_allocator]\n      static ALLOC: alloc_ladder::Alloc = alloc_ladder::Alloc::new();\n      \
+pub(crate) const ALLOC_LINES: &str = "record it from inside, with two lines in its main.rs and `features = [\"recorder\"]`:\n\
+    #[global_allocator]\nstatic ALLOC: alloc_ladder::Alloc = alloc_ladder::Alloc::new();\n\
     (`Alloc::wrapping(Jemalloc)` keeps an allocator of its own)";
 
 /// What matters of a program that can be recorded.

@@ -3,14 +3,14 @@
 //! A [`Profile`] keeps every block and byte of the file it is made from: frames are shortened, folded away and
 //! merged, counts never are, so the totals of everything rendered from it equal dhat's.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 use std::fmt::Write;
 
 use alloc_ladder::Stage;
 use alloc_ladder::record::StackStage;
 
-use crate::analyse::classify;
-use crate::analyse::dhat::Dhat;
+use crate::analyse::classify::{self, Rule};
+use crate::analyse::dhat::{Dhat, Point};
 use crate::analyse::frame::name::Name;
 use crate::analyse::frame::runtime;
 
@@ -38,8 +38,8 @@ impl Unit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Site {
     pub(crate) stage: Stage,
-    /// Root first, leaf last, shortened, without the stage.
-    pub(crate) frames: Vec<String>,
+    /// Root first, leaf last, without the stage: places among the profile's names, which sort as the names do.
+    frames: Vec<u32>,
     pub(crate) blocks: u64,
     pub(crate) bytes: u64,
     /// Live when the whole heap was at its largest.
@@ -55,64 +55,168 @@ impl Site {
             Unit::Blocks => self.blocks,
         }
     }
+
+    /// Root first, leaf last: places in [`Profile::names`].
+    pub(crate) fn places(&self) -> &[u32] {
+        &self.frames
+    }
+
+    fn add(&mut self, other: &Site) {
+        self.blocks += other.blocks;
+        self.bytes += other.bytes;
+        self.peak_blocks += other.peak_blocks;
+        self.peak_bytes += other.peak_bytes;
+    }
 }
 
 /// Every stack of one side of one step.
+///
+/// PERF: stacks hold numbers and not names, so that a hundred thousand of them are compared, merged and drawn in the
+/// time it takes to read them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Profile {
+    /// Sorted, each once, shortened.
+    names: Vec<String>,
     /// Distinct in (stage, frames) and sorted by them, stages in the order of [`Stage::ALL`].
     pub(crate) sites: Vec<Site>,
 }
 
-/// Where a stack stands among others: the stage's place in [`Stage::ALL`], then the frames.
-type Place = (usize, Vec<String>);
+/// The figures of a site, for tests.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) blocks: u64,
+    pub(crate) bytes: u64,
+    pub(crate) peak_bytes: u64,
+    pub(crate) peak_blocks: u64,
+}
+
+/// The name of a frame that nobody knows.
+const UNKNOWN: &str = "???";
+
+/// A dhat file's names, taken apart once each.
+struct Parsed<'a> {
+    dhat: &'a Dhat,
+    names: Vec<Name>,
+    /// What a frame of this name is charged to, if it decides.
+    rules: Vec<Option<&'static Rule>>,
+}
+
+impl<'a> Parsed<'a> {
+    fn of(dhat: &'a Dhat) -> Parsed<'a> {
+        let names: Vec<Name> = dhat.names.iter().map(|name| Name::parse(name)).collect();
+        let rules = names.iter().map(classify::decide).collect();
+        Parsed { dhat, names, rules }
+    }
+
+    /// `text` names a frame; `frames` turns a stack, leaf first, into the frames to keep, root first: both places in
+    /// the sorted names, which it is given by place in the file, and last that of [`UNKNOWN`].
+    fn profile(&self, text: fn(&Name) -> &str, frames: impl Fn(&[u32], &[u32]) -> Vec<u32>) -> Profile {
+        let mut names: Vec<&str> = self.names.iter().map(text).chain([UNKNOWN]).collect();
+        let listed = names.clone();
+        names.sort_unstable();
+        names.dedup();
+        let place = |name: &&str| names.binary_search(name).expect("every name is listed") as u32;
+        let places: Vec<u32> = listed.iter().map(place).collect();
+        let site = |point: &Point| {
+            let decided = point.frames.iter().filter_map(|frame| {
+                let frame = *frame as usize;
+                Some((&self.names[frame], self.rules[frame]?))
+            });
+            Site {
+                stage: match point.stage {
+                    // A seam knows better than a name.
+                    Some(stage) => stage,
+                    None if self.dhat.stages_mislead => Stage::Other,
+                    None => classify::first(decided),
+                },
+                frames: frames(&point.frames, &places),
+                blocks: point.blocks,
+                bytes: point.bytes,
+                peak_bytes: point.peak_bytes,
+                peak_blocks: point.peak_blocks,
+            }
+        };
+        let sites = self.dhat.points.iter().map(site).collect();
+        Profile::merged(names.into_iter().map(str::to_owned).collect(), sites)
+    }
+}
 
 impl Profile {
     /// The profile people look at: short names, without the frames of the runtime.
     pub(crate) fn from_dhat(dhat: &Dhat) -> Profile {
-        Profile::build(dhat, |stack| {
-            let mut frames = shown(stack.iter().rev().copied());
-            if frames.is_empty() {
-                // Nothing but runtime: the innermost frame that is not allocator or std still says which part of it.
-                let name = stack.iter().find(|name| !is_std(name)).or(stack.first());
-                frames.push(name.map_or_else(|| "???".to_owned(), |name| name.short.clone()));
-            }
-            frames
-        })
+        let parsed = Parsed::of(dhat);
+        let hidden: Vec<bool> = parsed.names.iter().map(runtime::is_runtime).collect();
+        let std: Vec<bool> = parsed.names.iter().map(is_std).collect();
+        parsed.profile(
+            |name| &name.short,
+            |stack, places| {
+                let mut frames = Vec::with_capacity(stack.len());
+                for frame in stack.iter().rev().filter(|frame| !hidden[**frame as usize]) {
+                    // A closure's frame above its function's, and a poll above the same poll, say nothing twice.
+                    let place = places[*frame as usize];
+                    if frames.last() != Some(&place) {
+                        frames.push(place);
+                    }
+                }
+                if frames.is_empty() {
+                    // Nothing but runtime: the innermost frame that is not allocator or std says which part of it.
+                    let inner = stack.iter().find(|frame| !std[**frame as usize]).or(stack.first());
+                    frames.push(places[inner.map_or(places.len() - 1, |frame| *frame as usize)]);
+                }
+                frames
+            },
+        )
     }
 
     /// Every frame with its whole name, the runtime's included: the raw folded file.
     pub(crate) fn raw(dhat: &Dhat) -> Profile {
-        Profile::build(dhat, |stack| stack.iter().rev().map(|name| name.full.clone()).collect())
+        let whole = |stack: &[u32], places: &[u32]| stack.iter().rev().map(|frame| places[*frame as usize]).collect();
+        Parsed::of(dhat).profile(|name| &name.full, whole)
     }
 
-    /// `frames` turns a stack, leaf first, into the frames to keep, root first.
-    fn build(dhat: &Dhat, frames: impl Fn(&[&Name]) -> Vec<String>) -> Profile {
-        let names: Vec<Name> = dhat.names.iter().map(|name| Name::parse(name)).collect();
-        let mut places: BTreeMap<Place, Site> = BTreeMap::new();
-        for point in &dhat.points {
-            let stack: Vec<&Name> = point.frames.iter().map(|frame| &names[*frame]).collect();
-            let stage = match point.stage {
-                // A seam knows better than a name.
-                Some(stage) => stage,
-                None if dhat.stages_mislead => Stage::Other,
-                None => classify::stage(stack.iter().copied()),
-            };
-            let frames = frames(&stack);
-            let site = places.entry((order(stage), frames.clone())).or_insert(Site {
-                stage,
-                frames,
-                blocks: 0,
-                bytes: 0,
-                peak_bytes: 0,
-                peak_blocks: 0,
-            });
-            site.blocks += point.blocks;
-            site.bytes += point.bytes;
-            site.peak_bytes += point.peak_bytes;
-            site.peak_blocks += point.peak_blocks;
-        }
-        Profile { sites: places.into_values().collect() }
+    /// Sorts the sites, and makes one of those that read the same.
+    fn merged(names: Vec<String>, mut sites: Vec<Site>) -> Profile {
+        sites.sort_unstable_by(|a, b| (order(a.stage), &a.frames).cmp(&(order(b.stage), &b.frames)));
+        sites.dedup_by(|next, site| {
+            let same = (next.stage, &next.frames) == (site.stage, &site.frames);
+            if same {
+                site.add(next);
+            }
+            same
+        });
+        Profile { names, sites }
+    }
+
+    /// A profile made up for a test: of each stack its stage, its frames and its figures.
+    #[cfg(test)]
+    pub(crate) fn of<F: AsRef<str>>(stacks: &[(Stage, Vec<F>, Figures)]) -> Profile {
+        let mut names: Vec<String> =
+            stacks.iter().flat_map(|(_, frames, _)| frames).map(|frame| frame.as_ref().to_owned()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let place =
+            |name: &F| names.binary_search_by(|other| other.as_str().cmp(name.as_ref())).expect("listed") as u32;
+        let site = |(stage, frames, figures): &(Stage, Vec<F>, Figures)| Site {
+            stage: *stage,
+            frames: frames.iter().map(place).collect(),
+            blocks: figures.blocks,
+            bytes: figures.bytes,
+            peak_bytes: figures.peak_bytes,
+            peak_blocks: figures.peak_blocks,
+        };
+        let sites = stacks.iter().map(site).collect();
+        Profile::merged(names, sites)
+    }
+
+    /// The names of frames, sorted, each once.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The names of a site's frames, root first.
+    pub(crate) fn frames(&self, site: &Site) -> impl DoubleEndedIterator<Item = &str> + Clone {
+        site.frames.iter().map(|place| self.names[*place as usize].as_str())
     }
 
     /// Blocks and bytes by stage: every stage, in the order of [`Stage::ALL`], zeros included.
@@ -127,9 +231,15 @@ impl Profile {
 
     /// Folded stacks, a line each: `stage;frame;…;leaf N`. Sites of nothing in this unit have no line.
     pub(crate) fn folded(&self, unit: Unit) -> String {
+        // PERF: one append a frame; a large file has millions of them.
+        let frames: Vec<String> = self.names.iter().map(|name| format!(";{name}")).collect();
         let mut text = String::new();
         for site in self.sites.iter().filter(|site| site.value(unit) > 0) {
-            let _ = writeln!(text, "{} {}", line(site.stage.name(), &site.frames), site.value(unit));
+            text.push_str(site.stage.name());
+            for place in &site.frames {
+                text.push_str(&frames[*place as usize]);
+            }
+            let _ = writeln!(text, " {}", site.value(unit));
         }
         text
     }
@@ -155,28 +265,64 @@ impl Profile {
     }
 }
 
-/// One stack of two profiles, in one unit. It is there if either of them has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pair {
-    pub(crate) stage: Stage,
-    pub(crate) frames: Vec<String>,
-    pub(crate) before: u64,
-    pub(crate) after: u64,
+/// The stacks of two profiles under one set of names.
+#[derive(Debug)]
+pub(crate) struct Joined<'a> {
+    /// Sorted, each once.
+    pub(crate) names: Vec<&'a str>,
+    /// In the order of [`Profile::sites`].
+    pub(crate) stacks: Vec<JoinedStack<'a>>,
 }
 
-/// The stacks of either profile, in the order of [`Profile::sites`]; stacks of nothing in this unit are left out.
-pub(crate) fn pairs(before: &Profile, after: &Profile, unit: Unit) -> Vec<Pair> {
-    let mut places: BTreeMap<Place, Pair> = BTreeMap::new();
-    let mut add = |profile: &Profile, field: fn(&mut Pair) -> &mut u64| {
-        for site in profile.sites.iter().filter(|site| site.value(unit) > 0) {
-            let place = (order(site.stage), site.frames.clone());
-            let empty = Pair { stage: site.stage, frames: site.frames.clone(), before: 0, after: 0 };
-            *field(places.entry(place).or_insert(empty)) += site.value(unit);
-        }
+/// One stack of two profiles: it is there if either of them has it.
+#[derive(Debug)]
+pub(crate) struct JoinedStack<'a> {
+    pub(crate) stage: Stage,
+    /// Root first: places in [`Joined::names`].
+    pub(crate) frames: Vec<u32>,
+    before: Option<&'a Site>,
+    after: Option<&'a Site>,
+}
+
+impl JoinedStack<'_> {
+    /// A figure of either profile's site, 0 where it has none.
+    pub(crate) fn both(&self, figure: impl Fn(&Site) -> u64) -> [u64; 2] {
+        [self.before, self.after].map(|site| site.map_or(0, &figure))
+    }
+}
+
+/// Joins the stacks of two profiles, which are sorted alike.
+pub(crate) fn joined<'a>(before: &'a Profile, after: &'a Profile) -> Joined<'a> {
+    let mut names: Vec<&str> = before.names.iter().chain(&after.names).map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    let places = |profile: &Profile| -> Vec<u32> {
+        let place = |name: &String| names.binary_search(&name.as_str()).expect("every name is listed") as u32;
+        profile.names.iter().map(place).collect()
     };
-    add(before, |pair| &mut pair.before);
-    add(after, |pair| &mut pair.after);
-    places.into_values().collect()
+    let renumbered = |profile: &'a Profile| {
+        let places = places(profile);
+        profile.sites.iter().map(move |site| {
+            let frames: Vec<u32> = site.frames.iter().map(|place| places[*place as usize]).collect();
+            (site, frames)
+        })
+    };
+    let (mut old, mut new) = (renumbered(before).peekable(), renumbered(after).peekable());
+    let mut stacks = Vec::with_capacity(before.sites.len().max(after.sites.len()));
+    loop {
+        let ordering = match (old.peek(), new.peek()) {
+            (None, None) => break,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((a, frames)), Some((b, others))) => (order(a.stage), frames).cmp(&(order(b.stage), others)),
+        };
+        let before = if ordering.is_le() { old.next() } else { None };
+        let after = if ordering.is_ge() { new.next() } else { None };
+        let sites = (before.as_ref().map(|(site, _)| *site), after.as_ref().map(|(site, _)| *site));
+        let Some((site, frames)) = before.or(after) else { break };
+        stacks.push(JoinedStack { stage: site.stage, frames, before: sites.0, after: sites.1 });
+    }
+    Joined { names, stacks }
 }
 
 /// Differential folded stacks in which what vanished stays visible: `stage;frame;…;leaf first second`.
@@ -185,10 +331,14 @@ pub(crate) fn pairs(before: &Profile, after: &Profile, unit: Unit) -> Vec<Pair> 
 /// less the change: `second − first` is exactly `after − before`, and nothing that either side allocated has no width.
 pub(crate) fn union(before: &Profile, after: &Profile, unit: Unit) -> String {
     let mut text = String::new();
-    for pair in pairs(before, after, unit) {
-        let second = pair.before.max(pair.after);
-        let first = second + pair.before - pair.after;
-        let _ = writeln!(text, "{} {first} {second}", line(pair.stage.name(), &pair.frames));
+    let joined = joined(before, after);
+    for stack in &joined.stacks {
+        let [before, after] = stack.both(|site| site.value(unit));
+        let second = before.max(after);
+        if second > 0 {
+            let frames = stack.frames.iter().map(|place| joined.names[*place as usize]);
+            let _ = writeln!(text, "{} {} {second}", line(stack.stage.name(), frames), second - after + before);
+        }
     }
     text
 }
@@ -206,8 +356,8 @@ pub(crate) fn shown<'a>(stack: impl IntoIterator<Item = &'a Name>) -> Vec<String
 }
 
 /// The innermost frame of a stack, root first, that is more than the standard library's.
-pub(crate) fn innermost(stack: &[Name]) -> Option<&Name> {
-    stack.iter().rev().find(|name| !is_std(name))
+pub(crate) fn innermost<'a>(stack: &[&'a Name]) -> Option<&'a Name> {
+    stack.iter().rev().copied().find(|name| !is_std(name))
 }
 
 fn is_std(name: &Name) -> bool {
@@ -215,7 +365,7 @@ fn is_std(name: &Name) -> bool {
 }
 
 /// `group;frame;…;leaf`.
-pub(crate) fn line(group: &str, frames: &[String]) -> String {
+pub(crate) fn line<'a>(group: &str, frames: impl IntoIterator<Item = &'a str>) -> String {
     let mut line = String::from(group);
     for frame in frames {
         line.push(';');

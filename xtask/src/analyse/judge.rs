@@ -5,7 +5,7 @@
 //! program do not differ by as much. Streams share reads and frames as the kernel delivers them, so some counts do, and
 //! the peak of the heap most of all. It knows records and metrics; it knows nothing of how a verdict is shown.
 
-use alloc_ladder::record::{Run, StepRecord};
+use alloc_ladder::record::{Instrument, Run, StepRecord};
 use alloc_ladder::{Side, Stage};
 use serde::Serialize;
 
@@ -30,6 +30,8 @@ pub(crate) enum Verdict {
     Unclear,
     /// No samples of these sizes could tell.
     TooFew,
+    /// Counts that differ, each taken once: nothing shows by how much rounds of one program differ.
+    OneRound,
 }
 
 impl Verdict {
@@ -89,8 +91,10 @@ pub(crate) fn steps(
 
 /// Judges two samples of one figure.
 ///
-/// Exact counts that differ are different, unless rounds differ among themselves by as much or `slack` is as wide;
-/// samples are different when the rank test's p is below `alpha`.
+/// Exact counts that differ are different, unless rounds differ among themselves by as much or `slack` is as wide. Two
+/// counts of one round each are not compared at all: what streams allocate varies with how the kernel delivers them,
+/// and only a second round shows by how much. (Instructions are counted once, and state what they vary by.) Samples are
+/// different when the rank test's p is below `alpha`.
 pub(crate) fn samples(metric: &Metric, old: &[f64], new: &[f64], slack: f64, alpha: f64) -> Judged {
     let (before, after) = (stats::median(old), stats::median(new));
     let change = change(before, after);
@@ -99,6 +103,11 @@ pub(crate) fn samples(metric: &Metric, old: &[f64], new: &[f64], slack: f64, alp
         return Judged { verdict: Verdict::Equal, change, p: None };
     }
     match metric.kind {
+        Kind::Exact | Kind::ExactWithin(_)
+            if metric.instrument == Instrument::Count && old.len() < 2 && new.len() < 2 =>
+        {
+            Judged { verdict: Verdict::OneRound, change, p: None }
+        }
         Kind::Exact | Kind::ExactWithin(_) => {
             let ((old_low, old_high), (new_low, new_high)) = (range(old), range(new));
             let apart = (new_low - old_high).max(old_low - new_high);
@@ -175,15 +184,36 @@ mod tests {
     fn exact_counts_are_equal_or_different_unless_rounds_differ_by_as_much() {
         let allocs = |old: &[f64], new: &[f64]| judged("allocs-per-message", old, new).verdict;
         assert_eq!(allocs(&[3.0, 3.0], &[3.0, 3.0]), Verdict::Equal);
-        assert_eq!(allocs(&[3.0], &[2.999]), Verdict::Better);
-        assert_eq!(allocs(&[3.0], &[3.001]), Verdict::Worse);
+        assert_eq!(allocs(&[3.0, 3.0], &[2.999, 2.999]), Verdict::Better);
+        assert_eq!(allocs(&[3.0, 3.0], &[3.001]), Verdict::Worse, "the rounds of one side show that they repeat");
         assert_eq!(allocs(&[3.0, 3.01], &[3.005, 3.02]), Verdict::Unclear);
         assert_eq!(allocs(&[3.0, 3.01], &[3.019, 3.02]), Verdict::Unclear);
         assert_eq!(allocs(&[3.0, 3.01], &[3.05, 3.06]), Verdict::Worse);
-        assert_eq!(judged("allocs-per-message", &[3.0], &[0.0]).change, Change::Gone);
+        assert_eq!(judged("allocs-per-message", &[3.0, 3.0], &[0.0, 0.0]).change, Change::Gone);
         let peak = metric::find("peak-heap").expect("in the table");
-        assert_eq!(samples(peak, &[100_000.0], &[104_000.0], 4096.0, ALPHA).verdict, Verdict::Unclear);
-        assert_eq!(samples(peak, &[100_000.0], &[104_100.0], 4096.0, ALPHA).verdict, Verdict::Worse);
+        assert_eq!(samples(peak, &[100_000.0; 2], &[104_000.0; 2], 4096.0, ALPHA).verdict, Verdict::Unclear);
+        assert_eq!(samples(peak, &[100_000.0; 2], &[104_100.0; 2], 4096.0, ALPHA).verdict, Verdict::Worse);
+    }
+
+    #[test]
+    fn two_counts_of_one_round_each_are_not_compared_unless_they_are_equal() {
+        for metric in ["allocs-per-message", "bytes-per-message", "peak-heap"] {
+            assert_eq!(judged(metric, &[3.0], &[3.0]).verdict, Verdict::Equal);
+            assert_eq!(judged(metric, &[3.0], &[300.0]).verdict, Verdict::OneRound);
+            assert_eq!(judged(metric, &[300.0], &[3.0]).verdict, Verdict::OneRound);
+            assert!(!judged(metric, &[3.0], &[300.0]).verdict.moved());
+        }
+        // Counted once by design, with a share that it varies by.
+        let instructions = metric::find("instructions-per-message").expect("in the table");
+        assert_eq!(samples(instructions, &[1000.0], &[1100.0], 10.0, ALPHA).verdict, Verdict::Worse);
+    }
+
+    #[test]
+    fn a_p_that_no_sample_of_that_size_could_beat_is_told_apart() {
+        // Three against three: 0.1 at best, however far apart they are.
+        assert_eq!(judged("cpu-per-gb", &[1.0, 1.1, 1.2], &[9.0, 9.1, 9.2]).verdict, Verdict::TooFew);
+        assert_eq!(judged("cpu-per-gb", &[1.0, 1.1, 1.2, 1.3], &[9.0, 9.1, 9.2, 9.3]).verdict, Verdict::Worse);
+        assert_eq!(judged("cpu-per-gb", &[1.0, 1.1, 1.2, 1.3], &[1.05, 1.15, 1.0, 1.3]).verdict, Verdict::Unclear);
     }
 
     #[test]

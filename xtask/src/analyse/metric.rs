@@ -10,6 +10,8 @@ use alloc_ladder::record::{Instrument, Measurement, StepRecord};
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage, Tally};
 
+use crate::cli::numbers;
+
 /// One kind of figure.
 pub(crate) struct Metric {
     /// Kebab-case; the same in JSON and in `budgets.toml`.
@@ -40,9 +42,9 @@ pub(crate) enum Unit {
     Number,
     /// Bytes, in full: small differences matter.
     Bytes,
-    /// Bytes of memory, in KiB or MiB.
+    /// Bytes of memory, with a binary prefix.
     Memory,
-    /// Nanoseconds, written as microseconds.
+    /// Nanoseconds, in the unit that keeps them readable.
     Nanoseconds,
 }
 
@@ -314,10 +316,10 @@ impl Metric {
     /// A value as tables write it.
     pub(crate) fn show(&self, value: f64) -> String {
         match self.unit {
-            Unit::Number => digits(value),
-            Unit::Bytes => format!("{} B", digits(value)),
-            Unit::Memory => memory(value),
-            Unit::Nanoseconds => format!("{} µs", digits(value / 1e3)),
+            Unit::Number => numbers::number(value),
+            Unit::Bytes => numbers::bytes_in_full(value),
+            Unit::Memory => numbers::bytes(value),
+            Unit::Nanoseconds => numbers::nanoseconds(value),
         }
     }
 }
@@ -332,42 +334,6 @@ impl PartialEq for Metric {
     fn eq(&self, other: &Metric) -> bool {
         self.name == other.name
     }
-}
-
-/// Three significant digits, or all digits before the point: `0.0148`, `17.9`, `46,930`.
-pub(crate) fn digits(value: f64) -> String {
-    if value == 0.0 {
-        return "0".to_owned();
-    }
-    let magnitude = value.abs().log10().floor();
-    // 999.6 has three digits before the point; rounded it has four.
-    let rounded = (value / 10f64.powf(magnitude - 2.0)).round() * 10f64.powf(magnitude - 2.0);
-    let decimals = (2.0 - rounded.abs().log10().floor()).clamp(0.0, 12.0) as usize;
-    let plain = format!("{value:.decimals$}");
-    let (sign, unsigned) = plain.strip_prefix('-').map_or(("", plain.as_str()), |unsigned| ("−", unsigned));
-    let (whole, fraction) = unsigned.split_once('.').map_or((unsigned, None), |(whole, part)| (whole, Some(part)));
-    let mut grouped = String::from(sign);
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index) % 3 == 0 {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    if let Some(fraction) = fraction {
-        grouped.push('.');
-        grouped.push_str(fraction);
-    }
-    grouped
-}
-
-/// Bytes in the binary unit that leaves the fewest digits.
-pub(crate) fn memory(bytes: f64) -> String {
-    let (unit, size) = [("GiB", 30), ("MiB", 20), ("KiB", 10)]
-        .into_iter()
-        .map(|(unit, bits)| (unit, f64::from(1 << bits)))
-        .find(|(_, size)| bytes.abs() >= *size)
-        .unwrap_or(("B", 1.0));
-    format!("{} {unit}", digits(bytes / size))
 }
 
 #[cfg(test)]
@@ -451,13 +417,11 @@ mod tests {
     }
 
     #[test]
-    fn values_keep_three_digits_and_group_thousands() {
-        let shown: Vec<_> =
-            [0.0, 0.0148, 0.332, 1.0, 17.94, 99.96, 999.6, 46930.0, 1234567.0, -2.5].into_iter().map(digits).collect();
-        assert_eq!(shown, ["0", "0.0148", "0.332", "1.00", "17.9", "100", "1,000", "46,930", "1,234,567", "−2.50"]);
-        assert_eq!(memory(4.01 * 1048576.0), "4.01 MiB");
-        assert_eq!(memory(700.0), "700 B");
-        assert_eq!(BYTES_PER_MESSAGE.show(0.02), "0.0200 B");
-        assert_eq!(find("latency-p50").expect("in the table").show(71_250.0), "71.2 µs");
+    fn values_are_written_by_their_unit() {
+        let show = |name, value| find(name).expect("in the table").show(value).replace('\u{202f}', " ");
+        assert_eq!(show("bytes-per-message", 65_536.0), "65 536 B");
+        assert_eq!(show("peak-heap", 4.01 * 1_048_576.0), "4.01 MiB");
+        assert_eq!(show("latency-p50", 71_250.0), "71.2 µs");
+        assert_eq!(show("allocs-per-message", 0.0148), "0.015");
     }
 }

@@ -3,13 +3,12 @@
 //! Stacks are compared as people read them, without the runtime's frames.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use alloc_ladder::{Side, Stage};
 use serde::Serialize;
 
-use crate::analyse::fold::Profile;
+use crate::analyse::fold::{self, Profile};
 
 /// How many frames of a stack a table shows, the innermost first: enough to find the line, short enough to read.
 const FRAMES_SHOWN: usize = 3;
@@ -70,20 +69,21 @@ pub(crate) struct Stacks {
 
 /// Every stack that changed, the largest change in bytes first.
 pub(crate) fn changes(before: &Stacks, after: &Stacks) -> Vec<Site> {
-    type Part = fn(&mut Site) -> &mut Amount;
-    let both: [(&Stacks, Part); 2] = [(before, |site| &mut site.before), (after, |site| &mut site.after)];
-    let mut sites: BTreeMap<(Stage, &[String]), Site> = BTreeMap::new();
-    for (stacks, part) in both {
-        let messages = stacks.messages.max(1) as f64;
-        for site in &stacks.profile.sites {
-            let none = Amount::default();
-            let empty = || Site { stage: site.stage, frames: site.frames.clone(), before: none, after: none };
-            let amount = part(sites.entry((site.stage, &site.frames)).or_insert_with(empty));
-            amount.blocks += site.blocks as f64 / messages;
-            amount.bytes += site.bytes as f64 / messages;
+    let joined = fold::joined(&before.profile, &after.profile);
+    let messages = [before.messages, after.messages].map(|messages| messages.max(1) as f64);
+    let mut changed = Vec::new();
+    for stack in &joined.stacks {
+        let (blocks, bytes) = (stack.both(|site| site.blocks), stack.both(|site| site.bytes));
+        let amount = |end: usize| Amount {
+            blocks: blocks[end] as f64 / messages[end],
+            bytes: bytes[end] as f64 / messages[end],
+        };
+        let (before, after) = (amount(0), amount(1));
+        if before != after {
+            let frames = stack.frames.iter().map(|place| joined.names[*place as usize].to_owned()).collect();
+            changed.push(Site { stage: stack.stage, frames, before, after });
         }
     }
-    let mut changed: Vec<Site> = sites.into_values().filter(|site| site.before != site.after).collect();
     // Bytes first; sites that change in blocks alone follow.
     let size = |site: &Site| Reverse((ordered(site.bytes_more()), ordered(site.blocks_more())));
     changed.sort_by_cached_key(|site| size(site));

@@ -13,6 +13,8 @@
 
 use std::fmt;
 
+use crate::cli::numbers;
+
 /// The larger sample size up to which [`mann_whitney`] counts the exact distribution of values without ties. Beyond it
 /// the approximation differs in the third digit of p at most, and counting costs the cube of the size.
 const EXACT_MAX: usize = 50;
@@ -71,7 +73,7 @@ pub(crate) fn spread(values: &[f64]) -> Option<f64> {
 /// [`spread`] in words: `±4%`, or the interval's far end where there is no share to state.
 pub(crate) fn plus_minus(values: &[f64], show: impl Fn(f64) -> String) -> String {
     match spread(values) {
-        Some(share) => format!("±{:.0}%", 100.0 * share),
+        Some(share) => numbers::plus_minus(share),
         None => format!("to {}", show(interval95(values).1)),
     }
 }
@@ -125,11 +127,6 @@ pub(crate) fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
 /// The smallest p that [`mann_whitney`] can give for samples of these sizes: every value of one above every other's.
 pub(crate) fn smallest_p(n: usize, m: usize) -> f64 {
     (2.0 / choices(n + m, n)).min(1.0)
-}
-
-/// A p-value in words: `p<0.001`, `p=0.449`.
-pub(crate) fn p_words(p: f64) -> String {
-    if p < 0.001 { "p<0.001".to_owned() } else { format!("p={p:.3}") }
 }
 
 /// The number of ways to choose `k` of `n`.
@@ -296,18 +293,7 @@ impl fmt::Display for Change {
             Change::Same => f.pad("="),
             Change::Gone => f.pad("gone"),
             Change::New => f.pad("new"),
-            Change::By(ratio) => {
-                let percent = (ratio * 100.0).abs();
-                let sign = if *ratio < 0.0 { '−' } else { '+' };
-                let left = if *ratio < 0.0 { percent.min(100.0 - percent) } else { percent };
-                let digits = match left {
-                    _ if percent >= 100.0 => 0,
-                    left if left >= 0.05 => 1,
-                    left if left >= 0.005 => 2,
-                    _ => 3,
-                };
-                f.pad(&format!("{sign}{percent:.digits$}%"))
-            }
+            Change::By(ratio) => f.pad(&numbers::signed_percent(*ratio)),
         }
     }
 }

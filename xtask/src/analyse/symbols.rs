@@ -375,8 +375,9 @@ mod tests {
         assert_eq!(named.quality, Quality::Full);
         let text = serde_json::to_vec(&named).expect("serialises");
         let dhat = Dhat::parse(&text).expect("a dhat file");
-        let frames =
-            |point: usize| dhat.points[point].frames.iter().map(|at| dhat.names[*at].as_str()).collect::<Vec<_>>();
+        let frames = |point: usize| {
+            dhat.points[point].frames.iter().map(|at| dhat.names[*at as usize].as_str()).collect::<Vec<_>>()
+        };
         assert_eq!(frames(0), ["prost::encoding::encode", "srv::main"], "the recorder's own frames are gone");
         assert_eq!(frames(1), ["srv::Keep::all"]);
         let first = &dhat.points[0];

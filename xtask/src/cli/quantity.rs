@@ -43,6 +43,11 @@ impl Rate {
     }
 }
 
+/// The most seconds that a flag takes: a day. More is a slip, and near 2⁶⁴ no clock can add it.
+pub(crate) const SECONDS_MAX: u64 = 86_400;
+/// The most messages of a case. More would take hours, and the clients' latencies gigabytes.
+pub(crate) const MESSAGES_MAX: u64 = 100_000_000;
+
 /// How a rate is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Mode {

@@ -1,6 +1,6 @@
-//! Columns that line up: text first, colour last, so that escape codes never count as width.
+//! Columns that line up: text first, colour last, so that marks of styles never count as width.
 
-use crate::cli::terminal::{Style, paint};
+use crate::cli::terminal::{Style, escaped, paint};
 
 /// Rows of cells; every column is as wide as its widest cell.
 #[derive(Debug, Default)]
@@ -19,12 +19,12 @@ pub(crate) struct Cell {
 impl Cell {
     /// Words, aligned left.
     pub(crate) fn left(text: impl Into<String>) -> Cell {
-        Cell { text: text.into(), style: None, right: false }
+        Cell { text: escaped(&text.into()).into_owned(), style: None, right: false }
     }
 
     /// A figure, aligned right.
     pub(crate) fn right(text: impl Into<String>) -> Cell {
-        Cell { text: text.into(), style: None, right: true }
+        Cell { text: escaped(&text.into()).into_owned(), style: None, right: true }
     }
 
     pub(crate) fn style(self, style: Style) -> Cell {
@@ -73,6 +73,8 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use crate::cli::terminal;
+
     use super::*;
 
     #[test]
@@ -81,7 +83,7 @@ mod tests {
         table.row([Cell::left("step"), Cell::right("allocs"), Cell::left("p")]);
         table.row([Cell::left("tuned-h2"), Cell::right("3.0").style(Style::Better)]);
         table.row([Cell::left(""), Cell::right("−12"), Cell::left("< 0.05")]);
-        let plain = anstream::adapter::strip_str(&table.render()).to_string();
+        let plain = terminal::plain(&table.render());
         assert_eq!(plain, "step      allocs  p\ntuned-h2     3.0\n             −12  < 0.05\n");
     }
 }

@@ -1,21 +1,31 @@
-//! Builds the measured binaries: one build an instrument and inner allocator.
+//! Builds the measured binary, `ladder`, which is server, client and peer in one.
 //!
-//! Cargo puts every build of a binary in the same place, so each is copied to a folder of its own. Builds share
-//! everything but this package: a second instrument takes seconds.
+//! One build carries the instruments `time`, `count`, `stacks` and `retained`, chosen by an environment variable when it
+//! starts. A sampler, an inner allocator and seams that do nothing are builds of their own. Cargo puts every build of a
+//! binary in the same place, so each is copied to a folder of its own.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
 use alloc_ladder::record::Instrument;
 use anyhow::Context;
+use serde::Deserialize;
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal;
-use crate::measure::pair::interrupted;
+use crate::measure::interrupt::Cancel;
+use crate::measure::lock;
+use crate::measure::process::{Process, Streams};
+use crate::measure::program::Program;
 use crate::store::layout::root;
+
+const BINARY: &str = "ladder";
+/// How long one build may take: everything, on a slow machine.
+pub(crate) const LONGEST: Duration = Duration::from_secs(1800);
 
 /// The allocator below the instrument.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -38,100 +48,164 @@ impl Allocator {
     }
 }
 
-/// The binaries of one build.
-#[derive(Clone, Debug)]
-pub(crate) struct Binaries {
-    pub(crate) server: PathBuf,
-    pub(crate) client: PathBuf,
-    pub(crate) peer: PathBuf,
-}
+/// One build of `ladder`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Binary(PathBuf);
 
-impl Binaries {
-    /// Which files the two sides are; `None` for one that is gone.
-    pub(crate) fn files(&self) -> [Option<u64>; 2] {
-        [&self.server, &self.client].map(|path| Some(std::fs::metadata(path).ok()?.ino()))
+impl Binary {
+    /// Which file it is; `None` when it is gone.
+    pub(crate) fn file(&self) -> Option<u64> {
+        Some(std::fs::metadata(&self.0).ok()?.ino())
+    }
+
+    /// One of its parts, told its case and its instrument.
+    pub(crate) fn program(&self, part: &str, instrument: Instrument, case: &str) -> Program {
+        let (variable, value) = from_within(instrument).environment();
+        Program::new(&self.0).args([part, "--case", case]).env(variable, value)
     }
 }
 
-/// The cargo feature an instrument is built with; several instruments look at a `time` build from outside.
-const fn feature(instrument: Instrument) -> Option<&'static str> {
+/// What a process measures itself with: instructions are counted from outside, of one that measures time.
+const fn from_within(instrument: Instrument) -> Instrument {
     match instrument {
-        Instrument::Time | Instrument::Instructions => None,
-        Instrument::Count => Some("count"),
-        Instrument::Stacks => Some("stacks"),
-        Instrument::Retained => Some("retained"),
-        Instrument::Cpu => Some("cpu"),
-        Instrument::Sampled => Some("sampled"),
+        Instrument::Instructions => Instrument::Time,
+        instrument => instrument,
+    }
+}
+
+/// Which of the builds there are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Variant(Vec<&'static str>);
+
+impl Variant {
+    /// The one that an instrument and an allocator need.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for an instrument that cannot take the allocator.
+    pub(crate) fn of(instrument: Instrument, allocator: Allocator) -> anyhow::Result<Variant> {
+        if instrument == Instrument::Stacks && allocator != Allocator::System {
+            let message = format!("dhat counts on the system's allocator only, not on {}", allocator.name());
+            return Err(Failure::new(Kind::Usage, message).help("leave `stacks` out: --instruments count,time").into());
+        }
+        let own = match instrument {
+            Instrument::Time
+            | Instrument::Count
+            | Instrument::Stacks
+            | Instrument::Retained
+            | Instrument::Instructions => None,
+            Instrument::Cpu => Some("cpu"),
+            Instrument::Sampled => Some("sampled"),
+        };
+        let inner = (allocator != Allocator::System).then_some(allocator.name());
+        Ok(Variant(own.into_iter().chain(inner).collect()))
+    }
+
+    /// `time` without seams: what a service costs that nobody instrumented.
+    pub(crate) fn bare() -> Variant {
+        Variant(vec!["unstaged"])
+    }
+
+    /// The folder it is kept in.
+    fn name(&self) -> String {
+        if self.0.is_empty() { "all".to_owned() } else { self.0.join("-") }
+    }
+
+    /// What is said of it in messages.
+    fn words(&self) -> String {
+        if self.0.is_empty() {
+            "server, client and peer".to_owned()
+        } else {
+            format!("ladder with {}", self.0.join(", "))
+        }
     }
 }
 
 /// Builds for `instrument` with a cargo profile, showing cargo's own progress.
 ///
 /// # Errors
-/// [`Kind::Environment`] when cargo fails, [`Kind::Usage`] for an instrument that cannot take the allocator.
-pub(crate) fn build(instrument: Instrument, allocator: Allocator, profile: &str) -> anyhow::Result<Binaries> {
-    if instrument == Instrument::Stacks && allocator != Allocator::System {
-        let message = format!("dhat counts on the system's allocator only, not on {}", allocator.name());
-        return Err(Failure::new(Kind::Usage, message).help("leave `stacks` out: --instruments count,time").into());
-    }
-    let features: Vec<&str> =
-        feature(instrument).into_iter().chain((allocator != Allocator::System).then_some(allocator.name())).collect();
-    build_with(&features, profile)
+/// As [`build_variant`] and [`Variant::of`].
+pub(crate) fn build(instrument: Instrument, allocator: Allocator, profile: &str) -> anyhow::Result<Binary> {
+    build_variant(&Variant::of(instrument, allocator)?, profile, &Cancel::default())
 }
 
-/// Builds for `time` without seams: what a service costs that nobody instrumented.
+/// Builds a variant with a cargo profile, showing cargo's own progress, for somebody who may go away meanwhile: cargo is
+/// ended then.
 ///
 /// # Errors
-/// As [`build`].
-pub(crate) fn build_bare(profile: &str) -> anyhow::Result<Binaries> {
-    build_with(&["unstaged"], profile)
-}
-
-fn build_with(features: &[&str], profile: &str) -> anyhow::Result<Binaries> {
+/// [`Kind::Environment`] when cargo fails, [`Kind::Interrupted`].
+pub(crate) fn build_variant(variant: &Variant, profile: &str, cancel: &Cancel) -> anyhow::Result<Binary> {
     let began = Instant::now();
-    let variant = match features {
-        [] => "time".to_owned(),
-        features => features.join("-"),
-    };
     let target = target()?;
+    // Cargo calls its profiles' folders after `debug` and `release`, where it does not make one of their own.
+    let output = target.join(match profile {
+        "dev" | "test" => "debug",
+        "bench" => "release",
+        own => own,
+    });
     // Cargo's own lock ends with the build; until the copies are made, no other build may take its place.
     let builds = target.join("instruments");
-    let lock = std::fs::create_dir_all(&builds)
-        .and_then(|()| File::create(builds.join("lock")))
-        .with_context(|| format!("cannot write to {}", builds.display()))?;
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).context("cannot lock the builds' folder")?;
-    terminal::progress("Building", &format!("server and client ({variant})"));
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command
-        .args(["build", "--profile", profile, "--package", "alloc-ladder", "--bins", "--target-dir"])
-        .arg(&target)
-        .args(["--features", &features.join(",")])
-        .current_dir(root())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    // A terminal shows cargo's own progress bar; a log gets one line a build.
-    if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-        command.arg("--quiet");
-    }
-    let status = command.status().context("cannot start cargo")?;
-    interrupted()?;
+    std::fs::create_dir_all(&builds).with_context(|| format!("cannot write to {}", builds.display()))?;
+    let _lock = lock::lock(&builds.join("lock"), cancel, lock::build_waits)?;
+    // Cargo waits for its own too, and says so on a terminal only.
+    lock::wait(&output.join(".cargo-lock"), cancel, lock::build_waits)?;
+    terminal::progress("Building", &variant.words());
+    let (status, built) = cargo(variant, profile, &target, cancel)?;
     if !status.success() {
-        let message = format!("cargo could not build the {variant} variant ({status})");
+        let message = format!("cargo could not build {} ({status})", variant.words());
         return Err(Failure::new(Kind::Environment, message).help("cargo's own messages stand above").into());
     }
-    // Cargo calls the folder of its `dev` profile after what it once was.
-    let output = if profile == "dev" { "debug" } else { profile };
-    let kept = builds.join(profile).join(&variant);
-    let keep = |name: &str| -> anyhow::Result<PathBuf> {
-        let (built, path) = (target.join(output).join(name), kept.join(name));
-        std::fs::create_dir_all(&kept)
-            .and_then(|()| replace_if_new(&built, &path))
-            .with_context(|| format!("cannot copy {name} to {}", kept.display()))?;
-        Ok(path)
-    };
-    let binaries = Binaries { server: keep("server")?, client: keep("client")?, peer: keep("peer")? };
-    terminal::progress("Built", &format!("{variant} in {:.1} s", began.elapsed().as_secs_f64()));
-    Ok(binaries)
+    let built = built.get(BINARY).with_context(|| format!("cargo built no program called {BINARY}"))?;
+    let kept = builds.join(profile).join(variant.name());
+    let path = kept.join(BINARY);
+    std::fs::create_dir_all(&kept)
+        .and_then(|()| replace_if_new(built, &path))
+        .with_context(|| format!("cannot copy {} to {}", built.display(), kept.display()))?;
+    terminal::progress("Built", &format!("{} in {:.1} s", variant.words(), began.elapsed().as_secs_f64()));
+    Ok(Binary(path))
+}
+
+/// Runs cargo, which shows its own progress, in a group of its own: what it starts ends with it. Also says where each
+/// program is: `bench` builds into `release`, and a target triple into a folder of its own.
+fn cargo(
+    variant: &Variant,
+    profile: &str,
+    target: &Path,
+    cancel: &Cancel,
+) -> anyhow::Result<(ExitStatus, HashMap<String, PathBuf>)> {
+    let mut program = Program::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--profile", profile, "--package", "alloc-ladder", "--bin", BINARY, "--target-dir"])
+        .arg(target)
+        .args(["--features", &[&["subject"], &variant.0[..]].concat().join(",")])
+        .args(["--message-format", "json-render-diagnostics"])
+        .in_folder(root());
+    // A terminal shows cargo's own progress bar; a log gets one line a build.
+    if !terminal::is_watched() {
+        program = program.arg("--quiet");
+    }
+    let mut cargo = Process::start("build", &program, Streams::Told, cancel)?;
+    let far = Instant::now() + LONGEST;
+    let built = programs(&cargo.lines(far)?);
+    let status = cargo.wait(far)?.ok_or_else(|| cargo.failure("took too long"))?;
+    Ok((status, built))
+}
+
+/// What cargo says of one thing that it built.
+#[derive(Deserialize)]
+struct Artifact {
+    target: Target,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// Every program that cargo built, or found built, by its name.
+fn programs(messages: &[String]) -> HashMap<String, PathBuf> {
+    // Other messages are of other shapes.
+    let artifacts = messages.iter().filter_map(|line| serde_json::from_str(line).ok());
+    artifacts.filter_map(|Artifact { target, executable }| Some((target.name, executable?))).collect()
 }
 
 /// Copies `built` over `path` unless it is there already.
@@ -159,6 +233,30 @@ fn target() -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cargo_says_where_its_programs_are() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"alloc_ladder"},"executable":null}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"ladder"},"executable":"/t/x86_64/release/ladder"}
+{"reason":"build-script-executed","package_id":"x"}
+warning: not JSON
+{"reason":"build-finished","success":true}"#;
+        let lines: Vec<String> = messages.lines().map(str::to_owned).collect();
+        let expected = HashMap::from([("ladder".to_owned(), PathBuf::from("/t/x86_64/release/ladder"))]);
+        assert_eq!(programs(&lines), expected);
+    }
+
+    #[test]
+    fn one_build_carries_what_needs_no_build_of_its_own() {
+        let of = |instrument| Variant::of(instrument, Allocator::System).expect("any instrument");
+        for instrument in Instrument::ALL {
+            let own = matches!(instrument, Instrument::Cpu | Instrument::Sampled);
+            assert_eq!(of(instrument) == of(Instrument::Time), !own, "{}", instrument.name());
+        }
+        let inner = Variant::of(Instrument::Cpu, Allocator::Mimalloc).expect("any instrument but dhat");
+        assert_eq!(inner.name(), "cpu-mimalloc");
+        assert!(Variant::of(Instrument::Stacks, Allocator::Jemalloc).is_err());
+    }
 
     #[test]
     fn a_binary_is_replaced_only_by_another_one() {

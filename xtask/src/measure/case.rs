@@ -1,125 +1,105 @@
-//! One case: its command lines, and running it.
+//! Running one case: a server on a host, and a client here.
 
-use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use alloc_ladder::Side;
 use alloc_ladder::record::{Instrument, Measurement};
-use alloc_ladder::subject::ladder::{Runtime, StepSet};
-use alloc_ladder::subject::scenario::{Scenario, Workload};
-use clap::ValueEnum;
+use alloc_ladder::subject::case::Case;
+use alloc_ladder::subject::scenario::Workload;
 
+use crate::analyse::peers::{BothSides, InstructionsPerMessage};
 use crate::cli::failure::{Failure, Kind};
-use crate::measure::build::Binaries;
-use crate::measure::instructions::{self, PerMessage};
-use crate::measure::pair::{Pair, run_pair, spawn_pair};
+use crate::measure::build::Binary;
+use crate::measure::instructions;
+use crate::measure::pair::{self, Serving, run_pair};
 use crate::measure::program::Program;
-use crate::measure::remote::Remote;
 use crate::store::layout::{CPU_RAW, DHAT_FILE};
 
-/// Everything one pair of processes is told.
-pub(crate) struct Case<'a> {
-    pub(crate) binaries: &'a Binaries,
-    pub(crate) scenario: Scenario,
-    pub(crate) set: &'a StepSet,
-    pub(crate) workload: Workload,
-    pub(crate) instrument: Instrument,
-    pub(crate) round: u32,
-    pub(crate) runtime: Option<Runtime>,
-    pub(crate) bind: SocketAddr,
-    /// The agent that runs the server, where it is not run here.
-    pub(crate) remote: Option<&'a RefCell<Remote>>,
-    pub(crate) timeout: Duration,
+/// Where servers run.
+pub(crate) trait Host {
+    /// Starts the server of a case, which may take as long as `timeout`. What it writes of its call sites comes to the
+    /// case's `stacks_file`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    fn start(&self, case: &Case, timeout: Duration) -> anyhow::Result<Box<dyn Serving + '_>>;
 }
 
-impl Case<'_> {
-    /// Runs server and client; `folder` says where each side writes its stacks.
-    ///
-    /// # Errors
-    /// What [`spawn_pair`] gives, and [`Kind::Run`] when a record is of another instrument, or when the call sites that
-    /// `folder` is for cannot be named because the program was replaced.
-    pub(crate) fn run(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> anyhow::Result<Pair> {
-        let client = self.client(folder);
-        let client = |address: &str| client.arg("--connect").arg(address);
-        let files = self.binaries.files();
-        let pair = match self.remote {
-            None => spawn_pair(&self.server(folder), client, self.timeout)?,
-            Some(remote) => {
-                let stacks_file = folder.map(|folder| folder(Side::Server).join(self.stacks_name()));
-                run_pair(remote.borrow_mut().start(self, stacks_file)?, client, self.timeout)?
-            }
-        };
-        if folder.is_some() && self.binaries.files() != files {
-            let message = "the measured program was built anew while it ran: its call sites can no longer be named";
-            return Err(Failure::new(Kind::Run, message).help("run again, with the code left alone meanwhile").into());
-        }
-        self.check(&pair.server)?;
-        self.check(&pair.client)?;
-        Ok(pair)
-    }
+/// This host, with the program that servers are.
+pub(crate) struct Local<'a>(pub(crate) &'a Binary);
 
-    /// What a message costs each side in instructions, from runs with the workload's messages and twice as many.
-    ///
-    /// # Errors
-    /// What [`instructions::per_message`] gives.
-    pub(crate) fn instructions(&self) -> anyhow::Result<PerMessage> {
-        let of = |messages| Case { workload: Workload { messages, ..self.workload }, ..*self };
-        instructions::per_message(
-            self.workload.messages,
-            |messages| of(messages).server(None),
-            |messages, address| of(messages).client(None).arg("--connect").arg(address),
-        )
+impl Host for Local<'_> {
+    fn start(&self, case: &Case, _: Duration) -> anyhow::Result<Box<dyn Serving + '_>> {
+        Ok(Box::new(pair::start(Side::Server, &program(self.0, Side::Server, case))?))
     }
+}
 
-    pub(crate) fn server(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> Program {
-        let server = self.flags(Program::new(&self.binaries.server), Side::Server, folder);
-        server.arg("--bind").arg(self.bind.to_string())
+/// Runs the server of `case` on `host` and its client, which is `binary`, here. `folder` says where each side writes its
+/// call sites.
+///
+/// # Errors
+/// What [`run_pair`] gives, and [`Kind::Run`] when a record is of another instrument, or when the call sites that
+/// `folder` is for cannot be named because the program was replaced.
+pub(crate) fn run(
+    host: &dyn Host,
+    binary: &Binary,
+    case: &Case,
+    folder: Option<&dyn Fn(Side) -> PathBuf>,
+    timeout: Duration,
+) -> anyhow::Result<BothSides> {
+    let of = |side: Side| {
+        let stacks_file = folder.map(|folder| folder(side).join(stacks_name(case.instrument)));
+        Case { stacks_file, ..case.clone() }
+    };
+    let client =
+        |address: &str| program(binary, Side::Client, &Case { address: address.to_owned(), ..of(Side::Client) });
+    let file = binary.file();
+    let sides = run_pair(host.start(&of(Side::Server), timeout)?, client, timeout)?;
+    if folder.is_some() && binary.file() != file {
+        let message = "the measured program was built again while it ran: its call sites can no longer be named";
+        return Err(Failure::new(Kind::Run, message).help("run again, with the code left alone meanwhile").into());
     }
+    check(case.instrument, &sides.server)?;
+    check(case.instrument, &sides.client)?;
+    Ok(sides)
+}
 
-    fn client(&self, folder: Option<&dyn Fn(Side) -> PathBuf>) -> Program {
-        self.flags(Program::new(&self.binaries.client), Side::Client, folder)
-    }
+/// What a message costs each side in instructions, from runs with the workload's messages and twice as many.
+///
+/// # Errors
+/// What [`instructions::per_message`] gives.
+pub(crate) fn instructions(binary: &Binary, case: &Case) -> anyhow::Result<InstructionsPerMessage> {
+    let of = |messages| Case { workload: Workload { messages, ..case.workload }, ..case.clone() };
+    instructions::per_message(
+        case.workload.messages,
+        |messages| program(binary, Side::Server, &of(messages)),
+        |messages, address| program(binary, Side::Client, &Case { address: address.to_owned(), ..of(messages) }),
+    )
+}
 
-    fn flags(&self, program: Program, side: Side, folder: Option<&dyn Fn(Side) -> PathBuf>) -> Program {
-        let Workload { chunk, messages, warmup, streams, connections, retain, rate_bits } = self.workload;
-        let mut program = program
-            .args(["--scenario", self.scenario.name(), "--steps", &self.set.to_string()])
-            .args(["--chunk", &chunk.to_string(), "--messages", &messages.to_string()])
-            .args(["--warmup", &warmup.to_string(), "--streams", &streams.to_string()])
-            .args(["--connections", &connections.to_string(), "--retain", &retain.to_string()])
-            .args(["--round", &self.round.to_string()]);
-        if let Some(value) = self.runtime.and_then(|runtime| runtime.to_possible_value()) {
-            program = program.args(["--runtime", value.get_name()]);
-        }
-        if let Some(rate) = rate_bits {
-            program = program.args(["--rate-bits", &rate.to_string()]);
-        }
-        if let Some(folder) = folder {
-            program = program.arg("--stacks-file").arg(folder(side).join(self.stacks_name()));
-        }
-        program
-    }
+/// One side of a case as a program.
+pub(crate) fn program(binary: &Binary, side: Side, case: &Case) -> Program {
+    binary.program(side.name(), case.instrument, &case.to_json())
+}
 
-    /// The file that a side writes its call sites to, where it has any.
-    pub(crate) const fn stacks_name(&self) -> &'static str {
-        match self.instrument {
-            Instrument::Cpu => CPU_RAW,
-            _ => DHAT_FILE,
-        }
+/// The file that a side writes its call sites to, where it has any.
+pub(crate) const fn stacks_name(instrument: Instrument) -> &'static str {
+    match instrument {
+        Instrument::Cpu => CPU_RAW,
+        _ => DHAT_FILE,
     }
+}
 
-    fn check(&self, measurement: &Measurement) -> anyhow::Result<()> {
-        if measurement.instrument == self.instrument {
-            return Ok(());
-        }
-        let message = format!(
-            "asked for a {} record, the {} printed a {} record",
-            self.instrument.name(),
-            measurement.side,
-            measurement.instrument.name(),
-        );
-        Err(Failure::new(Kind::Run, message).help("remove the target folder's `instruments` and build again").into())
+fn check(asked: Instrument, measurement: &Measurement) -> anyhow::Result<()> {
+    if measurement.instrument == asked {
+        return Ok(());
     }
+    let message = format!(
+        "asked for a {} record, the {} printed a {} record",
+        asked.name(),
+        measurement.side,
+        measurement.instrument.name(),
+    );
+    Err(Failure::new(Kind::Run, message).help("remove the target folder's `instruments` and build again").into())
 }

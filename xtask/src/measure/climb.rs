@@ -2,28 +2,32 @@
 //! messages) and instructions (callgrind, few messages) where asked for, then the timed rounds, interleaved over the
 //! steps. `run.json` is written after every finished part, so Ctrl-C or a failure loses nothing measured.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use alloc_ladder::Side;
 use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, StepRecord, Usage};
+use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::ladder::Socket;
 use alloc_ladder::subject::peer::Direction;
 use alloc_ladder::subject::scenario::Scenario;
 use anyhow::Context;
+use tempfile::TempDir;
 
+use crate::analyse::peers::BothSides;
+use crate::analyse::profiles::Profiles;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
-use crate::measure::build::{Binaries, build};
-use crate::measure::case::Case;
+use crate::measure::build::{Binary, Variant, build_variant};
+use crate::measure::case::{self, Host, Local};
+use crate::measure::interrupt::Cancel;
 use crate::measure::peers::{Link, Peers};
 use crate::measure::plan::{COUNT_ROUNDS, Plan};
-use crate::measure::remote::Remote;
+use crate::measure::remote::{At, Remote};
 use crate::measure::rounds::shuffle;
 use crate::measure::step_sets::step_sets;
-use crate::measure::{cpu, environment, instructions, pair, program, stacks};
-use crate::store::{layout, write};
+use crate::measure::{cpu, environment, instructions, interrupt, pair, program, stacks};
+use crate::store::write::RunFolder;
 
 /// What is said of a run while it is measured.
 pub(crate) struct Lines {
@@ -37,21 +41,23 @@ pub(crate) struct Lines {
 pub(crate) struct Climb<'a> {
     plan: &'a Plan,
     lines: &'a Lines,
-    folder: PathBuf,
-    binaries: HashMap<Instrument, Binaries>,
-    remote: Option<RefCell<Remote>>,
+    folder: RunFolder,
+    binaries: HashMap<Instrument, Binary>,
+    remote: Option<Remote>,
     run: Run,
+    /// What dhat wrote, as it was read for the record.
+    profiles: Profiles,
 }
 
 impl<'a> Climb<'a> {
-    /// Makes the folder, and sees to it that the plan can be measured before anything is built.
+    /// Sees to it that the plan can be measured before anything is built.
     ///
     /// # Errors
-    /// [`Kind::Environment`] for a folder that cannot be written, a port that is taken, a missing tool or agent.
+    /// [`Kind::Environment`] for a port that is taken, a missing tool or agent.
     pub(crate) fn prepare(
         plan: &'a Plan,
         lines: &'a Lines,
-        folder: &Path,
+        folder: RunFolder,
         id: String,
         created: String,
     ) -> anyhow::Result<Climb<'a>> {
@@ -63,9 +69,10 @@ impl<'a> Climb<'a> {
         let mut climb = Climb {
             plan,
             lines,
-            folder: folder.to_path_buf(),
+            folder,
             binaries: HashMap::new(),
             remote: None,
+            profiles: Profiles::default(),
             run: Run {
                 schema: SCHEMA,
                 id,
@@ -86,12 +93,11 @@ impl<'a> Climb<'a> {
         {
             return Err(Failure::new(Kind::Environment, instructions::MISSING).into());
         }
-        // Before anything is built: a folder that cannot be written and a port that is taken must not cost minutes.
+        // Before anything is built: a port that is taken must not cost minutes.
         pair::port_is_free(plan.bind)?;
-        if let Some(address) = &plan.agent {
-            climb.connect(address)?;
+        if let Some(at) = &plan.agent {
+            climb.connect(at)?;
         }
-        write::create(&climb.folder)?;
         Ok(climb)
     }
 
@@ -100,21 +106,40 @@ impl<'a> Climb<'a> {
         &self.run
     }
 
+    /// The run's folder, which this process writes.
+    pub(crate) fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// The run, its folder, and the dhat files that were read for the record.
+    pub(crate) fn into_parts(self) -> (Run, RunFolder, Profiles) {
+        (self.run, self.folder, self.profiles)
+    }
+
     /// Builds what the instruments need.
     ///
     /// # Errors
-    /// What [`build()`] gives.
+    /// What [`build_variant`] gives.
     pub(crate) fn build(&mut self) -> anyhow::Result<()> {
         terminal::progress("Profiling", &self.plan.words());
+        let mut built: HashMap<Variant, Binary> = HashMap::new();
         for instrument in &self.plan.instruments {
             if *instrument == Instrument::Instructions && program::find("valgrind").is_none() {
                 terminal::labelled(Style::Warning, "skipped", instructions::MISSING);
                 continue;
             }
-            if let Some(remote) = &self.remote {
-                remote.borrow_mut().build(*instrument, self.plan.allocator, &self.plan.profile)?;
-            }
-            self.binaries.insert(*instrument, build(*instrument, self.plan.allocator, &self.plan.profile)?);
+            let variant = Variant::of(*instrument, self.plan.allocator)?;
+            let binary = match built.get(&variant) {
+                Some(binary) => binary.clone(),
+                None => {
+                    if let Some(remote) = &self.remote {
+                        remote.build(*instrument, self.plan.allocator, &self.plan.profile)?;
+                    }
+                    build_variant(&variant, &self.plan.profile, &Cancel::default())?
+                }
+            };
+            built.insert(variant, binary.clone());
+            self.binaries.insert(*instrument, binary);
         }
         Ok(())
     }
@@ -129,22 +154,21 @@ impl<'a> Climb<'a> {
         self.save()
     }
 
-    /// Leaves only the steps that something was measured of; false where there are none. An empty folder goes then.
+    /// Leaves only the steps that something was measured of; false where there are none.
     ///
     /// # Errors
     /// When the record cannot be written.
     pub(crate) fn keep_finished(&mut self) -> anyhow::Result<bool> {
         self.run.steps.retain(|step| !(step.measurements.is_empty() && step.stacks.is_empty() && step.cpu.is_empty()));
         if self.run.steps.is_empty() {
-            let _ = std::fs::remove_dir(&self.folder);
             return Ok(false);
         }
         self.save()?;
         Ok(true)
     }
 
-    /// Hands the servers to the agent at `address`, and leaves out what two hosts cannot do.
-    fn connect(&mut self, address: &str) -> anyhow::Result<()> {
+    /// Hands the servers to an agent, and leaves out what two hosts cannot do.
+    fn connect(&mut self, at: &At) -> anyhow::Result<()> {
         if self.plan.has(Instrument::Instructions) {
             return Err(Failure::new(Kind::Usage, "instructions are counted on one host only")
                 .help("leave them out (--instruments count,time,stacks), or leave --server out")
@@ -160,7 +184,7 @@ impl<'a> Climb<'a> {
             return Err(Failure::new(Kind::Usage, "none of these steps can be measured between two hosts").into());
         }
         self.run.steps = elsewhere;
-        let remote = Remote::connect(address)?;
+        let remote = Remote::connect(at)?;
         let (own, other) = (&self.run.environment, remote.environment());
         if (&own.revision, own.dirty) != (&other.revision, other.dirty) || own.dirty {
             let revision = |environment: &Environment| match environment.dirty {
@@ -175,7 +199,7 @@ impl<'a> Climb<'a> {
             terminal::labelled(Style::Warning, "warning", &line);
         }
         self.run.server_environment = Some(other.clone());
-        self.remote = Some(RefCell::new(remote));
+        self.remote = Some(remote);
         Ok(())
     }
 
@@ -220,7 +244,7 @@ impl<'a> Climb<'a> {
         Ok(())
     }
 
-    /// The timed rounds: every step once a round, in an order shuffled anew.
+    /// The timed rounds: every step once a round, in an order that is shuffled again each round.
     fn measure_rounds(&mut self) -> anyhow::Result<()> {
         let rounds = self.plan.rounds;
         let mut peers = match Direction::of(self.plan.scenario) {
@@ -242,59 +266,66 @@ impl<'a> Climb<'a> {
             shuffle(&mut order, &mut random);
             for index in order {
                 if index < steps {
-                    bar.set_message(self.run.steps[index].name.clone());
+                    bar.about(&self.run.steps[index].name);
                     self.measure_case(index, Instrument::Time, round)?;
                 } else if let Some(peers) = &mut peers {
                     peers.measure(index - steps)?;
                 }
-                bar.inc(1);
+                bar.step();
             }
             if let Some(peers) = &peers {
                 self.run.limits = peers.limits();
             }
             self.save()?;
         }
-        bar.finish_and_clear();
+        bar.finish();
         terminal::progress("Timed", &format!("{steps} steps × {rounds} rounds, seed {}", self.run.seed));
         Ok(())
     }
 
-    fn case(&self, index: usize, instrument: Instrument, round: u32) -> Case<'_> {
+    fn case(&self, index: usize, instrument: Instrument, round: u32) -> Case {
         Case {
-            binaries: &self.binaries[&instrument],
-            scenario: self.plan.scenario,
-            set: &self.run.steps[index].set,
+            set: self.run.steps[index].set.clone(),
             workload: self.plan.workload(instrument),
             instrument,
             round,
             runtime: self.plan.runtime,
-            bind: self.plan.bind,
-            remote: self.remote.as_ref(),
-            timeout: self.plan.timeout(instrument),
+            address: self.plan.bind.to_string(),
+            ..Case::new(self.plan.scenario)
         }
     }
 
+    /// Runs one case, its server where servers run.
+    fn run_case(&self, case: &Case, folder: Option<&dyn Fn(Side) -> PathBuf>) -> anyhow::Result<BothSides> {
+        let binary = &self.binaries[&case.instrument];
+        let local = Local(binary);
+        let host: &dyn Host = self.remote.as_ref().map_or(&local, |remote| remote);
+        case::run(host, binary, case, folder, self.plan.timeout(case.instrument))
+    }
+
     fn measure_case(&mut self, index: usize, instrument: Instrument, round: u32) -> anyhow::Result<()> {
-        let pair = self.case(index, instrument, round).run(None)?;
+        let pair = self.run_case(&self.case(index, instrument, round), None)?;
         self.run.steps[index].measurements.extend([pair.server, pair.client]);
         Ok(())
     }
 
     fn measure_stacks(&mut self, index: usize) -> anyhow::Result<()> {
-        let full = self.side_folders(index)?;
-        let pair = self.case(index, Instrument::Stacks, 0).run(Some(&full))?;
+        let scratch = Scratch::new()?;
+        let pair = self.run_case(&self.case(index, Instrument::Stacks, 0), Some(&|side| scratch.side(side)))?;
         for measurement in [&pair.server, &pair.client] {
-            let stacks = stacks::read(&self.folder, &self.run, index, measurement)?;
+            let from = scratch.side(measurement.side);
+            let stacks = stacks::keep(&self.folder, &from, &self.run, index, measurement, &mut self.profiles)?;
             self.run.steps[index].stacks.push(stacks);
         }
         Ok(())
     }
 
     fn measure_cpu(&mut self, index: usize) -> anyhow::Result<()> {
-        let full = self.side_folders(index)?;
-        let pair = self.case(index, Instrument::Cpu, 0).run(Some(&full))?;
+        let scratch = Scratch::new()?;
+        let pair = self.run_case(&self.case(index, Instrument::Cpu, 0), Some(&|side| scratch.side(side)))?;
         for measurement in [pair.server, pair.client] {
-            let profile = cpu::read(&self.folder, &self.run, index, &measurement)?;
+            let from = scratch.side(measurement.side);
+            let profile = cpu::keep(&self.folder, &from, &self.run, index, &measurement)?;
             self.run.steps[index].cpu.push(profile);
             self.run.steps[index].measurements.push(measurement);
         }
@@ -304,7 +335,7 @@ impl<'a> Climb<'a> {
     fn count_instructions(&mut self, index: usize) -> anyhow::Result<()> {
         let case = self.case(index, Instrument::Instructions, 0);
         let messages = case.workload.messages;
-        let counted = case.instructions()?;
+        let counted = case::instructions(&self.binaries[&Instrument::Instructions], &case)?;
         for side in Side::ALL {
             let per_message = match side {
                 Side::Server => counted.server,
@@ -329,25 +360,27 @@ impl<'a> Climb<'a> {
         Ok(())
     }
 
-    /// Makes the folders of a step's sides, and says where each is.
-    fn side_folders(&self, index: usize) -> anyhow::Result<impl Fn(Side) -> PathBuf + use<>> {
-        let folder = self.folder.join(stacks::folder(&self.run, index));
-        let full = move |side: Side| folder.join(side.name());
-        for side in Side::ALL {
-            let path = full(side);
-            std::fs::create_dir_all(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
-        }
-        Ok(full)
-    }
-
     /// Writes `run.json`, whole or not at all.
     fn save(&self) -> anyhow::Result<()> {
-        let path = self.folder.join(layout::RUN_JSON);
-        let new = path.with_extension("json.new");
-        let text = serde_json::to_string_pretty(&self.run)?;
-        std::fs::write(&new, text)
-            .and_then(|()| std::fs::rename(&new, &path))
-            .with_context(|| format!("cannot write {}", path.display()))
+        self.folder.save(&self.run)
+    }
+}
+
+/// Where the sides of a case write. What they write there is then read, and taken into the run's folder: a measured
+/// process opens no file in it.
+struct Scratch(TempDir);
+
+impl Scratch {
+    fn new() -> anyhow::Result<Scratch> {
+        let folder = tempfile::tempdir().context("no temporary folder")?;
+        for side in Side::ALL {
+            std::fs::create_dir(folder.path().join(side.name())).context("no temporary folder")?;
+        }
+        Ok(Scratch(folder))
+    }
+
+    fn side(&self, side: Side) -> PathBuf {
+        self.0.path().join(side.name())
     }
 }
 
@@ -364,13 +397,14 @@ pub(crate) fn alone(
     folder: &Path,
     lines: &Lines,
 ) -> anyhow::Result<Run> {
-    pair::catch_interrupts()?;
+    interrupt::catch_interrupts()?;
     let plan = Plan {
         instruments: vec![instrument],
         profile: built.to_owned(),
         ..Plan::new(scenario, step_sets(scenario, steps)?)
     };
     let (created, _) = environment::now();
+    let folder = RunFolder::create(folder)?;
     let mut climb = Climb::prepare(&plan, lines, folder, format!("{scenario}-check"), created)?;
     climb.build()?;
     climb.measure_all()?;

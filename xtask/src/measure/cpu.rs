@@ -5,27 +5,37 @@ use std::path::Path;
 use alloc_ladder::record::{CpuProfile, Measurement, Run};
 use anyhow::Context;
 
-use crate::analyse::cpu::{Samples, Spent};
+use crate::analyse::cpu::{BadFolded, Samples, Spent};
 use crate::measure::stacks::folder;
 use crate::store::layout::{CPU_FOLDED, CPU_RAW};
+use crate::store::read;
+use crate::store::write::RunFolder;
 
-/// Reads the samples of one side of a step.
+/// Takes the samples of one side of a step, in `from`, into the run's folder.
 ///
 /// # Errors
 /// When there are none, or they cannot be read.
-pub(crate) fn read(root: &Path, run: &Run, index: usize, measurement: &Measurement) -> anyhow::Result<CpuProfile> {
+pub(crate) fn keep(
+    into: &RunFolder,
+    from: &Path,
+    run: &Run,
+    index: usize,
+    measurement: &Measurement,
+) -> anyhow::Result<CpuProfile> {
     let side = measurement.side;
-    let folder = folder(run, index).join(side.name());
-    let raw = root.join(&folder).join(CPU_RAW);
-    let text =
-        std::fs::read_to_string(&raw).with_context(|| format!("the {side} left no samples: {}", raw.display()))?;
-    let samples = Samples::parse(&text).with_context(|| format!("{} is not a valid folded file", raw.display()))?;
+    let folder = folder(run, index, measurement);
+    let left = from.join(CPU_RAW);
+    let text = std::fs::read(&left).with_context(|| format!("the {side} left no samples: {}", left.display()))?;
+    let raw = format!("{folder}/{CPU_RAW}");
+    into.write(&raw, &text)?;
+    let samples = read::taken_apart(&text, &into.path().join(&raw), Samples::parse, BadFolded::help)
+        .with_context(|| format!("the samples of the {side} cannot be read"))?;
     Ok(CpuProfile {
         side,
         samples: samples.total(),
         allocator_share: samples.share(Spent::Allocator),
         copy_share: samples.share(Spent::Copy),
         kernel_share: samples.share(Spent::Kernel),
-        folded: folder.join(CPU_FOLDED).to_string_lossy().into_owned(),
+        folded: format!("{folder}/{CPU_FOLDED}"),
     })
 }

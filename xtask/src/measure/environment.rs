@@ -6,6 +6,7 @@ use alloc_ladder::record::Environment;
 
 use crate::measure::build::Allocator;
 use crate::store::layout::root;
+use crate::store::place;
 
 /// What can be told of this machine and checkout; what cannot is left empty.
 pub(crate) fn environment(allocator: Allocator, profile: &str) -> Environment {
@@ -29,7 +30,7 @@ pub(crate) fn environment(allocator: Allocator, profile: &str) -> Environment {
 
 /// The command line as a reader would type it.
 fn command() -> String {
-    std::iter::once("cargo xtask".to_owned()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" ")
+    std::iter::once(place::command().to_owned()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" ")
 }
 
 fn output(program: &str, args: &[&str]) -> String {

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tempfile::TempDir;
 
-use crate::measure::pair::Process;
+use crate::measure::interrupt::{Cancel, interrupted};
+use crate::measure::process::{Process, Streams};
 use crate::measure::program::{self, Program};
 
 /// How long a file server may take until it listens.
@@ -81,19 +82,10 @@ pub(crate) const SOFTWARE: [Software; 2] = [
 
 /// A running file server.
 pub(crate) struct FileServer {
-    _process: Watched,
+    _process: Process,
     pub(crate) address: SocketAddr,
     id: u32,
     _folder: TempDir,
-}
-
-/// The shell that runs a file server. Killing it would leave the server behind, so it is let go instead.
-struct Watched(Process);
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.0.close(START);
-    }
 }
 
 impl Software {
@@ -119,15 +111,14 @@ impl Software {
         let shell = Program::new("/bin/sh").args(["-c", watched, "sh"]);
         let shell = Program::new(path).args((self.arguments)(folder.path())).under(shell);
         // Caddy keeps state in the home folder unless told otherwise.
-        let home = |name: &str| format!("{name}={}", folder.path().display());
-        let shell = shell.under(Program::new("/usr/bin/env").args([home("XDG_DATA_HOME"), home("XDG_CONFIG_HOME")]));
+        let shell = shell.env("XDG_DATA_HOME", folder.path()).env("XDG_CONFIG_HOME", folder.path());
         let until = Instant::now() + START;
-        let mut process = Watched(Process::start(self.name, &shell)?);
-        let id: u32 = process.0.line(until)?;
+        let mut process = Process::start(self.name, &shell, Streams::Heard, &Cancel::default())?;
+        let id: u32 = process.line(until)?;
         while TcpStream::connect_timeout(&address, START).is_err() {
+            interrupted()?;
             if Instant::now() > until || !Path::new("/proc").join(id.to_string()).exists() {
-                process.0.close(START);
-                return Err(process.0.failure(&format!("does not listen on {address}")));
+                return Err(process.failure(&format!("does not listen on {address}")));
             }
             std::thread::sleep(Duration::from_millis(20));
         }

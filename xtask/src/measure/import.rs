@@ -7,7 +7,6 @@ use alloc_ladder::record::{CountRow, Counts, Environment, Instrument, Measuremen
 use alloc_ladder::subject::ladder::{StepSet, Tuning};
 use alloc_ladder::subject::scenario::Workload;
 use alloc_ladder::{Side, Stage, Tally};
-use anyhow::Context;
 
 use crate::analyse::dhat::Dhat;
 use crate::analyse::fold::Profile;
@@ -19,6 +18,7 @@ use crate::measure::build::Allocator;
 use crate::measure::environment;
 use crate::measure::symbols::Binaries;
 use crate::store::layout::{DHAT_FILE, step_folder};
+use crate::store::write::RunFolder;
 
 /// What is known of a file beside what is in it.
 pub(crate) struct About<'a> {
@@ -58,7 +58,7 @@ pub(crate) struct Recorded {
 ///
 /// # Errors
 /// When the file cannot be read, with its name and a way out, or the folder cannot be written.
-pub(crate) fn import(file: &Path, folder: &Path, index: usize, about: &About<'_>) -> anyhow::Result<Imported> {
+pub(crate) fn import(file: &Path, folder: &RunFolder, index: usize, about: &About<'_>) -> anyhow::Result<Imported> {
     let bad = |message: String, help: &'static str| {
         anyhow::Error::new(Failure::new(Kind::Usage, format!("{}: {message}", file.display())).help(help))
     };
@@ -113,7 +113,7 @@ pub(crate) fn import(file: &Path, folder: &Path, index: usize, about: &About<'_>
 
 /// Writes a step's dhat file and makes its record.
 fn write(
-    folder: &Path,
+    folder: &RunFolder,
     index: usize,
     about: &About<'_>,
     json: &[u8],
@@ -121,10 +121,8 @@ fn write(
     counts: Option<Counts>,
 ) -> anyhow::Result<(StepRecord, Profile)> {
     let profile = Profile::from_dhat(dhat);
-    let place = PathBuf::from(step_folder(index, &about.name)).join(about.side.name());
-    std::fs::create_dir_all(folder.join(&place)).with_context(|| format!("cannot make {}", place.display()))?;
-    let file = place.join(DHAT_FILE);
-    std::fs::write(folder.join(&file), json).with_context(|| format!("cannot write {}", file.display()))?;
+    let file = format!("{}/{}/{DHAT_FILE}", step_folder(index, &about.name), about.side);
+    folder.write(&file, json)?;
     let stacks = Stacks {
         side: about.side,
         messages: 1,
@@ -133,7 +131,7 @@ fn write(
         total_blocks: profile.total_blocks(),
         total_bytes: profile.total_bytes(),
         peak_bytes: profile.peak_bytes(),
-        dhat: file.to_string_lossy().into_owned(),
+        dhat: file,
     };
     let measurements = counts.map(|counts| Measurement {
         messages: 1,
@@ -149,6 +147,17 @@ fn write(
         cpu: Vec::new(),
     };
     Ok((step, profile))
+}
+
+/// What a program's step is called: its file's name, in the letters that a step's name may have.
+pub(crate) fn step_name(program: &str, index: usize) -> String {
+    const LETTERS: usize = 100;
+    let name = Path::new(program).file_stem().map_or_else(String::new, |name| name.to_string_lossy().to_lowercase());
+    let plain = |letter: char| if letter.is_ascii_lowercase() || letter.is_ascii_digit() { letter } else { '-' };
+    let plain: String = name.chars().map(plain).take(LETTERS).collect();
+    let plain = plain.trim_matches('-');
+    let plain = if plain.is_empty() { "program" } else { plain };
+    if index == 0 { plain.to_owned() } else { format!("{plain}-{}", index + 1) }
 }
 
 /// A run of these steps.
@@ -237,27 +246,37 @@ mod tests {
     }
 
     #[test]
+    fn steps_are_named_after_files() {
+        assert_eq!(step_name("target/release/my_Server", 0), "my-server");
+        assert_eq!(step_name("./service.x86", 1), "service-2");
+        assert_eq!(step_name("...", 0), "program");
+        assert!(step_name(&"x".repeat(300), 9).len() < 200);
+    }
+
+    #[test]
     fn what_others_wrote_becomes_steps_of_a_run() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("stacks.folded");
         std::fs::write(&file, "srv::main;prost::encode 300\nsrv::main 12\n").expect("writes");
         let dhat = folder.path().join("dhat-heap.json");
         std::fs::write(&dhat, include_str!("../../tests-data/put-server.json")).expect("writes");
-        let first = import(&file, folder.path(), 0, &about("before")).expect("imports");
-        let second = import(&dhat, folder.path(), 1, &about("after")).expect("imports");
+        let run_folder = RunFolder::create(folder.path()).expect("writable");
+        let first = import(&file, &run_folder, 0, &about("before")).expect("imports");
+        let second = import(&dhat, &run_folder, 1, &about("after")).expect("imports");
         assert_eq!(first.step.stacks[0].total_bytes, 312);
         assert!(folder.path().join("01-before/server/dhat.json").is_file());
         assert_eq!(first.notes.len(), 1);
         let run = run("open-1".to_owned(), String::new(), String::new(), vec![first.step, second.step], false);
         assert_eq!(run.steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["before", "after"]);
         for stacks in run.steps.iter().flat_map(|step| &step.stacks) {
-            assert!(Dhat::read(&folder.path().join(&stacks.dhat)).is_ok());
+            assert!(Dhat::parse(&run_folder.read(&stacks.dhat).expect("is there")).is_ok());
         }
     }
 
     #[test]
     fn files_of_no_kind_are_refused_by_name() {
         let folder = tempfile::tempdir().expect("a folder");
+        let run_folder = RunFolder::create(folder.path()).expect("writable");
         for (name, content, says) in [
             ("text", "hello\n", "neither"),
             ("cut", "allocldr\x01\0\0\0\x3e\0\0\0", "cut short"),
@@ -266,9 +285,9 @@ mod tests {
         ] {
             let file = folder.path().join(name);
             std::fs::write(&file, content).expect("writes");
-            let error = import(&file, folder.path(), 0, &about("a")).err().expect("refused").to_string();
+            let error = import(&file, &run_folder, 0, &about("a")).err().expect("refused").to_string();
             assert!(error.contains(name) && error.contains(says), "{error}");
         }
-        assert!(import(&folder.path().join("missing"), folder.path(), 0, &about("a")).is_err());
+        assert!(import(&folder.path().join("missing"), &run_folder, 0, &about("a")).is_err());
     }
 }

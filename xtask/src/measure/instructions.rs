@@ -10,8 +10,9 @@ use std::time::Duration;
 use anyhow::Context;
 use tempfile::TempDir;
 
+use crate::analyse::peers::InstructionsPerMessage;
 use crate::cli::failure::{Failure, Kind};
-use crate::measure::pair::{Pair, spawn_pair};
+use crate::measure::pair::spawn_pair;
 use crate::measure::program::{self, Program};
 
 /// What is missing and how to get it, in one line: for a verb that goes on without.
@@ -19,13 +20,6 @@ pub(crate) const MISSING: &str = "valgrind is not installed; to count instructio
 
 /// How long one of the two runs may take: callgrind is slow, and the machine may be too.
 const TIMEOUT: Duration = Duration::from_secs(300);
-
-/// What a message costs each side, in instructions in user space.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct PerMessage {
-    pub(crate) server: f64,
-    pub(crate) client: f64,
-}
 
 /// Runs server and client under callgrind with `messages` and with twice as many, and returns the difference per
 /// message. `server` and `client` make the programs for a number of messages, the client's with the server's address.
@@ -36,7 +30,7 @@ pub(crate) fn per_message(
     messages: u64,
     server: impl Fn(u64) -> Program,
     client: impl Fn(u64, &str) -> Program,
-) -> anyhow::Result<PerMessage> {
+) -> anyhow::Result<InstructionsPerMessage> {
     let valgrind = program::find("valgrind").ok_or_else(|| Failure::new(Kind::Environment, MISSING))?;
     let folder = TempDir::with_prefix("alloc-ladder-").context("cannot make a temporary folder")?;
     let counted = |messages: u64| -> anyhow::Result<(u64, u64)> {
@@ -46,12 +40,12 @@ pub(crate) fn per_message(
         };
         let (server_out, client_out) = (folder.path().join("server"), folder.path().join("client"));
         let client = |address: &str| under(client(messages, address), &client_out);
-        let Pair { .. } = spawn_pair(&under(server(messages), &server_out), client, TIMEOUT)?;
+        spawn_pair(&under(server(messages), &server_out), client, TIMEOUT)?;
         Ok((total(&server_out)?, total(&client_out)?))
     };
     let (once, twice) = (counted(messages)?, counted(2 * messages)?);
     let per_message = |once: u64, twice: u64| (twice as f64 - once as f64) / messages as f64;
-    Ok(PerMessage { server: per_message(once.0, twice.0), client: per_message(once.1, twice.1) })
+    Ok(InstructionsPerMessage { server: per_message(once.0, twice.0), client: per_message(once.1, twice.1) })
 }
 
 fn total(out: &Path) -> anyhow::Result<u64> {

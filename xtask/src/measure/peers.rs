@@ -1,20 +1,21 @@
 //! The peers: the same payload without gRPC, ready to run in interleaved rounds.
 
-use std::path::Path;
 use std::time::Duration;
 
+use alloc_ladder::Side;
 use alloc_ladder::record::{Instrument, Limit, Measurement};
-use alloc_ladder::subject::peer::{Direction, Kind};
+use alloc_ladder::subject::peer::{Direction, Kind, PeerCase, Traffic};
 use alloc_ladder::subject::scenario::Workload;
 use anyhow::Context;
 
+use crate::analyse::peers::{BothSides, Contender};
 use crate::cli::quantity::{Mode, Rate};
 use crate::cli::terminal::{self, Style};
-use crate::measure::build::{self, Allocator};
+use crate::measure::build::{self, Allocator, Binary};
 use crate::measure::file_server::{FileServer, SOFTWARE};
-use crate::measure::instructions::{self, PerMessage};
+use crate::measure::instructions;
 use crate::measure::link::Veth;
-use crate::measure::pair::{Pair, spawn_client, spawn_pair};
+use crate::measure::pair::{spawn_client, spawn_pair};
 use crate::measure::program::{self, Program};
 use crate::measure::rounds::shuffle;
 
@@ -51,26 +52,15 @@ pub(crate) struct Peers {
     pub(crate) workload: Workload,
     pub(crate) link: Link,
     pub(crate) contenders: Vec<Contender>,
-}
-
-/// One peer.
-pub(crate) struct Contender {
-    pub(crate) name: String,
-    pub(crate) words: String,
-    runs: Runs,
-    /// One a round, in round order.
-    pub(crate) measured: Vec<Pair>,
-    /// What its server allocates, where it counts.
-    pub(crate) counts: Option<Measurement>,
-    /// What a message costs in instructions, where they were counted.
-    pub(crate) instructions: Option<PerMessage>,
+    /// How each contender is run, in their order.
+    runs: Vec<Runs>,
 }
 
 enum Runs {
-    /// Two processes of ours; the client is told the server's address and the rate by flags.
-    Pair { server: Program, client: Program },
+    /// Two processes of ours, of the server's case.
+    Pair(Binary, PeerCase),
     /// A file server that stays up, and a client of ours.
-    Files { server: FileServer, client: Program },
+    Files(FileServer, Binary, PeerCase),
 }
 
 impl Peers {
@@ -86,23 +76,24 @@ impl Peers {
         allocator: Allocator,
         profile: &str,
     ) -> anyhow::Result<Peers> {
-        let time = build::build(Instrument::Time, allocator, profile)?.peer;
-        let count = build::build(Instrument::Count, allocator, profile)?.peer;
-        let mut peers = Peers { direction, workload, link, contenders: Vec::new() };
+        let time = build::build(Instrument::Time, allocator, profile)?;
+        let count = build::build(Instrument::Count, allocator, profile)?;
+        let mut peers = Peers { direction, workload, link, contenders: Vec::new(), runs: Vec::new() };
         for kind in Kind::ALL {
-            let pair = |binary| Runs::Pair {
-                server: program(binary, "server", kind, direction, workload),
-                client: program(binary, "client", kind, direction, workload),
+            let pair = |binary: &Binary, instrument| {
+                Runs::Pair(binary.clone(), peer_case(kind, direction, workload, instrument))
             };
-            let counted = peers.run_once(&pair(&count)).with_context(|| format!("cannot count {}", kind.name()))?;
+            let counted = peers
+                .run_once(&pair(&count, Instrument::Count))
+                .with_context(|| format!("cannot count {}", kind.name()))?;
             peers.contenders.push(Contender {
                 name: kind.name().to_owned(),
                 words: kind.words().to_owned(),
-                runs: pair(&time),
                 measured: Vec::new(),
                 counts: Some(counted.server),
                 instructions: None,
             });
+            peers.runs.push(pair(&time, Instrument::Time));
         }
         if direction == Direction::Get && !matches!(peers.link, Link::Veth(..)) {
             peers.add_file_servers(&time)?;
@@ -113,9 +104,9 @@ impl Peers {
         Ok(peers)
     }
 
-    fn add_file_servers(&mut self, binary: &Path) -> anyhow::Result<()> {
+    fn add_file_servers(&mut self, binary: &Binary) -> anyhow::Result<()> {
         // The settings of hyper's client: bare h2's windows would make a file server wait for each of them.
-        let client = program(binary, "client", Kind::Hyper, self.direction, self.workload);
+        let client = peer_case(Kind::Hyper, self.direction, self.workload, Instrument::Time);
         for software in &SOFTWARE {
             let Some(path) = software.installed() else {
                 let line = format!("{} is not installed; to measure it: {}", software.name, software.install);
@@ -131,17 +122,17 @@ impl Peers {
                     continue;
                 }
             };
-            let runs = Runs::Files { server, client: client.clone() };
+            let runs = Runs::Files(server, binary.clone(), client.clone());
             // Once unmeasured, so that the file is in memory.
             self.run_once(&runs).with_context(|| format!("cannot download from {}", software.name))?;
             self.contenders.push(Contender {
                 name: software.name.to_owned(),
                 words: software.words.to_owned(),
-                runs,
                 measured: Vec::new(),
                 counts: None,
                 instructions: None,
             });
+            self.runs.push(runs);
         }
         Ok(())
     }
@@ -155,17 +146,17 @@ impl Peers {
     ///
     /// # Errors
     /// [`crate::cli::failure::Kind::Run`] when it does not run, [`crate::cli::failure::Kind::Interrupted`] after Ctrl-C.
-    pub(crate) fn measure(&mut self, index: usize) -> anyhow::Result<&Pair> {
-        let contender = &self.contenders[index];
-        let mut pair = self.run_once(&contender.runs).with_context(|| format!("cannot measure {}", contender.name))?;
+    pub(crate) fn measure(&mut self, index: usize) -> anyhow::Result<&BothSides> {
+        let measured = self.run_once(&self.runs[index]);
         let contender = &mut self.contenders[index];
+        let mut pair = measured.with_context(|| format!("cannot measure {}", contender.name))?;
         pair.server.round = contender.measured.len() as u32;
         pair.client.round = pair.server.round;
         contender.measured.push(pair);
         Ok(contender.measured.last().expect("it was pushed just now"))
     }
 
-    /// Measures every peer `rounds` times, in an order shuffled anew each round.
+    /// Measures every peer `rounds` times, in an order that is shuffled again each round.
     ///
     /// # Errors
     /// What [`Peers::measure`] gives.
@@ -188,13 +179,12 @@ impl Peers {
             terminal::labelled(Style::Dim, "skipped", instructions::MISSING);
             return Ok(());
         }
-        for contender in &mut self.contenders {
-            let Runs::Pair { server, client } = &contender.runs else { continue };
+        for (contender, runs) in self.contenders.iter_mut().zip(&self.runs) {
+            let Runs::Pair(binary, case) = runs else { continue };
             terminal::progress("Counting", &format!("instructions of {}", contender.name));
-            // The last of a flag counts, so the numbers of the workload are overruled.
-            let of = |program: &Program, messages: u64| program.clone().args(["--messages", &messages.to_string()]);
-            let client = |n, address: &str| of(client, n).arg("--address").arg(address);
-            let counted = instructions::per_message(INSTRUCTION_MESSAGES, |n| of(server, n), client)
+            let of = |messages| PeerCase { traffic: Traffic { messages, ..case.traffic }, ..case.clone() };
+            let client = |n, address: &str| client(binary, &of(n), address);
+            let counted = instructions::per_message(INSTRUCTION_MESSAGES, |n| program(binary, &of(n)), client)
                 .with_context(|| format!("cannot count the instructions of {}", contender.name))?;
             contender.instructions = Some(counted);
         }
@@ -206,32 +196,31 @@ impl Peers {
         self.contenders.iter().map(Contender::limit).collect()
     }
 
-    fn run_once(&self, runs: &Runs) -> anyhow::Result<Pair> {
+    fn run_once(&self, runs: &Runs) -> anyhow::Result<BothSides> {
         let rate = self.link.rate().map(|(rate, _)| rate);
         let timeout = PATIENCE + rate.map_or(Duration::ZERO, |rate| 2 * rate.takes(self.workload.payload_bytes()));
-        let client = |client: &Program, address: &str| {
-            let client = client.clone().arg("--address").arg(address);
-            match &self.link {
-                Link::None => client,
-                Link::Paced(rate) => client.arg("--rate-bits").arg(rate.0.to_string()),
-                Link::Veth(_, veth) => veth.client(client),
-            }
+        let client = |binary: &Binary, case: &PeerCase, address: &str| match &self.link {
+            Link::None => client(binary, case, address),
+            Link::Paced(rate) => client(binary, &PeerCase { rate_bits: Some(rate.0), ..case.clone() }, address),
+            Link::Veth(_, veth) => veth.client(client(binary, case, address)),
         };
         match runs {
-            Runs::Pair { server, client: ours } => {
+            Runs::Pair(binary, case) => {
                 let server = match &self.link {
-                    Link::Veth(_, veth) => veth.server(server.clone().arg("--address").arg(veth.listen().to_string())),
-                    Link::None | Link::Paced(_) => server.clone(),
+                    Link::Veth(_, veth) => {
+                        veth.server(program(binary, &PeerCase { address: veth.listen().to_string(), ..case.clone() }))
+                    }
+                    Link::None | Link::Paced(_) => program(binary, case),
                 };
-                spawn_pair(&server, |address| client(ours, address), timeout)
+                spawn_pair(&server, |address| client(binary, case, address), timeout)
             }
-            Runs::Files { server, client: ours } => {
+            Runs::Files(server, binary, case) => {
                 let before = server.cpu_ns().context("cannot read the file server's CPU time")?;
                 let began = std::time::Instant::now();
-                let measured = spawn_client(&client(ours, &server.address.to_string()), timeout)?;
+                let measured = spawn_client(&client(binary, case, &server.address.to_string()), timeout)?;
                 let wall_ns = began.elapsed().as_nanos() as u64;
                 let used_us = (server.cpu_ns().context("cannot read the file server's CPU time")? - before) / 1000;
-                Ok(Pair { server: whole_download(&measured, self.workload, used_us, wall_ns), client: measured })
+                Ok(BothSides { server: whole_download(&measured, self.workload, used_us, wall_ns), client: measured })
             }
         }
     }
@@ -242,7 +231,7 @@ impl Peers {
 fn whole_download(client: &Measurement, workload: Workload, used_us: u64, wall_ns: u64) -> Measurement {
     let messages = workload.messages_per_stream();
     Measurement {
-        side: alloc_ladder::Side::Server,
+        side: Side::Server,
         messages,
         payload_bytes: workload.chunk as u64 * messages,
         wall_ns,
@@ -253,36 +242,25 @@ fn whole_download(client: &Measurement, workload: Workload, used_us: u64, wall_n
     }
 }
 
-impl Contender {
-    /// One figure of each round's server.
-    pub(crate) fn server(&self, figure: impl Fn(&Measurement) -> f64) -> Vec<f64> {
-        self.measured.iter().map(|pair| figure(&pair.server)).collect()
-    }
-
-    /// One figure of each round's client.
-    pub(crate) fn client(&self, figure: impl Fn(&Measurement) -> f64) -> Vec<f64> {
-        self.measured.iter().map(|pair| figure(&pair.client)).collect()
-    }
-
-    /// The peer as a run's record has it.
-    pub(crate) fn limit(&self) -> Limit {
-        Limit {
-            name: self.name.clone(),
-            words: self.words.clone(),
-            server_cpu_seconds_per_gb: self.server(Measurement::cpu_seconds_per_gb),
-            blocks_per_message: self.counts.as_ref().and_then(Measurement::blocks_per_message),
-        }
+/// The case of a peer's server, on any free port.
+pub(crate) fn peer_case(kind: Kind, direction: Direction, workload: Workload, instrument: Instrument) -> PeerCase {
+    PeerCase {
+        side: Side::Server,
+        kind,
+        direction,
+        traffic: workload.into(),
+        instrument,
+        address: "127.0.0.1:0".to_owned(),
+        rate_bits: None,
     }
 }
 
-/// The command line of one side of a peer, but for the address.
-pub(crate) fn program(binary: &Path, side: &str, kind: Kind, direction: Direction, workload: Workload) -> Program {
-    Program::new(binary).arg(side).args(["--kind", kind.name(), "--direction", direction.name()]).args([
-        "--chunk".to_owned(),
-        workload.chunk.to_string(),
-        "--messages".to_owned(),
-        workload.messages.to_string(),
-        "--warmup".to_owned(),
-        workload.warmup.to_string(),
-    ])
+/// One side of a peer as a program.
+pub(crate) fn program(binary: &Binary, case: &PeerCase) -> Program {
+    binary.program("peer", case.instrument, &case.to_json())
+}
+
+/// The client of a peer's server.
+pub(crate) fn client(binary: &Binary, server: &PeerCase, address: &str) -> Program {
+    program(binary, &PeerCase { side: Side::Client, address: address.to_owned(), ..server.clone() })
 }

@@ -9,6 +9,7 @@ use alloc_ladder::subject::scenario::{CHUNK_MAX, RECEIVE_LIMIT, Scenario, Worklo
 
 use crate::cli::quantity::{Rate, Size};
 use crate::measure::build::Allocator;
+use crate::measure::remote::At;
 use crate::measure::rounds::clock_seed;
 
 /// What a run measures unless told otherwise.
@@ -56,7 +57,7 @@ pub(crate) struct Plan {
     /// Where the server listens.
     pub(crate) bind: SocketAddr,
     /// The agent that runs the server, where it is not run here.
-    pub(crate) agent: Option<String>,
+    pub(crate) agent: Option<At>,
     /// How long a case may take.
     pub(crate) patience: Duration,
 }

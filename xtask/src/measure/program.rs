@@ -5,16 +5,20 @@ use std::fmt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::measure::token;
+
 /// A program and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
     path: PathBuf,
     args: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    folder: Option<PathBuf>,
 }
 
 impl Program {
     pub(crate) fn new(path: impl Into<PathBuf>) -> Program {
-        Program { path: path.into(), args: Vec::new() }
+        Program { path: path.into(), args: Vec::new(), environment: Vec::new(), folder: None }
     }
 
     /// Adds one argument.
@@ -29,15 +33,36 @@ impl Program {
         self
     }
 
-    /// The same program run by `tool`, whose own arguments come first.
+    /// Sets a variable of its environment, which is this process's otherwise.
+    pub(crate) fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Program {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// The folder it runs in, which is this process's otherwise.
+    pub(crate) fn in_folder(mut self, folder: impl Into<PathBuf>) -> Program {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// The same program run by `tool`, whose own arguments come first. What both say of the environment holds.
     pub(crate) fn under(self, tool: Program) -> Program {
-        tool.arg(self.path).args(self.args)
+        let Program { path, args, environment, folder } = self;
+        let mut both = tool.arg(path).args(args);
+        both.environment.extend(environment);
+        both.folder = folder.or(both.folder);
+        both
     }
 
     /// What the standard library starts.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
-        command.args(&self.args);
+        // A secret of this process alone.
+        command.env_remove(token::VARIABLE);
+        command.args(&self.args).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
         command
     }
 }
@@ -67,6 +92,10 @@ mod tests {
         let program = Program::new("/target/peer").arg("server").args(["--chunk", "1"]);
         let under = program.under(Program::new("ip").args(["netns", "exec", "a"]));
         assert_eq!(under.to_string(), "ip netns exec a /target/peer server --chunk 1");
+        let program = Program::new("peer").env("A", "1").in_folder("/work").under(Program::new("ip").env("B", "2"));
+        let command = program.command();
+        let set: Vec<_> = command.get_envs().filter(|(_, value)| value.is_some()).map(|(name, _)| name).collect();
+        assert_eq!((set, command.get_current_dir()), (vec!["A".as_ref(), "B".as_ref()], Some("/work".as_ref())));
         assert!(find("sh").is_some());
         assert!(find("no-such-tool-anywhere").is_none());
     }

@@ -249,11 +249,7 @@ impl Watched {
         let resident = kilobytes(&status, "RssAnon:") + kilobytes(&status, "RssFile:");
         self.rss_max = self.rss_max.max(resident);
         let totals = totals(self.file.as_ref()?).ok()?;
-        self.moments.push(Moment {
-            after: began.elapsed(),
-            live_bytes: totals.live_bytes(),
-            rss_bytes: resident,
-        });
+        self.moments.push(Moment { after: began.elapsed(), live_bytes: totals.live_bytes(), rss_bytes: resident });
         self.thin_out();
         Some(totals)
     }

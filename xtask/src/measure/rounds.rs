@@ -1,4 +1,4 @@
-//! Interleaved rounds: every contender once a round, in an order shuffled anew.
+//! Interleaved rounds: every contender once a round, in an order that is shuffled again each round.
 
 use std::time::SystemTime;
 

@@ -1,49 +1,59 @@
 //! From what dhat wrote for a side of a step to its record.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use alloc_ladder::record::{Measurement, Run, Stacks};
 use anyhow::Context;
 
-use crate::analyse::dhat::Dhat;
-use crate::analyse::fold::Profile;
+use crate::analyse::dhat::{BadDhat, Dhat};
+use crate::analyse::profiles::Profiles;
 use crate::store::layout;
 use crate::store::layout::DHAT_FILE;
+use crate::store::read;
+use crate::store::write::RunFolder;
 
-/// A step's folder, relative to the run's: `03-bytes-field`.
-pub(crate) fn folder(run: &Run, index: usize) -> PathBuf {
-    PathBuf::from(layout::step_folder(index, &run.steps[index].name))
+/// The folder of a side's files, relative to the run's: `03-bytes-field/server`.
+pub(crate) fn folder(run: &Run, index: usize, measurement: &Measurement) -> String {
+    format!("{}/{}", layout::step_folder(index, &run.steps[index].name), measurement.side.name())
 }
 
-/// Reads what dhat wrote for one side of a step.
+/// Takes what dhat wrote for one side of a step, in `from`, into the run's folder, and keeps it in `profiles`: nobody need
+/// read it again.
 ///
 /// # Errors
 /// When it left nothing, or what it left cannot be read.
-pub(crate) fn read(root: &Path, run: &Run, index: usize, measurement: &Measurement) -> anyhow::Result<Stacks> {
+pub(crate) fn keep(
+    into: &RunFolder,
+    from: &Path,
+    run: &Run,
+    index: usize,
+    measurement: &Measurement,
+    profiles: &mut Profiles,
+) -> anyhow::Result<Stacks> {
     let side = measurement.side;
-    let folder = folder(run, index).join(side.name());
-    let dhat = folder.join(DHAT_FILE);
-    without_folders(&root.join(&dhat))?;
-    let seen = Dhat::read(&root.join(&dhat))?;
-    let profile = Profile::from_dhat(&seen);
-    let messages = measurement.messages;
+    let left = from.join(DHAT_FILE);
+    let text = std::fs::read_to_string(&left)
+        .with_context(|| format!("the {side} left no call sites: cannot read {}", left.display()))?;
+    let text = without_folders(&text);
+    let dhat = format!("{}/{DHAT_FILE}", folder(run, index, measurement));
+    into.write(&dhat, text.as_bytes())?;
+    let seen = read::taken_apart(text.as_bytes(), &into.path().join(&dhat), Dhat::parse, BadDhat::help)?;
+    let profile = profiles.insert(index, side, seen);
     Ok(Stacks {
         side,
-        messages,
+        messages: measurement.messages,
         payload_bytes: measurement.payload_bytes,
         stages: profile.stages(),
         total_blocks: profile.total_blocks(),
         total_bytes: profile.total_bytes(),
         peak_bytes: profile.peak_bytes(),
-        dhat: dhat.to_string_lossy().into_owned(),
+        dhat,
     })
 }
 
-/// Takes the folders of this machine out of dhat's file: a run is there to be shown to others.
-fn without_folders(dhat: &Path) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(dhat).with_context(|| format!("cannot read {}", dhat.display()))?;
+/// What dhat wrote without the folders of this machine: a run is there to be shown to others.
+fn without_folders(text: &str) -> String {
     let registry = regex::Regex::new(r#"[^\s"(]*/registry/src/[^/"]+/"#).expect("the pattern is valid");
     let workspace = format!("{}/", layout::root().display());
-    let shared = registry.replace_all(&text, "").replace(&workspace, "");
-    std::fs::write(dhat, shared).with_context(|| format!("cannot write {}", dhat.display()))
+    registry.replace_all(text, "").replace(&workspace, "")
 }

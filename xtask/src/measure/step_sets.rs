@@ -4,6 +4,7 @@ use alloc_ladder::subject::ladder::{NoSuchStep, StepSet, ladder, step};
 use alloc_ladder::subject::scenario::Scenario;
 
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::suggest::{Named, nearest};
 
 /// The step sets to measure, with their names.
 pub(crate) fn step_sets(scenario: Scenario, wanted: &[String]) -> anyhow::Result<Vec<(String, StepSet)>> {
@@ -25,11 +26,7 @@ pub(crate) fn step_sets(scenario: Scenario, wanted: &[String]) -> anyhow::Result
 
 fn no_such_step(error: &NoSuchStep) -> Failure {
     let names: Vec<&str> = ladder(error.scenario).iter().map(|step| step.name).collect();
-    let nearest = names
-        .iter()
-        .map(|name| (strsim::jaro_winkler(name, &error.name), name))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|(likeness, _)| *likeness > 0.7);
-    let suggestion = nearest.map_or_else(String::new, |(_, name)| format!("did you mean `{name}`? "));
+    let nearest = nearest(Named::Step, &error.name, names.iter().copied());
+    let suggestion = nearest.map_or_else(String::new, |name| format!("did you mean `{name}`? "));
     Failure::new(Kind::Usage, error.to_string()).help(format!("{suggestion}steps: {}", names.join(", ")))
 }

@@ -3,20 +3,22 @@
 use std::path::Path;
 use std::time::Duration;
 
-use alloc_ladder::Side;
 use alloc_ladder::record::Instrument;
-use alloc_ladder::subject::peer::{self, Direction};
+use alloc_ladder::subject::case::Case;
+use alloc_ladder::subject::peer::{Direction, Kind as Peer};
 use alloc_ladder::subject::scenario::Workload;
 use anyhow::Context;
 
 use crate::analyse::sweep::Sweep;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal;
-use crate::measure::build::{Allocator, Binaries, build};
-use crate::measure::case::Case;
+use crate::measure::build::{Allocator, Binary, build};
+use crate::measure::case::{self, Local};
 use crate::measure::pair;
-use crate::measure::peers::program;
+use crate::measure::peers;
 use crate::measure::rounds::shuffle;
+use crate::store::fits;
+use crate::store::write::{self, RunFolder};
 
 /// The name a sweep has in the folder of the run it belongs to.
 const SWEEP_JSON: &str = "sweep.json";
@@ -70,11 +72,11 @@ pub(crate) fn measure(plan: &Plan, sweep: &mut Sweep, path: &Path) -> anyhow::Re
             if sweep.points[index].workload.streams == 1 {
                 raw(sweep, plan, &time, index)?;
             }
-            bar.inc(1);
+            bar.step();
         }
         save(path, sweep)?;
     }
-    bar.finish_and_clear();
+    bar.finish();
     Ok(())
 }
 
@@ -84,11 +86,16 @@ pub(crate) fn measure(plan: &Plan, sweep: &mut Sweep, path: &Path) -> anyhow::Re
 /// [`Kind::Environment`] when there is a file and it is not a sweep of this version.
 pub(crate) fn beside(folder: &Path) -> anyhow::Result<Option<Sweep>> {
     let path = folder.join(SWEEP_JSON);
-    if !path.is_file() {
+    let folder = RunFolder::open(folder)?;
+    if !folder.has(SWEEP_JSON) {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = folder.read_to_string(SWEEP_JSON)?;
     let sweep = serde_json::from_str::<Sweep>(&text).map_err(|error| {
+        Failure::new(Kind::Environment, format!("`{}` is not a valid sweep: {error}", path.display()))
+            .help("measure it again with `cargo xtask sweep`")
+    })?;
+    fits::check(&text).map_err(|error| {
         Failure::new(Kind::Environment, format!("`{}` is not a valid sweep: {error}", path.display()))
             .help("measure it again with `cargo xtask sweep`")
     })?;
@@ -98,38 +105,26 @@ pub(crate) fn beside(folder: &Path) -> anyhow::Result<Option<Sweep>> {
 fn case(
     sweep: &mut Sweep,
     plan: &Plan,
-    binaries: &Binaries,
+    binary: &Binary,
     instrument: Instrument,
     index: usize,
     workload: Workload,
     round: u32,
 ) -> anyhow::Result<()> {
-    let case = Case {
-        binaries,
-        scenario: sweep.scenario,
-        set: &sweep.step.clone(),
-        workload,
-        instrument,
-        round,
-        runtime: None,
-        bind: ([127, 0, 0, 1], 0).into(),
-        remote: None,
-        timeout: plan.timeout,
-    };
-    let measured = case
-        .run(None)
+    let case = Case { set: sweep.step.clone(), workload, instrument, round, ..Case::new(sweep.scenario) };
+    let measured = case::run(&Local(binary), binary, &case, None, plan.timeout)
         .with_context(|| format!("cannot measure {} streams of {} B messages", workload.streams, workload.chunk))?;
     sweep.points[index].measurements.extend([measured.server, measured.client]);
     Ok(())
 }
 
 /// The same messages without gRPC: what the kernel takes for them.
-fn raw(sweep: &mut Sweep, plan: &Plan, binaries: &Binaries, index: usize) -> anyhow::Result<()> {
+fn raw(sweep: &mut Sweep, plan: &Plan, binary: &Binary, index: usize) -> anyhow::Result<()> {
     let direction = Direction::of(sweep.scenario).expect("a sweep is over streams");
     let workload = sweep.points[index].workload;
-    let side = |side: Side| program(&binaries.peer, side.name(), peer::Kind::RawTokio, direction, workload);
-    let client = |address: &str| side(Side::Client).arg("--address").arg(address);
-    let measured = pair::spawn_pair(&side(Side::Server), client, plan.timeout)?;
+    let case = peers::peer_case(Peer::RawTokio, direction, workload, Instrument::Time);
+    let client = |address: &str| peers::client(binary, &case, address);
+    let measured = pair::spawn_pair(&peers::program(binary, &case), client, plan.timeout)?;
     sweep.points[index].raw_tokio.push(measured.server);
     Ok(())
 }
@@ -139,14 +134,10 @@ fn raw(sweep: &mut Sweep, plan: &Plan, binaries: &Binaries, index: usize) -> any
 /// # Errors
 /// When the file cannot be written.
 pub(crate) fn save(path: &Path, sweep: &Sweep) -> anyhow::Result<()> {
-    let new = path.with_extension("json.new");
-    let text = serde_json::to_string_pretty(sweep)? + "\n";
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    std::fs::write(&new, text)
-        .and_then(|()| std::fs::rename(&new, path))
-        .with_context(|| format!("cannot write {}", path.display()))
+    write::whole(path, (serde_json::to_string_pretty(sweep)? + "\n").as_bytes())
 }
 
 #[cfg(test)]

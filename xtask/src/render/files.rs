@@ -1,38 +1,59 @@
-//! The files beside a record: which there are, and those that are made from dhat's and the sampler's anew.
+//! The files beside a record: which there are, and those that are made again from dhat's and the sampler's.
 //!
 //! A folder per side of a step, named by the record. Git keeps little more than dhat's own files, so that everything
 //! here can be missing, and everything but those can be made again.
 
-use std::path::{Component, Path, PathBuf};
-
 use alloc_ladder::Side;
 use alloc_ladder::record::{Instrument, Run, Stacks, StepRecord};
 use alloc_ladder::subject::scenario::Scenario;
-use anyhow::Context;
 
-use crate::store::layout::{CPU_FOLDED, CPU_RAW};
-
-use crate::analyse::cpu::{Samples, margin};
-use crate::analyse::dhat::Dhat;
+use crate::analyse::cpu::{BadFolded, Samples, margin};
+use crate::analyse::dhat::{BadDhat, Dhat};
 use crate::analyse::fold::{self, Profile, Unit};
 use crate::analyse::profiles::Profiles;
-use crate::cli::failure::{Failure, Kind};
+use crate::cli::failure::Failure;
 use crate::render::flame;
 use crate::render::pprof;
+use crate::store::layout::{CPU_FOLDED, CPU_RAW};
+use crate::store::read;
+use crate::store::write::RunFolder;
 
 /// Reads the dhat files a run's record names.
 ///
 /// # Errors
 /// One of them cannot be read.
-pub(crate) fn load(dir: &Path, run: &Run) -> anyhow::Result<Profiles> {
-    let mut profiles = Profiles { files: existing(dir, run).collect(), ..Profiles::default() };
+pub(crate) fn load(folder: &RunFolder, run: &Run) -> anyhow::Result<Profiles> {
+    let mut profiles = Profiles::default();
+    complete(folder, run, &mut profiles)?;
+    Ok(profiles)
+}
+
+/// Reads those of the dhat files that were not read before, and lists the files there are.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn complete(folder: &RunFolder, run: &Run, profiles: &mut Profiles) -> anyhow::Result<()> {
+    profiles.files = existing(folder, run).collect();
     for (index, step) in run.steps.iter().enumerate() {
         for stacks in &step.stacks {
-            let dhat = Dhat::read(&inside(dir, &stacks.dhat)?)?;
-            profiles.insert(index, stacks.side, Profile::from_dhat(&dhat));
+            if profiles.get(index, stacks.side).is_some() {
+                continue;
+            }
+            profiles.insert(index, stacks.side, dhat(folder, stacks)?);
         }
     }
-    Ok(profiles)
+    Ok(())
+}
+
+/// Reads the dhat file of one side of a step.
+///
+/// # Errors
+/// It cannot be read, or is not a dhat file.
+pub(crate) fn dhat(folder: &RunFolder, stacks: &Stacks) -> Result<Dhat, Failure> {
+    let text = folder
+        .read(&stacks.dhat)
+        .map_err(|failure| failure.help("profile again, or name a run folder that still has its dhat files"))?;
+    read::taken_apart(&text, &folder.path().join(&stacks.dhat), Dhat::parse, BadDhat::help)
 }
 
 /// What is made from a dhat file, and what it is.
@@ -55,35 +76,37 @@ const CPU_GRAPH: &str = "cpu.svg";
 
 /// The folder of one side's files, relative to the run's, with forward slashes as links want them.
 pub(crate) fn folder(stacks: &Stacks) -> Option<String> {
-    let folder = Path::new(&stacks.dhat).parent()?.to_str()?.replace('\\', "/");
-    (!folder.is_empty()).then_some(folder)
+    Some(stacks.dhat.rsplit_once('/')?.0.to_owned())
 }
 
 /// Makes everything that a run's dhat files and samples are the source of.
 ///
 /// # Errors
 /// A source cannot be read or lies outside the run's folder, or a file cannot be written.
-pub(crate) fn make(dir: &Path, run: &Run, profiles: &Profiles) -> anyhow::Result<()> {
+pub(crate) fn make(dir: &RunFolder, run: &Run, profiles: &Profiles) -> anyhow::Result<()> {
     for (step, record) in run.steps.iter().enumerate() {
         for stacks in &record.stacks {
-            let (Some(folder), Some(profile)) = (folder(stacks), profiles.get(step, stacks.side)) else { continue };
+            let (Some(folder), Some(dhat), Some(profile)) =
+                (folder(stacks), profiles.dhat(step, stacks.side), profiles.get(step, stacks.side))
+            else {
+                continue;
+            };
             let made = Made {
                 run,
                 step,
                 side: stacks.side,
                 messages: stacks.messages,
-                dhat: &Dhat::read(&inside(dir, &stacks.dhat)?)?,
+                dhat,
                 profile,
                 before: step.checked_sub(1).and_then(|before| profiles.get(before, stacks.side)),
             };
-            made.write(&inside(dir, &folder)?)?;
+            made.write(dir, &folder)?;
         }
         for cpu in &record.cpu {
-            let Some(folder) = Path::new(&cpu.folded).parent().and_then(Path::to_str) else { continue };
-            let folder = inside(dir, folder)?;
+            let Some((folder, _)) = cpu.folded.rsplit_once('/') else { continue };
             let messages = record.of(cpu.side, Instrument::Cpu).next().map_or(0, |measurement| measurement.messages);
-            if folder.join(CPU_RAW).is_file() {
-                make_cpu(&folder, record, cpu.side, messages)?;
+            if dir.has(&format!("{folder}/{CPU_RAW}")) {
+                make_cpu(dir, folder, record, cpu.side, messages)?;
             }
         }
     }
@@ -91,69 +114,62 @@ pub(crate) fn make(dir: &Path, run: &Run, profiles: &Profiles) -> anyhow::Result
 }
 
 /// One side of one step, for what is made from its dhat file.
-pub(crate) struct Made<'a> {
-    pub(crate) run: &'a Run,
+struct Made<'a> {
+    run: &'a Run,
     /// Counted from 0 in the run.
-    pub(crate) step: usize,
-    pub(crate) side: Side,
-    pub(crate) messages: u64,
-    pub(crate) dhat: &'a Dhat,
-    pub(crate) profile: &'a Profile,
+    step: usize,
+    side: Side,
+    messages: u64,
+    dhat: &'a Dhat,
+    profile: &'a Profile,
     /// The same side of the previous step, where its call sites were measured.
-    pub(crate) before: Option<&'a Profile>,
+    before: Option<&'a Profile>,
 }
 
 impl Made<'_> {
-    /// Writes every file of [`MADE`] that there is something for.
+    /// Writes every file of [`MADE`] that there is something for into the side's folder.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub(crate) fn write(&self, folder: &Path) -> anyhow::Result<()> {
+    fn write(&self, dir: &RunFolder, folder: &str) -> anyhow::Result<()> {
+        let write = |file: &str, content: &[u8]| dir.write(&format!("{folder}/{file}"), content);
         let Made { run, step, side, profile, before, .. } = *self;
         let name = &run.steps[step].name;
         let subtitle = format!("{} messages", self.messages);
         let raw = Profile::raw(self.dhat);
         for unit in Unit::ALL {
             let title = format!("{} allocated by the {side}, {name}", unit.name());
-            write(folder, &format!("{}.raw.folded", unit.name()), raw.folded(unit).as_bytes())?;
-            write(folder, &format!("{}.folded", unit.name()), profile.folded(unit).as_bytes())?;
-            write(folder, &format!("{}.svg", unit.name()), flame::svg(profile, unit, &title, &subtitle)?.as_bytes())?;
+            write(&format!("{}.raw.folded", unit.name()), raw.folded(unit).as_bytes())?;
+            write(&format!("{}.folded", unit.name()), profile.folded(unit).as_bytes())?;
+            write(&format!("{}.svg", unit.name()), flame::svg(profile, unit, &title, &subtitle)?.as_bytes())?;
             if let Some(before) = before {
                 let title = format!("{title}: change from {}", run.steps[step - 1].name);
                 let svg = flame::differential_svg(before, profile, unit, &title, &subtitle)?;
-                write(folder, &format!("diff-{}.svg", unit.name()), svg.as_bytes())?;
+                write(&format!("diff-{}.svg", unit.name()), svg.as_bytes())?;
                 let union = fold::union(before, profile, unit);
-                write(folder, &format!("diff-{}.folded", unit.name()), union.as_bytes())?;
+                write(&format!("diff-{}.folded", unit.name()), union.as_bytes())?;
             }
         }
         let rpc = run.scenario.map_or("", Scenario::path);
-        write(folder, "profile.pb.gz", &pprof::encode(&[(side, rpc, profile)]))
+        write("profile.pb.gz", &pprof::encode(&[(side, rpc, profile)]))
     }
 }
 
-/// Makes the readable folded file and the flame graph from a side's samples, which are returned.
+/// Makes the readable folded file and the flame graph from a side's samples.
 ///
 /// # Errors
 /// The samples cannot be read, or a file cannot be written.
-pub(crate) fn make_cpu(folder: &Path, step: &StepRecord, side: Side, messages: u64) -> anyhow::Result<Samples> {
-    let raw = folder.join(CPU_RAW);
-    let text =
-        std::fs::read_to_string(&raw).with_context(|| format!("the {side} left no samples: {}", raw.display()))?;
-    let samples = Samples::parse(&text).with_context(|| format!("{} is no folded file", raw.display()))?;
+fn make_cpu(dir: &RunFolder, folder: &str, step: &StepRecord, side: Side, messages: u64) -> anyhow::Result<()> {
+    let raw = format!("{folder}/{CPU_RAW}");
+    let samples = read::taken_apart(&dir.read(&raw)?, &dir.path().join(&raw), Samples::parse, BadFolded::help)?;
     let title = format!("CPU time of the {side}, {}", step.name);
     let subtitle = format!(
         "{messages} messages, {} samples, shares ± {:.0} % at worst",
         samples.total(),
         margin(samples.total()) * 100.0
     );
-    write(folder, CPU_FOLDED, samples.folded().as_bytes())?;
-    write(folder, CPU_GRAPH, flame::cpu_svg(&samples, &title, &subtitle)?.as_bytes())?;
-    Ok(samples)
-}
-
-fn write(folder: &Path, file: &str, content: &[u8]) -> anyhow::Result<()> {
-    let path = folder.join(file);
-    std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
+    dir.write(&format!("{folder}/{CPU_FOLDED}"), samples.folded().as_bytes())?;
+    dir.write(&format!("{folder}/{CPU_GRAPH}"), flame::cpu_svg(&samples, &title, &subtitle)?.as_bytes())
 }
 
 /// Every file that a record names or that is made from one: what a run's folder holds when nothing is missing.
@@ -176,23 +192,13 @@ pub(crate) fn named(run: &Run) -> Vec<String> {
 }
 
 /// Those of [`named`] that are there.
-pub(crate) fn existing(dir: &Path, run: &Run) -> impl Iterator<Item = String> {
-    named(run).into_iter().filter(|file| inside(dir, file).is_ok_and(|path| path.is_file()))
+pub(crate) fn existing(folder: &RunFolder, run: &Run) -> impl Iterator<Item = String> {
+    named(run).into_iter().filter(|file| folder.has(file))
 }
 
 /// The flame graph beside a folded file of CPU time.
 pub(crate) fn cpu_graph(folded: &str) -> String {
     format!("{}.svg", folded.strip_suffix(".folded").unwrap_or(folded))
-}
-
-/// A path that a record names, in the run's folder. A record may come from anywhere, and must not lead anywhere.
-pub(crate) fn inside(dir: &Path, path: &str) -> Result<PathBuf, Failure> {
-    let relative = Path::new(path);
-    if relative.components().all(|component| matches!(component, Component::Normal(_))) {
-        return Ok(dir.join(relative));
-    }
-    Err(Failure::new(Kind::Environment, format!("`{path}` leads out of the run's folder"))
-        .help("the record was edited, or comes from something else: its files lie below its own folder"))
 }
 
 #[cfg(test)]
@@ -217,11 +223,12 @@ mod tests {
     #[test]
     fn all_that_is_made_from_a_dhat_file_is_made_again() {
         let (dir, run) = reference(Scenario::Unary, 2);
-        let before: Vec<String> = existing(dir.path(), &run).collect();
+        let open = RunFolder::open(dir.path()).expect("opens");
+        let before: Vec<String> = existing(&open, &run).collect();
         assert_eq!(before.len(), 4, "dhat's own files: {before:?}");
-        let profiles = load(dir.path(), &run).expect("loads");
-        make(dir.path(), &run, &profiles).expect("makes");
-        let after: Vec<String> = existing(dir.path(), &run).collect();
+        let profiles = load(&open, &run).expect("loads");
+        make(&open, &run, &profiles).expect("makes");
+        let after: Vec<String> = existing(&open, &run).collect();
         // The first step has no difference to another.
         assert_eq!(after.len(), 4 + 2 * MADE.len() + 2 * (MADE.len() - 4), "{after:?}");
         for stacks in run.steps.iter().flat_map(|step| &step.stacks) {
@@ -245,10 +252,10 @@ mod tests {
         std::fs::write(dir.path().join("outside"), "x").expect("writes");
         let inner = dir.path().join("run");
         std::fs::create_dir(&inner).expect("creates");
+        let inner = RunFolder::open(&inner).expect("opens");
         let mut run = fixture::run();
         run.steps.truncate(1);
         for path in ["../outside", "/etc/passwd", "01/../../outside"] {
-            assert!(inside(&inner, path).is_err(), "{path}");
             run.steps[0].stacks[0].dhat = path.to_owned();
             assert_eq!(existing(&inner, &run).count(), 0);
             assert!(load(&inner, &run).is_err());

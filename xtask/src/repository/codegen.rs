@@ -1,151 +1,50 @@
-//! `cargo xtask codegen`: the code under `src/pb/`, of the agent and of the examples, from `proto/`, without protoc.
+//! `cargo xtask codegen`: the protobuf code of the subject, the live endpoint, the agent and the examples, from
+//! `proto/`, without protoc.
 //!
-//! Generated code is checked in, so building needs neither this nor a protobuf compiler; `--check` proves it fresh.
+//! Generated code is checked in, so building needs neither this nor a protobuf compiler; `--check` proves it fresh. The
+//! generators are a third of what the command would have to build, so they are a feature of their own, `codegen`: without
+//! it the verb builds the command once more, with it.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::Context;
-use buffa::Message as _;
-use buffa_codegen::CodeGenConfig;
-use buffa_codegen::generated::descriptor::FileDescriptorSet;
-use prost::Message as _;
-
-use crate::cli::failure::{Failure, Kind};
-use crate::cli::terminal;
+#[cfg(feature = "codegen")]
+mod generate;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Change nothing; fail when a file is not what `proto/` says
+    /// Change nothing; fail if a file is not what `proto/` generates
     #[arg(long)]
     pub(crate) check: bool,
 }
 
-/// One generated file.
-struct Target {
-    proto: &'static str,
-    /// What the compiler calls its output.
-    package: &'static str,
-    /// From the workspace's folder.
-    file: &'static str,
-    compiler: Compiler,
-}
-
-#[derive(Clone, Copy)]
-enum Compiler {
-    /// prost as it comes: `bytes` fields are `Vec<u8>`.
-    Prost,
-    /// prost with `bytes` fields as `bytes::Bytes`.
-    ProstBytes,
-    /// prost, and client and server code too, which names this codec.
-    Tonic { codec: &'static str },
-    /// buffa, for this one message.
-    Buffa { message: &'static str },
-}
-
-const TARGETS: &[Target] = &[
-    Target { proto: "ladder.proto", package: "ladder.v1", file: "src/pb/owned.rs", compiler: Compiler::Prost },
-    Target { proto: "ladder.proto", package: "ladder.v1", file: "src/pb/bytes.rs", compiler: Compiler::ProstBytes },
-    Target {
-        proto: "ladder.proto",
-        package: "ladder.v1",
-        file: "src/pb/swapped.rs",
-        compiler: Compiler::Buffa { message: "User" },
-    },
-    Target {
-        proto: "live.proto",
-        package: "alloc_ladder.v1",
-        file: "src/pb/live.rs",
-        compiler: Compiler::Tonic { codec: "tonic_prost::ProstCodec" },
-    },
-    Target {
-        proto: "agent.proto",
-        package: "alloc_ladder.agent.v1",
-        file: "xtask/src/agent/pb.rs",
-        compiler: Compiler::Tonic { codec: "tonic_prost::ProstCodec" },
-    },
-    Target {
-        proto: "greeter.proto",
-        package: "greeter.v1",
-        file: "examples/support/greeter.rs",
-        compiler: Compiler::Tonic { codec: "crate::Codec" },
-    },
-];
-
+/// Generates here, where the generators are built in.
+#[cfg(feature = "codegen")]
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let mut stale = Vec::new();
-    for target in TARGETS {
-        let fresh = generate(target)?;
-        let path = root().join(target.file);
-        if std::fs::read_to_string(&path).is_ok_and(|current| current == fresh) {
-            continue;
-        }
-        if args.check {
-            stale.push(path.display().to_string());
-        } else {
-            std::fs::write(&path, fresh).with_context(|| format!("cannot write {}", path.display()))?;
-            terminal::progress("Generated", &path.display().to_string());
-        }
-    }
-    if stale.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(Kind::Verdict, format!("not what proto/ says: {}", stale.join(", ")))
-        .help("run `cargo xtask codegen` and commit the result")
-        .into())
+    generate::run(args)
 }
 
-fn generate(target: &Target) -> anyhow::Result<String> {
-    let proto = root().join("proto");
-    let descriptors =
-        protox::compile([target.proto], [&proto]).with_context(|| format!("in proto/{}", target.proto))?;
-    match target.compiler {
-        Compiler::Buffa { message } => generate_buffa(target, message, descriptors),
-        Compiler::Prost | Compiler::ProstBytes | Compiler::Tonic { .. } => {
-            let out = tempfile::tempdir().context("no temporary folder")?;
-            let services = matches!(target.compiler, Compiler::Tonic { .. });
-            let builder = tonic_prost_build::configure();
-            let mut builder = builder.build_client(services).build_server(services).out_dir(out.path());
-            match target.compiler {
-                Compiler::ProstBytes => builder = builder.bytes("."),
-                Compiler::Tonic { codec } => builder = builder.codec_path(codec),
-                Compiler::Prost | Compiler::Buffa { .. } => {}
-            }
-            builder.compile_fds(descriptors)?;
-            read(&out.path().join(format!("{}.rs", target.package)))
-        }
-    }
-}
+/// Has the command that has the generators built in do it.
+#[cfg(not(feature = "codegen"))]
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    use anyhow::Context;
 
-/// buffa makes a file that includes two others, one for messages and one for views: here they become one.
-fn generate_buffa(
-    target: &Target,
-    message: &str,
-    mut descriptors: prost_types::FileDescriptorSet,
-) -> anyhow::Result<String> {
-    for file in &mut descriptors.file {
-        file.service.clear();
-        file.message_type.retain(|kept| kept.name() == message);
-    }
-    let descriptors = FileDescriptorSet::decode_from_slice(&descriptors.encode_to_vec())?;
-    let files = buffa_codegen::generate(&descriptors.file, &[target.proto.to_owned()], &CodeGenConfig::default())
-        .map_err(|error| anyhow::anyhow!("{error}"))?;
-    let content = |name: &str| {
-        let file = files.iter().find(|file| file.name == name);
-        file.map(|file| file.content.as_str()).with_context(|| format!("buffa made no {name}"))
-    };
-    let mut whole = content(&format!("{}.mod.rs", target.package))?.to_owned();
-    while let Some((before, rest)) = whole.split_once("include!(\"") {
-        let (file, after) = rest.split_once("\");").context("buffa's include! lines look different now")?;
-        whole = format!("{before}{}{after}", content(file)?);
-    }
-    Ok(whole)
-}
+    use crate::cli::failure::{Failure, Kind};
+    use crate::measure::interrupt::Cancel;
+    use crate::measure::process::{Process, Streams};
+    use crate::measure::program::Program;
+    use crate::store::layout::root;
 
-fn read(path: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("the compiler wrote no {}", path.display()))
-}
-
-/// The workspace's folder.
-pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace").to_owned()
+    let mut cargo = Program::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["run", "--quiet", "--package", "cargo-alloc-ladder", "--bin", "xtask"])
+        .args(["--features", "repository,codegen", "--", "codegen"])
+        .in_folder(root());
+    if args.check {
+        cargo = cargo.arg("--check");
+    }
+    let mut process = Process::start("code generation", &cargo, Streams::Told, &Cancel::default())?;
+    let far = std::time::Instant::now() + crate::measure::build::LONGEST;
+    process.lines(far)?;
+    match process.wait(far)?.context("code generation took too long")?.code() {
+        Some(0) => Ok(()),
+        Some(1) => Err(Failure::new(Kind::Verdict, "generated code is stale").help("cargo xtask codegen").into()),
+        _ => Err(Failure::new(Kind::Environment, "code generation failed").help("its messages stand above").into()),
+    }
 }

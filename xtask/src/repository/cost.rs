@@ -2,7 +2,7 @@
 //!
 //! The same traffic goes to four builds: one whose seams do nothing, as a service that nobody instrumented; one with
 //! seams and the plain allocator; the one that counts; the one that samples. A round runs each once, in an order
-//! shuffled anew, and what is compared is CPU time within a round, so that a machine that slows down slows all of them.
+//! shuffled again each round, and what is compared is CPU time within a round, so that a machine that slows down slows all of them.
 //! What is left in the first is the seams' types and a count of open calls.
 //!
 //! `--max` gates: the median over rounds of an instrument's ratio has an interval, and only where all of it lies above
@@ -14,50 +14,51 @@ use std::time::Duration;
 
 use alloc_ladder::Side;
 use alloc_ladder::record::{Environment, Instrument, Measurement};
-use alloc_ladder::subject::ladder::StepSet;
+use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::scenario::{Scenario, Workload};
-use anyhow::Context;
 use serde::Serialize;
 
-use crate::analyse::metric::digits;
 use crate::analyse::stats;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::numbers;
+use crate::cli::quantity::{MESSAGES_MAX, SECONDS_MAX};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
-use crate::measure::build::{Allocator, Binaries, build, build_bare};
-use crate::measure::case::Case;
+use crate::measure::build::{Allocator, Binary, Variant, build, build_variant};
+use crate::measure::case::{self, Local};
 use crate::measure::environment;
-use crate::measure::pair;
+use crate::measure::interrupt::{self, Cancel};
 use crate::measure::rounds::{clock_seed, shuffle};
 use crate::measure::step_sets::step_sets;
+use crate::store::write;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The RPC shapes
     #[arg(default_values_t = [Scenario::Put, Scenario::Unary])]
     scenarios: Vec<Scenario>,
-    /// The rung, with those below it; also `only=STEP` and `without=STEP`. The baseline allocates most
+    /// The step, with those before it; also `only=STEP` and `without=STEP`. The baseline allocates most
     #[arg(long, default_value = "baseline")]
     step: String,
     /// Timed rounds over all builds
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
     /// Messages (unary: calls) of a timed case [default: 4000]
-    #[arg(long, default_value_t = 4000, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 4000, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
     messages: u64,
-    /// Cargo profile to build with; times mean something in `release` only
+    /// Cargo profile to build with; use `release` for times
     #[arg(long, default_value = "release")]
     profile: String,
     /// Seed of the shuffled order [default: from the clock]
     #[arg(long)]
     seed: Option<u64>,
-    /// Seconds a case may take before it counts as hung
-    #[arg(long, default_value_t = 60)]
+    /// Seconds after which a case counts as hung
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     timeout: u64,
-    /// Fail where a build costs more than so many times the uninstrumented one: `count=1.03,sampled=1.1`
+    /// Fail if a build uses more CPU than this multiple of the uninstrumented one, as in `count=1.03,sampled=1.1`
     #[arg(long, value_delimiter = ',', value_parser = limit)]
     max: Vec<Limit>,
-    /// Write the figures to this file too, as JSON with the machine they are of
+    /// Also write the figures to this file, as JSON with a description of the machine
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Print JSON instead of the table
@@ -80,7 +81,7 @@ enum Build {
 }
 
 impl Build {
-    /// The one that the others are compared with, and then the others.
+    /// The baseline first, then the builds compared with it.
     const ALL: [Build; 4] = [Build::Bare, Build::Seams, Build::Count, Build::Sampled];
 
     /// The build's one name.
@@ -102,9 +103,9 @@ impl Build {
         }
     }
 
-    fn binaries(self, profile: &str) -> anyhow::Result<Binaries> {
+    fn binary(self, profile: &str) -> anyhow::Result<Binary> {
         match self {
-            Build::Bare => build_bare(profile),
+            Build::Bare => build_variant(&Variant::bare(), profile, &Cancel::default()),
             _ => build(self.instrument(), Allocator::System, profile),
         }
     }
@@ -121,9 +122,9 @@ fn limit(text: &str) -> Result<Limit, String> {
     let (name, max) = text.split_once('=').ok_or("a limit is a build and a ratio, as `count=1.03`")?;
     let build = <Build as clap::ValueEnum>::from_str(name, false).ok().filter(|build| *build != Build::Bare);
     let build = build.ok_or_else(|| format!("`{name}` is none of seams, count, sampled"))?;
-    let max: f64 = max.parse().map_err(|_| format!("`{max}` is no ratio"))?;
+    let max: f64 = max.parse().map_err(|_| format!("`{max}` is not a valid ratio"))?;
     if !(max.is_finite() && max > 0.0) {
-        return Err(format!("`{max}` is no ratio"));
+        return Err(format!("`{max}` is not a valid ratio"));
     }
     Ok(Limit { build, max })
 }
@@ -182,14 +183,14 @@ struct Record<'a> {
 type Measured = BTreeMap<(Side, Build), Vec<f64>>;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    pair::catch_interrupts()?;
+    interrupt::catch_interrupts()?;
     let sets = args.scenarios.iter().map(|scenario| {
         let (_, set) = step_sets(*scenario, std::slice::from_ref(&args.step))?.remove(0);
         Ok((*scenario, set))
     });
     let sets = sets.collect::<anyhow::Result<Vec<_>>>()?;
-    let builds = Build::ALL.into_iter().map(|build| build.binaries(&args.profile));
-    let builds = builds.collect::<anyhow::Result<Vec<Binaries>>>()?;
+    let builds = Build::ALL.into_iter().map(|build| build.binary(&args.profile));
+    let builds = builds.collect::<anyhow::Result<Vec<Binary>>>()?;
     let mut measured: Vec<Measured> = sets.iter().map(|_| Measured::default()).collect();
     let bar = terminal::bar("Timing", u64::from(args.runs) * sets.len() as u64 * Build::ALL.len() as u64);
     let mut random = args.seed.unwrap_or_else(clock_seed);
@@ -198,17 +199,24 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             let mut order: Vec<usize> = (0..Build::ALL.len()).collect();
             shuffle(&mut order, &mut random);
             for which in order {
-                let pair =
-                    case(&args, &builds[which], Build::ALL[which].instrument(), *scenario, set, round).run(None)?;
+                let binary = &builds[which];
+                let case = Case {
+                    set: set.clone(),
+                    workload: Workload { messages: args.messages, ..Workload::default() },
+                    instrument: Build::ALL[which].instrument(),
+                    round,
+                    ..Case::new(*scenario)
+                };
+                let pair = case::run(&Local(binary), binary, &case, None, Duration::from_secs(args.timeout))?;
                 for side in [pair.server, pair.client] {
                     let cpu = measured[index].entry((side.side, Build::ALL[which])).or_default();
                     cpu.push(Measurement::cpu_us_per_message(&side));
                 }
-                bar.inc(1);
+                bar.step();
             }
         }
     }
-    bar.finish_and_clear();
+    bar.finish();
     let rows: Vec<Row> =
         sets.iter().zip(&measured).flat_map(|((scenario, _), measured)| rows(*scenario, measured, &args.max)).collect();
     if let Some(path) = &args.out {
@@ -220,7 +228,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             rows: &rows,
         };
         let json = serde_json::to_string_pretty(&record)? + "\n";
-        std::fs::write(path, json).with_context(|| format!("cannot write `{}`", path.display()))?;
+        write::whole(path, json.as_bytes())?;
     }
     if args.json {
         terminal::result(&(serde_json::to_string_pretty(&rows)? + "\n"))?;
@@ -239,7 +247,7 @@ fn gate(rows: &[Row]) -> anyhow::Result<()> {
     };
     let of = |verdict| rows.iter().filter(move |row| row.verdict == Some(verdict));
     for row in of(Verdict::Unsettled) {
-        let message = format!("{}: the interval holds the limit, so more --runs would have to tell", say(row));
+        let message = format!("{}: inconclusive: the limit lies inside the interval; use more --runs", say(row));
         terminal::labelled(Style::Warning, "unsettled", &message);
     }
     let above: Vec<String> = of(Verdict::Above).map(say).collect();
@@ -249,28 +257,6 @@ fn gate(rows: &[Row]) -> anyhow::Result<()> {
     Err(Failure::new(Kind::Verdict, format!("above the limit: {}", above.join("; ")))
         .help("is the machine busy with something else? Ratios are within a round, but rounds must be alike")
         .into())
-}
-
-fn case<'a>(
-    args: &Args,
-    binaries: &'a Binaries,
-    instrument: Instrument,
-    scenario: Scenario,
-    set: &'a StepSet,
-    round: u32,
-) -> Case<'a> {
-    Case {
-        binaries,
-        scenario,
-        set,
-        workload: Workload { messages: args.messages, ..Workload::default() },
-        instrument,
-        round,
-        runtime: None,
-        bind: ([127, 0, 0, 1], 0).into(),
-        remote: None,
-        timeout: Duration::from_secs(args.timeout),
-    }
 }
 
 fn rows(scenario: Scenario, measured: &Measured, limits: &[Limit]) -> Vec<Row> {
@@ -307,7 +293,7 @@ fn text(rows: &[Row], step: &str) -> String {
             Cell::left(row.scenario.name()),
             Cell::left(row.side.name()),
             Cell::left(row.build.name()),
-            Cell::right(digits(row.cpu_us_per_message)),
+            Cell::right(numbers::number(row.cpu_us_per_message)),
             unless_bare(ratio(row.cpu_ratio)),
             unless_bare(format!("{low:.3} … {high:.3}")),
         ]);

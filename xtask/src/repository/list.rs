@@ -13,7 +13,7 @@ use crate::cli::terminal::{self, Style, paint};
 pub(crate) struct Args {
     /// Only this scenario
     scenario: Option<Scenario>,
-    /// Show instead how a stack is given its stage: the rules, first match from the leaf
+    /// Show the rules that give a stack its stage instead: the first match from the leaf wins
     #[arg(long, conflicts_with_all = ["scenario", "json"])]
     rules: bool,
     /// Print JSON

@@ -12,10 +12,11 @@ use anyhow::Context;
 
 use crate::analyse::sweep::Sweep;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::numbers;
 use crate::cli::terminal;
 use crate::measure::sweep;
 use crate::render::page::figures::{self, Change, Figure, Verdict};
-use crate::render::page::{overview, units};
+use crate::render::page::overview;
 use crate::render::text;
 use crate::store::find;
 use crate::store::layout;
@@ -32,9 +33,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let reference = layout::profiles().join("reference");
+    let reference = layout::runs().join("reference");
     let mut runs: Vec<(Run, Option<Sweep>)> = Vec::new();
-    for found in find::runs(&layout::profiles()) {
+    for found in find::runs(&layout::runs()) {
         if let Some(name) = found.name.strip_prefix("reference/") {
             let sweep = sweep::beside(&reference.join(name))?;
             runs.push((found.run, sweep));
@@ -196,15 +197,17 @@ fn measured(text: &mut String, environment: &Environment) -> std::fmt::Result {
 
 fn cell(figure: Figure, sample: Option<figures::Sample>) -> String {
     let Some(sample) = sample else { return "not measured".to_owned() };
-    let spread = sample.spread().map(|spread| format!(" ± {}", units::share(spread))).unwrap_or_default();
+    let spread = sample.spread().map(|spread| format!(" ± {}", numbers::share(spread))).unwrap_or_default();
     format!("{}{spread}", figure.format(sample.median()))
 }
 
 fn moved(change: Option<Change>) -> String {
     let Some(change) = change else { return "–".to_owned() };
-    let p = change.p.map(|p| format!(" ({})", units::p_value(p).replace('<', "\\<"))).unwrap_or_default();
+    let p = change.p.map(|p| format!(" ({})", numbers::p_value(p).replace('<', "\\<"))).unwrap_or_default();
     match change.verdict {
         Verdict::Noise => format!("~{p}"),
+        Verdict::TooFew => "~ (n too small)".to_owned(),
+        Verdict::OneRound => format!("{} (one round)", change.words()),
         _ => format!("{}{p}", change.words()),
     }
 }

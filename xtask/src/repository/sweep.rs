@@ -1,4 +1,4 @@
-//! `cargo xtask sweep <put|get>`: one rung over message sizes and numbers of streams, in interleaved rounds.
+//! `cargo xtask sweep <put|get>`: one step over message sizes and numbers of streams, in interleaved rounds.
 //!
 //! A ladder is measured at one message size and with one stream. What it gained must not be lost at another: this
 //! shows each size beside its neighbours and beside a raw TCP copy in the same round, each number of streams beside its
@@ -13,22 +13,23 @@ use alloc_ladder::subject::scenario::{Scenario, Workload};
 
 use crate::analyse::sweep::{Point, Sweep};
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::quantity::SECONDS_MAX;
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
 use crate::measure::environment;
-use crate::measure::pair;
+use crate::measure::interrupt;
 use crate::measure::plan::chunk;
 use crate::measure::rounds::clock_seed;
 use crate::measure::step_sets::step_sets;
 use crate::measure::sweep::{self, Plan, workload};
 use crate::render::text;
-use crate::store::layout;
+use crate::store::{layout, write};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The RPC shape: put or get
     scenario: Scenario,
-    /// The rung, with those below it; also `only=STEP` and `without=STEP` [default: the last]
+    /// The step, with those before it; also `only=STEP` and `without=STEP` [default: the last]
     #[arg(long)]
     step: Option<String>,
     /// Payload bytes of a message, as in 32760, 64KiB, 1MiB; each with one stream
@@ -40,19 +41,19 @@ pub(crate) struct Args {
     /// Timed rounds over all of them
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
-    /// MiB of payload in a timed case
+    /// MiB of payload that a timed case carries
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=65_536))]
     payload: u64,
-    /// Cargo profile to build with; times mean something in `release` only
+    /// Cargo profile to build with; use `release` for times
     #[arg(long, default_value = "release")]
     profile: String,
     /// Seed of the shuffled order [default: from the clock]
     #[arg(long)]
     seed: Option<u64>,
-    /// Seconds a case may take before it counts as hung
-    #[arg(long, default_value_t = 60)]
+    /// Seconds after which a case counts as hung
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     timeout: u64,
-    /// The file to write [default: one in profiles/, named by scenario and time]
+    /// The file to write [default: one in {runs}, named by scenario and time]
     #[arg(long)]
     out: Option<PathBuf>,
     /// Print the record as JSON instead of the table
@@ -61,7 +62,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    pair::catch_interrupts()?;
+    interrupt::catch_interrupts()?;
     if args.scenario == Scenario::Unary {
         return Err(Failure::new(Kind::Usage, "a sweep is over sizes of streamed messages; unary has none")
             .help("cargo xtask sweep put, or get")
@@ -70,8 +71,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let last = ladder(args.scenario).last().expect("no ladder is empty").name;
     let (_, step) = step_sets(args.scenario, &[args.step.clone().unwrap_or_else(|| last.to_owned())])?.remove(0);
     let (created, stamp) = environment::now();
-    let path =
-        args.out.clone().unwrap_or_else(|| layout::profiles().join(format!("sweep-{}-{stamp}.json", args.scenario)));
+    let path = match &args.out {
+        Some(path) => path.clone(),
+        None => write::new_file(&layout::runs(), &format!("sweep-{}-{stamp}", args.scenario), ".json")?,
+    };
     let mut sweep = Sweep {
         schema: SCHEMA,
         scenario: args.scenario,

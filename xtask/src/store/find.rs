@@ -1,29 +1,31 @@
 //! Finding and reading a run: by id, by path, or the newest.
 //!
-//! A run is a folder with a `run.json`; runs live in `profiles/`. Reading one must say what is wrong with it in words
+//! A run is a folder with a `run.json`, in the folder of runs that [`crate::store::place`] names. Reading one must say what is wrong with it in words
 //! a reader can act on; it never guesses at half a run.
 
 use std::cmp::Reverse;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use alloc_ladder::record::{BadRun, Run};
 use alloc_ladder::subject::scenario::Scenario;
 
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::suggest::{Named, nearest};
 use crate::cli::terminal::{self, Style};
-use crate::store::layout::{RUN_JSON, profiles};
+use crate::store::layout::{self, RUN_JSON};
+use crate::store::write::RunFolder;
+use crate::store::{fits, name, place};
 
 /// How many runs an error message suggests.
 const SUGGESTED: usize = 5;
 
-/// The run called `name`: `newest`, a folder or a `run.json` by path, or the name of a folder in `profiles/`.
+/// The run called `name`: `newest`, a folder or a `run.json` by path, or the name of a folder among the runs.
 ///
 /// # Errors
 /// [`Kind::Usage`] when there is no such run, [`Kind::Environment`] when it cannot be read.
 pub(crate) fn load(name: &str) -> anyhow::Result<(PathBuf, Run)> {
-    load_from(&profiles(), name)
+    load_from(&layout::runs(), name)
 }
 
 /// The run begun last, of one scenario or of any.
@@ -31,7 +33,7 @@ pub(crate) fn load(name: &str) -> anyhow::Result<(PathBuf, Run)> {
 /// # Errors
 /// [`Kind::Usage`] when there is none.
 pub(crate) fn newest(scenario: Option<Scenario>) -> anyhow::Result<(PathBuf, Run)> {
-    newest_from(&profiles(), scenario)
+    newest_from(&layout::runs(), scenario)
 }
 
 fn load_from(profiles: &Path, name: &str) -> anyhow::Result<(PathBuf, Run)> {
@@ -60,9 +62,8 @@ fn newest_from(profiles: &Path, scenario: Option<Scenario>) -> anyhow::Result<(P
     runs.retain(|(_, run)| scenario.is_none_or(|scenario| run.scenario == Some(scenario)));
     runs.into_iter().next().ok_or_else(|| {
         let of = scenario.map_or_else(String::new, |scenario| format!(" of `{scenario}`"));
-        let example = scenario.unwrap_or(Scenario::Put);
         Failure::new(Kind::Usage, format!("there is no run{of} in `{}`", profiles.display()))
-            .help(format!("measure one: cargo xtask profile {example}"))
+            .help(format!("measure one: {}", place::first_run(scenario)))
             .into()
     })
 }
@@ -109,10 +110,8 @@ pub(crate) fn runs(profiles: &Path) -> Vec<Found> {
 
 fn read(folder: &Path) -> anyhow::Result<(PathBuf, Run)> {
     let path = folder.join(RUN_JSON);
-    let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
-        ErrorKind::InvalidData => unreadable(&path, "it is not text"),
-        _ => anyhow::Error::new(error).context(format!("cannot read `{}`", path.display())),
-    })?;
+    let text = RunFolder::open(folder)?.read(RUN_JSON)?;
+    let text = String::from_utf8(text).map_err(|_| unreadable(&path, "it is not text"))?;
     let run = Run::from_json(&text).map_err(|error| match error {
         BadRun::Newer { .. } => Failure::new(Kind::Environment, format!("`{}`: {error}", path.display()))
             .help("it was written by a newer version of this tool: update, or measure again with this one")
@@ -120,11 +119,13 @@ fn read(folder: &Path) -> anyhow::Result<(PathBuf, Run)> {
         BadRun::Json(json) if json.is_eof() => unreadable(&path, "it ends in the middle"),
         BadRun::Json(json) => unreadable(&path, &json.to_string()),
     })?;
+    fits::check(&text).map_err(|error| unreadable(&path, &error.to_string()))?;
+    name::check(&path, &run)?;
     Ok((folder.to_path_buf(), run))
 }
 
 fn unreadable(path: &Path, why: &str) -> anyhow::Error {
-    Failure::new(Kind::Environment, format!("`{}` is no run: {why}", path.display()))
+    Failure::new(Kind::Environment, format!("`{}` is not a valid run: {why}", path.display()))
         .help("its writing was cut short or it was edited; measure again, the dhat files beside it are still good")
         .into()
 }
@@ -134,11 +135,10 @@ fn suggestion(profiles: &Path, name: &str) -> String {
         .into_iter()
         .filter_map(|(folder, _)| Some(folder.file_name()?.to_string_lossy().into_owned()))
         .collect();
-    let near = runs.iter().map(|run| (strsim::jaro_winkler(run, name), run)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let near = nearest(Named::Run, name, runs.iter().map(String::as_str));
     match (near, runs.is_empty()) {
-        (_, true) => format!("`{}` has no runs yet; measure one: cargo xtask profile put", profiles.display()),
-        // A timestamp's digits make every id resemble every other; only a typing slip is worth a guess.
-        (Some((likeness, near)), _) if likeness > 0.97 => format!("did you mean `{near}`?"),
+        (_, true) => format!("`{}` has no runs yet; measure one: {}", profiles.display(), place::first_run(None)),
+        (Some(near), _) => format!("did you mean `{near}`?"),
         _ => format!("the newest runs are: {}", runs[..runs.len().min(SUGGESTED)].join(", ")),
     }
 }
@@ -218,7 +218,8 @@ mod tests {
     fn stored(profiles: &Path, name: &str, created: &str) {
         let dir = profiles.join(name);
         fs::create_dir_all(&dir).expect("a folder");
-        let mut run = empty(name, Scenario::Put);
+        let id = name.rsplit('/').next().expect("a name");
+        let mut run = empty(id, Scenario::Put);
         run.created = created.to_owned();
         fs::write(dir.join("run.json"), serde_json::to_vec(&run).expect("serialises")).expect("writes");
     }

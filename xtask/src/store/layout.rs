@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use alloc_ladder::subject::scenario::Scenario;
 
+use crate::store::place;
+
 /// The name a run's record has in its folder.
 pub(crate) const RUN_JSON: &str = "run.json";
 /// The page's name in a run's folder.
@@ -15,28 +17,33 @@ pub(crate) const CPU_RAW: &str = "cpu.raw.folded";
 /// The same as people look at it.
 pub(crate) const CPU_FOLDED: &str = "cpu.folded";
 
-/// The workspace's folder.
+/// Live bytes and resident memory of a recorded program as time went by, in a run's folder.
+pub(crate) const TIMELINE: &str = "timeline.csv";
+
+/// A recording in a run's folder.
+pub(crate) fn recording(index: usize) -> String {
+    format!("{:02}.recording", index + 1)
+}
+
+/// The folder that everything is relative to: the workspace's.
 pub(crate) fn root() -> PathBuf {
-    // Cargo says at run time where the package is, so a built binary may move along with its checkout.
-    let package =
-        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
-    package.parent().map_or_else(|| ".".into(), Path::to_path_buf)
+    place::root().to_path_buf()
 }
 
 /// The folder of all runs.
-pub(crate) fn profiles() -> PathBuf {
-    root().join("profiles")
+pub(crate) fn runs() -> PathBuf {
+    place::runs().to_path_buf()
 }
 
 /// The folder of the run the README quotes for a scenario.
 pub(crate) fn reference(scenario: Scenario) -> PathBuf {
-    profiles().join("reference").join(scenario.name())
+    runs().join("reference").join(scenario.name())
 }
 
 /// Whether a folder is among the reference runs, by whatever path it was reached.
 pub(crate) fn is_reference(folder: &Path) -> bool {
     let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    whole(folder).starts_with(whole(&profiles().join("reference")))
+    whole(folder).starts_with(whole(&runs().join("reference")))
 }
 
 /// A step's folder in its run's: `03-bytes-field`.
@@ -52,6 +59,6 @@ mod tests {
     fn a_reference_run_is_one_by_any_path() {
         assert!(is_reference(&reference(Scenario::Put)));
         assert!(is_reference(&root().join("xtask/../profiles/reference/get")));
-        assert!(!is_reference(&profiles().join("put-20260820-1402")));
+        assert!(!is_reference(&runs().join("put-20260820-1402")));
     }
 }

@@ -20,6 +20,7 @@ use crate::analyse::metric::{self, ALLOCS_PER_MESSAGE, BYTES_PER_MESSAGE};
 use crate::analyse::sites::Amount;
 use crate::analyse::stats::{self, change};
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::numbers;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
 use crate::store::find;
@@ -246,7 +247,7 @@ fn evidence(run: &Run, scenario: Scenario, index: usize, side: Side, stage: Stag
                 continue;
             }
             let [old, new] = [pair.old, pair.new].map(|samples| metric.show(stats::median(&samples)));
-            let p = pair.judged.p.map_or_else(String::new, |p| format!(", {}", stats::p_words(p)));
+            let p = pair.judged.p.map_or_else(String::new, |p| format!(", {}", numbers::p_value(p)));
             besides.push(format!("{side} {} {old} → {new} ({}{p})", metric.label, pair.judged.change));
         }
     }
@@ -360,8 +361,11 @@ mod tests {
         let record = |(name, (blocks, bytes), cpu): &(&str, (u64, u64), u64)| {
             let server = [(Stage::ReceiveBuffer, *blocks, *bytes), (Stage::Instrument, 10_000, 99_000_000)];
             let client = [(Stage::Handler, 5000, 80_000)];
-            let mut measurements =
-                vec![fixture::count(Side::Server, 0, &server), fixture::count(Side::Client, 0, &client)];
+            let mut measurements = [0, 1]
+                .map(|round| {
+                    [fixture::count(Side::Server, round, &server), fixture::count(Side::Client, round, &client)]
+                })
+                .concat();
             measurements.extend((0..10).map(|round| fixture::time(Side::Server, round, *cpu, 1_000_000)));
             fixture::step(name, measurements)
         };
@@ -370,7 +374,7 @@ mod tests {
 
     fn text(run: &Run, step: Option<&str>, references: &[Run]) -> String {
         let advice = Advice::new(run, step, references).expect("has counts");
-        anstream::adapter::strip_str(&advice.text()).to_string()
+        terminal::plain(&advice.text())
     }
 
     #[test]
@@ -387,28 +391,28 @@ mod tests {
         expect_test::expect![[r#"
             mine, step bytes-field
 
-            server receive-buffer: 90,000 B and 12.0 blocks per message, 100 % of all bytes and 71 % of all blocks
+            server receive-buffer: 90 000 B and 12.0 blocks per message, 100 % of all bytes and 71 % of all blocks
               aligned-reads
-              takes    73,000 B → 5.00 B and 3.00 → 0.00200 blocks per message (−99.99%), rope → aligned-reads in put-reference
+              takes    73 000 B → 5.00 B and 3.00 → 0.0020 blocks per message (−99.99%), rope → aligned-reads in put-reference
               besides  server CPU-s/GB 1.70 → 1.40 (−17.6%, p<0.001)
               costs    The connection yields once a frame: its task is polled once more a message. It pays only where connection and handler share a thread.
-              switch   AlignedIo around the accepted socket (src/tonic/aligned.rs)
+              switch   AlignedIo around the accepted socket (src/steps/aligned.rs)
               tuned-h2
-              takes    90,000 B → 74,000 B and 12.0 → 3.00 blocks per message (−17.8%), bytes-field → tuned-h2 in mine
+              takes    90 000 B → 74 000 B and 12.0 → 3.00 blocks per message (−17.8%), bytes-field → tuned-h2 in mine
               besides  server CPU-s/GB 2.80 → 1.96 (−30.0%, p<0.001)
               costs    A peer may have a window's worth of bytes in flight on each connection: memory under a slow reader grows by that much.
-              switch   Server::max_frame_size, initial_stream_window_size, initial_connection_window_size (src/grpc/http2.rs)
+              switch   Server::max_frame_size, initial_stream_window_size, initial_connection_window_size (src/subject/http2.rs)
         "#]].assert_eq(&text(&mine, Some("bytes-field"), &[reference]));
         expect_test::expect![[r#"
             mine, step rope
 
-            server receive-buffer: 74,000 B and 3.00 blocks per message, 100 % of all bytes and 38 % of all blocks
+            server receive-buffer: 74 000 B and 3.00 blocks per message, 100 % of all bytes and 38 % of all blocks
               aligned-reads
               takes   not measured here; cargo xtask profile put does
               costs   The connection yields once a frame: its task is polled once more a message. It pays only where connection and handler share a thread.
-              switch  AlignedIo around the accepted socket (src/tonic/aligned.rs)
+              switch  AlignedIo around the accepted socket (src/steps/aligned.rs)
 
-            client handler: 80.0 B and 5.00 blocks per message, 0 % of all bytes and 62 % of all blocks
+            client handler: 80.0 B and 5.00 blocks per message, 0 % of all bytes and 62 % of all blocks
               no rung that is not on yet was measured to reduce it, or is meant to
         "#]].assert_eq(&text(&mine, None, &[]));
     }
@@ -440,7 +444,7 @@ mod tests {
         let names = |rungs: &[Rung]| rungs.iter().map(|rung| rung.name).collect::<Vec<_>>();
         assert_eq!(names(&advice.left[0].rungs), ["aligned-reads"]);
         assert_eq!(names(&advice.left[0].in_vain), ["tuned-h2"]);
-        let text = anstream::adapter::strip_str(&advice.text()).to_string();
+        let text = terminal::plain(&advice.text());
         assert!(text.contains("rope → aligned-reads in put-reference, measured elsewhere: cpu A and B\n"), "{text}");
         assert!(text.contains("  tuned-h2 is meant for it and did not reduce it ("), "{text}");
     }

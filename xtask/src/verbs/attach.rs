@@ -2,16 +2,13 @@
 //!
 //! The program says `let _driver = alloc_ladder::driver::install();` at the start of its `main`; that writes what it
 //! counted to a file in a folder named by an environment variable, again and again, and here the last of them becomes a
-//! `run.json` and its report. The figures are those of the whole process, from its start; processes that it starts in
-//! turn are not in them.
+//! `run.json` and its report. The figures are those of the whole process, from its start. Its children are not counted:
+//! they leave counters of their own, which `--child` records.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
 
 use alloc_ladder::driver;
 use alloc_ladder::record::{Environment, Measurement, Run, SCHEMA, StepRecord};
@@ -19,48 +16,55 @@ use alloc_ladder::subject::ladder::{StepSet, Tuning};
 use alloc_ladder::subject::scenario::Workload;
 use alloc_ladder::{Side, Stage};
 use anyhow::Context;
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::quantity::SECONDS_MAX;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
 use crate::measure::environment;
+use crate::measure::follow::{self, Followed, Record};
+use crate::measure::program::Program;
 use crate::render::page;
-use crate::store::layout;
-use crate::store::layout::RUN_JSON;
-
-/// How long a program may take to end when told to.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked at.
-const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What the run's one step is called, and a rung after `cargo xtask join`
+    /// What the run's one step is called, and a step after `{command} join`
     #[arg(long, default_value = "attached", value_parser = step_name)]
     name: String,
     /// Which side of the calls the program is
     #[arg(long, value_enum, default_value = "server")]
     side: Side,
-    /// How many messages it handled; figures per message are per run without it
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Number of messages handled. If omitted, "per message" figures are totals for the whole run
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
     messages: u64,
-    /// How many payload bytes they carried; without it there is no amplification
-    #[arg(long, default_value_t = 0)]
+    /// Payload bytes that they carried. If omitted, amplification is not shown
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=PAYLOAD_MAX))]
     payload_bytes: u64,
-    /// End the program after so many seconds; without it, when it ends by itself or at Ctrl-C
-    #[arg(long = "for", value_name = "SECONDS")]
+    /// End the program after this many seconds. If omitted, it runs until it ends or until Ctrl-C
+    #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=FOR_MAX))]
     seconds: Option<u64>,
+    /// Record the child processes of this name instead of the program itself, each as a step of its own
+    #[arg(long, value_name = "NAME")]
+    child: Option<String>,
     /// The program and its arguments
     #[arg(last = true, required = true)]
     command: Vec<String>,
 }
 
+/// The longest name of a step: `join` may add a number to it, and its folder has one too.
+const NAME_MAX: usize = 200;
+/// The most messages: figures per message are exact in JSON and on the page up to there.
+const MESSAGES_MAX: u64 = 1_000_000_000_000;
+/// The most payload, an EiB: a million bytes for each of so many messages.
+const PAYLOAD_MAX: u64 = 1 << 60;
+/// The longest that a program is followed: a year.
+const FOR_MAX: u64 = 366 * SECONDS_MAX;
+
 pub(crate) fn step_name(name: &str) -> Result<String, String> {
     let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
-    if name.is_empty() || !name.chars().all(plain) {
-        return Err("a step's name is made of a-z, 0-9 and `-`".to_owned());
+    if !(1..=NAME_MAX).contains(&name.len()) || !name.chars().all(plain) {
+        return Err(format!("a step's name is made of 1 to {NAME_MAX} of a-z, 0-9 and `-`"));
     }
     Ok(name.to_owned())
 }
@@ -68,23 +72,16 @@ pub(crate) fn step_name(name: &str) -> Result<String, String> {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (created, stamp) = environment::now();
     let scratch = tempfile::tempdir().context("no temporary folder")?;
-    let Followed { process, status, told } = follow(&args, scratch.path())?;
-    let file = counters(scratch.path(), process);
-    if file.is_file() && file != driver::file(scratch.path(), process) {
-        let others = format!("`{}` left no counters itself; these are of a process that it started", args.command[0]);
-        terminal::labelled(Style::Warning, "warning", &others);
-    }
-    let measurement = Measurement {
-        messages: args.messages,
-        payload_bytes: args.payload_bytes,
-        ..read(&file, &args.command[0], status)?
-    };
-    let table = table(&measurement);
+    let program = Program::new(&args.command[0]).args(&args.command[1..]).env(driver::SIDE, args.side.name());
+    let followed = follow::follow(&args.command[0], &program, scratch.path(), args.seconds.map(Duration::from_secs))?;
+    let chosen = chosen(&follow::records(scratch.path()), &followed, &args)?;
+    let steps = steps(&chosen, &followed, &args)?;
+    let tables: Vec<String> = steps.iter().map(|step| table(&step.measurements[0])).collect();
+    let Followed { status, told, .. } = followed;
     let failed = !status.success() && !told;
-    let id = format!("attach-{stamp}");
-    let run = Run {
+    let mut run = Run {
         schema: SCHEMA,
-        id: id.clone(),
+        id: format!("attach-{stamp}"),
         created,
         scenario: None,
         workload: Workload { messages: args.messages, warmup: 0, ..Workload::default() },
@@ -92,119 +89,98 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         environment: machine(&args.command),
         partial: failed,
         seed: 0,
-        steps: vec![StepRecord {
-            set: StepSet::Only(args.name.clone()),
-            name: args.name,
-            tuning: Tuning::default(),
-            measurements: vec![measurement],
-            stacks: Vec::new(),
-            cpu: Vec::new(),
-        }],
+        steps,
         server_environment: None,
         limits: Vec::new(),
     };
-    let page = write(&run)?;
-    terminal::result(&table)?;
+    let page = page::keep(&mut run)?;
+    terminal::result(&tables.concat())?;
     terminal::progress("Recorded", &page.display().to_string());
     if failed {
         return Err(Failure::new(Kind::Run, format!("`{}` failed: {status}", args.command[0]))
-            .help(format!("what it counted until then is kept, marked partial, as `{id}`"))
+            .help(format!("what it counted until then is kept, marked partial, as `{}`", run.id))
             .into());
     }
     Ok(())
 }
 
-/// A program that has ended.
-struct Followed {
-    /// The process's id.
-    process: u32,
-    status: ExitStatus,
-    /// Whether it was told to end.
-    told: bool,
-}
-
-/// Runs the program to its end.
-fn follow(args: &Args, folder: &Path) -> anyhow::Result<Followed> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("cannot listen for Ctrl-C")?;
-    }
-    let mut command = Command::new(&args.command[0]);
-    command.args(&args.command[1..]).env(driver::OUT, folder).env(driver::SIDE, args.side.name());
-    // A group of its own: Ctrl-C reaches the program through here, after its counters were read.
-    command.process_group(0);
-    let mut child = command.spawn().map_err(|error| {
-        Failure::new(Kind::Environment, format!("cannot start `{}`: {error}", args.command[0]))
-            .help("name the program's file, as `-- target/release/my-server`")
-    })?;
-    terminal::progress("Attached", &format!("to {} (process {})", args.command[0], child.id()));
-    let process = child.id();
-    let began = Instant::now();
-    let over = || args.seconds.is_some_and(|seconds| began.elapsed() >= Duration::from_secs(seconds));
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Followed { process, status, told: false });
+/// The counters to record: the program's, or those of its children that are called `wanted`.
+fn chosen(records: &[Record], followed: &Followed, args: &Args) -> anyhow::Result<Vec<Record>> {
+    let program = &args.command[0];
+    let others = |own: Option<&Record>| -> Vec<String> {
+        let mut names: Vec<&str> = Vec::new();
+        for record in records.iter().filter(|record| Some(*record) != own && record.process != followed.process) {
+            if !names.contains(&record.name.as_str()) {
+                names.push(&record.name);
+            }
         }
-        if interrupted.load(Ordering::Relaxed) || over() {
-            return Ok(Followed { process, status: end(&mut child, folder)?, told: true });
+        names.iter().map(|name| format!("--child {name}")).collect()
+    };
+    let Some(wanted) = &args.child else {
+        let own = follow::own(records, followed.process);
+        let others = others(own);
+        if let Some(own) = own.filter(|own| own.process != followed.process) {
+            let line = format!("`{program}` left no counters itself; these are of `{}`, which it started", own.name);
+            terminal::labelled(Style::Warning, "warning", &line);
         }
-        std::thread::sleep(LOOK);
+        if !others.is_empty() {
+            let line = format!(
+                "processes that `{program}` started left counters too: record them with {}",
+                others.join(" or ")
+            );
+            terminal::labelled(Style::Help, "help", &line);
+        }
+        return Ok(own.cloned().into_iter().collect());
+    };
+    let children = records.iter().filter(|record| record.process != followed.process && record.name == *wanted);
+    let children: Vec<Record> = children.cloned().collect();
+    if children.is_empty() {
+        let there = others(None);
+        let there =
+            if there.is_empty() { "none left any".to_owned() } else { format!("there is {}", there.join(", ")) };
+        return Err(Failure::new(Kind::Run, format!("no child of `{program}` called `{wanted}` left counters"))
+            .help(format!("of its children {there}"))
+            .into());
     }
+    Ok(children)
 }
 
-/// Waits for counters newer than now, then tells the program to end; makes it if it will not.
-fn end(child: &mut Child, folder: &Path) -> anyhow::Result<ExitStatus> {
-    let asked = SystemTime::now();
-    let process = child.id();
-    let fresh = || written(&counters(folder, process)).is_some_and(|written| written > asked);
-    wait(4 * driver::INTERVAL, || fresh() || matches!(child.try_wait(), Ok(Some(_))));
-    // A process that has ended but was not waited for still has its id.
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process id is a positive number")?;
-    if child.try_wait()?.is_none() {
-        kill_process(pid, Signal::TERM).context("cannot signal the program")?;
+/// A step for each of the processes whose counters are recorded: the second one's name ends in `-2`.
+fn steps(chosen: &[Record], followed: &Followed, args: &Args) -> anyhow::Result<Vec<StepRecord>> {
+    let program = &args.command[0];
+    let step = |(index, record): (usize, &Record)| -> anyhow::Result<StepRecord> {
+        let name = if index == 0 { args.name.clone() } else { format!("{}-{}", args.name, index + 1) };
+        let measurement = Measurement {
+            messages: args.messages,
+            payload_bytes: args.payload_bytes,
+            ..read(&record.file, program, followed.status)?
+        };
+        Ok(StepRecord {
+            set: StepSet::Only(name.clone()),
+            name,
+            tuning: Tuning::default(),
+            measurements: vec![measurement],
+            stacks: Vec::new(),
+            cpu: Vec::new(),
+        })
+    };
+    if chosen.is_empty() {
+        return Err(no_counters(program, followed.status));
     }
-    let mut status = None;
-    wait(PATIENCE, || {
-        status = child.try_wait().ok().flatten();
-        status.is_some()
-    });
-    if let Some(status) = status {
-        return Ok(status);
-    }
-    terminal::labelled(Style::Warning, "warning", "the program did not end at SIGTERM and is killed");
-    child.kill()?;
-    Ok(child.wait()?)
+    chosen.iter().enumerate().map(step).collect()
 }
 
-fn wait(limit: Duration, mut until: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !until() && began.elapsed() < limit {
-        std::thread::sleep(LOOK);
-    }
-}
-
-/// The counters of the process, or where it left none those written last: a script's, say, that starts the program.
-fn counters(folder: &Path, process: u32) -> PathBuf {
-    let own = driver::file(folder, process);
-    if own.is_file() {
-        return own;
-    }
-    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let whole = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
-    whole.max_by_key(|path| written(path)).unwrap_or(own)
-}
-
-fn written(file: &Path) -> Option<SystemTime> {
-    fs::metadata(file).and_then(|file| file.modified()).ok()
-}
-
-fn read(file: &Path, program: &str, status: ExitStatus) -> anyhow::Result<Measurement> {
-    let text = fs::read_to_string(file).map_err(|_| {
-        Failure::new(Kind::Run, format!("`{program}` left no counters ({status})")).help(
+fn no_counters(program: &str, status: ExitStatus) -> anyhow::Error {
+    Failure::new(Kind::Run, format!("`{program}` left no counters ({status})"))
+        .help(
             "its `main` begins with `let _driver = alloc_ladder::driver::install();` and ends by returning, or runs \
              longer than the driver's interval",
         )
-    })?;
+        .into()
+}
+
+fn read(file: &Path, program: &str, status: ExitStatus) -> anyhow::Result<Measurement> {
+    let text = fs::read_to_string(file).map_err(|_| no_counters(program, status))?;
     let measurement: Measurement = serde_json::from_str(&text).map_err(|error| {
         Failure::new(Kind::Run, format!("`{program}` left counters this version cannot read: {error}"))
             .help("build it with the alloc-ladder of this checkout")
@@ -215,16 +191,6 @@ fn read(file: &Path, program: &str, status: ExitStatus) -> anyhow::Result<Measur
             .into());
     }
     Ok(measurement)
-}
-
-/// Writes a run's record and its report into a new folder of `profiles/`; returns the report's path.
-pub(crate) fn write(run: &Run) -> anyhow::Result<PathBuf> {
-    let folder = layout::profiles().join(&run.id);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
-    let path = folder.join(RUN_JSON);
-    let json = serde_json::to_string_pretty(run)?;
-    fs::write(&path, json + "\n").with_context(|| format!("cannot write `{}`", path.display()))?;
-    page::write(&folder, run)
 }
 
 /// What is known of a program somebody else built: the machine, and how it was started.
@@ -277,13 +243,14 @@ mod tests {
 
     use super::*;
 
-    fn args(command: &[&str], seconds: Option<u64>) -> Args {
+    fn args(command: &[&str]) -> Args {
         Args {
             name: "attached".to_owned(),
             side: Side::Client,
             messages: 10,
             payload_bytes: 0,
-            seconds,
+            seconds: None,
+            child: None,
             command: command.iter().map(|word| (*word).to_owned()).collect(),
         }
     }
@@ -309,42 +276,50 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_program_is_followed_to_its_end_or_told_to_end() {
-        let scratch = tempfile::tempdir().expect("creates");
-        // Stands in for an instrumented program: it writes what it is asked to where it is asked to.
+    /// Follows a shell script whose `leave NAME` stands in for an instrumented program of that name.
+    fn followed(script: &str, folder: &Path, seconds: Option<u64>) -> Followed {
         let json = serde_json::to_string(&measurement()).expect("serialises");
-        let writes = format!("echo '{json}' > \"$ALLOC_LADDER_OUT/$$.json\"");
-        let script = format!("test \"$ALLOC_LADDER_SIDE\" = client && {writes}");
-        let run = |script: &str, folder: &Path| follow(&args(&["sh", "-c", script], None), folder).expect("runs");
-        let Followed { process, status, told } = run(&script, scratch.path());
-        assert!(status.success() && !told);
-        let own = counters(scratch.path(), process);
-        assert_eq!(read(&own, "sh", status).expect("reads"), measurement());
+        let leave = format!("leave() {{ echo '{json}' > \"$ALLOC_LADDER_OUT/$2-$1.json\"; }}\n");
+        let program = Program::new("/bin/sh").args(["-c", &format!("{leave}{script}")]);
+        follow::follow("sh", &program, folder, seconds.map(Duration::from_secs)).expect("runs")
+    }
 
-        // A process that it starts writes later, and is not taken for it.
-        let Followed { process, status, .. } =
-            run(&format!("{script}; sh -c 'echo > $ALLOC_LADDER_OUT/$$.json'"), scratch.path());
-        assert_eq!(read(&counters(scratch.path(), process), "sh", status).expect("reads"), measurement());
-        // Unless it writes nothing itself.
+    fn names(folder: &Path, followed: &Followed, args: &Args) -> Vec<(u32, String)> {
+        let chosen = chosen(&follow::records(folder), followed, args).expect("there are some");
+        chosen.into_iter().map(|record| (record.process, record.name)).collect()
+    }
+
+    #[test]
+    fn the_counters_of_children_are_kept_apart() {
         let scratch = tempfile::tempdir().expect("creates");
-        fs::write(scratch.path().join("program.sh"), &writes).expect("writes");
-        let Followed { process, status, .. } = run("sh \"$ALLOC_LADDER_OUT/program.sh\"; true", scratch.path());
-        let others = counters(scratch.path(), process);
-        assert_ne!(others, driver::file(scratch.path(), process));
-        assert_eq!(read(&others, "sh", status).expect("reads"), measurement());
+        let folder = scratch.path();
+        let own = followed("leave prog $$; leave worker 7; leave worker 3; leave other 5", folder, None);
+        let mut wanted = args(&["prog"]);
+        assert_eq!(names(folder, &own, &wanted), [(own.process, "prog".to_owned())]);
+        wanted.child = Some("worker".to_owned());
+        assert_eq!(names(folder, &own, &wanted), [(3, "worker".to_owned()), (7, "worker".to_owned())]);
+        let chosen = chosen(&follow::records(folder), &own, &wanted).expect("there are some");
+        let steps = steps(&chosen, &own, &wanted).expect("reads");
+        assert_eq!(steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["attached", "attached-2"]);
+        assert!(steps.iter().all(|step| step.measurements[0].messages == 10));
+        wanted.child = Some("nobody".to_owned());
+        let error = super::chosen(&follow::records(folder), &own, &wanted).expect_err("there is none");
+        let help = error.downcast_ref::<Failure>().and_then(|failure| failure.help.clone()).expect("a way out");
+        assert_eq!(help, "of its children there is --child worker, --child other");
+    }
 
-        let began = Instant::now();
-        let Followed { status, told, .. } = follow(&args(&["sleep", "60"], Some(0)), scratch.path()).expect("runs");
-        assert!(!status.success() && told && began.elapsed() < Duration::from_secs(5));
-        assert!(follow(&args(&["/no/such/program"], None), scratch.path()).is_err());
+    #[test]
+    fn a_script_that_leaves_none_gives_way_to_what_it_started() {
+        let scratch = tempfile::tempdir().expect("creates");
+        let followed = followed("leave prog 7", scratch.path(), None);
+        assert_eq!(names(scratch.path(), &followed, &args(&["sh"])), [(7, "prog".to_owned())]);
     }
 
     #[test]
     fn what_is_missing_is_said_in_words() {
         let scratch = tempfile::tempdir().expect("creates");
         let file = scratch.path().join("measurement.json");
-        let status = Command::new("true").status().expect("runs");
+        let status = std::process::Command::new("true").status().expect("runs");
         let message = |file: &Path| read(file, "prog", status).expect_err("nothing to read").to_string();
         assert!(message(&file).contains("left no counters"), "{}", message(&file));
         let nothing = Measurement { counts: Some(Counts::default()), ..measurement() };
@@ -354,7 +329,7 @@ mod tests {
 
     #[test]
     fn the_table_has_stages_methods_and_the_total() {
-        let text = anstream::adapter::strip_str(&table(&measurement())).to_string();
+        let text = terminal::plain(&table(&measurement()));
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert!(lines.contains(&vec!["marshal", "3", "300", "33.3"]), "{text}");
         assert!(lines.contains(&vec!["/a.B/C", "6", "600", "66.7"]), "{text}");
@@ -364,7 +339,7 @@ mod tests {
     #[test]
     fn names_are_kebab_case() {
         assert!(step_name("pooled-2").is_ok());
-        for bad in ["", "A", "a b", "../x", "a=b"] {
+        for bad in [&"a".repeat(300), "", "A", "a b", "../x", "a=b"] {
             assert!(step_name(bad).is_err(), "{bad}");
         }
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask check`: whether a run keeps to `profiles/budgets.toml`, and if not, which call sites grew.
+//! `cargo xtask check`: whether a run keeps to its budgets, and if not, which call sites grew.
 //!
 //! Only figures the budgets name are looked at. A count is allowed what is written and nothing more unless a tolerance
 //! is written beside it. What grew is told against the reference run of the scenario, the one the README quotes. Counts
@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use alloc_ladder::record::{Instrument, Run, StepRecord};
@@ -18,20 +17,22 @@ use anyhow::Context;
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::analyse::budget::{Budget, Budgets};
+use crate::analyse::budget::{BadBudgets, Budget, Budgets};
 use crate::analyse::judge;
-use crate::analyse::metric::{self, Better, digits};
+use crate::analyse::metric::{self, Better};
 use crate::analyse::sites;
 use crate::analyse::stats::{self, change};
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::numbers;
+use crate::cli::suggest::{Named, nearest};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
 use crate::measure::climb::{self, Lines};
-use crate::measure::pair;
+use crate::measure::interrupt;
 use crate::render::sites::{self as drawn, Endpoint};
 use crate::render::text::{repeat, summary};
 use crate::store::find;
-use crate::store::layout;
+use crate::store::{layout, place, read, write};
 
 /// The share of a budget without tolerance from which on it is nearly used up.
 const NEAR: f64 = 0.9;
@@ -43,7 +44,7 @@ pub(crate) struct Args {
     /// Write what is usual now, and what limits were passed, into the budgets, and show what that changes
     #[arg(long)]
     bless: bool,
-    /// The budgets [default: profiles/budgets.toml]
+    /// The budgets [default: {budgets} in the root of the workspace]
     #[arg(long, value_name = "FILE")]
     budgets: Option<PathBuf>,
     /// Cargo profile to build with where it measures [default: release]
@@ -55,9 +56,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let path = args.budgets.clone().unwrap_or_else(|| layout::profiles().join("budgets.toml"));
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let mut budgets = Budgets::parse(&text)?;
+    let path = args.budgets.clone().unwrap_or_else(place::budgets);
+    let mut budgets = read::parsed(&path, Budgets::read, help)?;
     let mut subjects = match &args.run {
         Some(name) => {
             let (folder, run) = find::load(name)?;
@@ -95,6 +95,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         terminal::result(&format!("{title}\n{}{explained}", table(&lines)))?;
     }
     verdict(&lines, args.run.as_deref())
+}
+
+/// What to do about budgets that cannot be read.
+fn help(bad: &BadBudgets) -> String {
+    let Some((wanted, names)) = &bad.unknown else { return "mend that file, or name another".to_owned() };
+    let near = nearest(Named::Budget, wanted, names.iter().map(String::as_str));
+    let meant = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+    format!("{meant}there are: {}", names.join(", "))
 }
 
 /// What is said of a run while it is measured.
@@ -145,7 +153,7 @@ impl Subject {
         let seen = match climb::alone(scenario, &steps, Instrument::Stacks, built, &self.folder(), &LINES) {
             Ok(seen) => seen,
             Err(error) => {
-                pair::interrupted()?;
+                interrupt::interrupted()?;
                 let text = format!("call sites are not known: {error:#}");
                 terminal::labelled(Style::Warning, "warning", &text);
                 return Ok(());
@@ -284,26 +292,38 @@ fn percent(share: f64) -> String {
     format!("{percent:.decimals$} %")
 }
 
-/// Fails where a budget is exceeded, and where a check that measures did not measure one: nothing holds a figure that
-/// nobody looks at. A run on disk may have measured less than all budgets are for.
+/// Fails where a budget is exceeded, where nothing at all could be checked, and where a check that measures did not
+/// measure one: nothing holds a figure that nobody looks at. A run on disk may have measured less than all budgets are
+/// for.
 fn verdict(lines: &[Line], run: Option<&str>) -> anyhow::Result<()> {
     let count = |verdict| lines.iter().filter(|line| line.verdict == verdict).count();
     let (over, unmeasured) = (count(Verdict::Over), count(Verdict::Unmeasured));
     let are = |count: usize| if count == 1 { "is" } else { "are" };
     let exceeded = format!("{over} of {} budgets {} exceeded", lines.len(), are(over));
     let missed = format!("{unmeasured} of {} budgets {} for what was not measured", lines.len(), are(unmeasured));
+    if unmeasured == lines.len() {
+        let nothing = format!("nothing was checked: the run measured none of what the {unmeasured} budgets are for");
+        return Err(Failure::new(Kind::Verdict, nothing)
+            .help("measure the steps and figures that the budgets name: cargo xtask check")
+            .into());
+    }
     if unmeasured > 0 && (over > 0 || run.is_some()) {
         terminal::labelled(Style::Warning, "warning", &missed);
     }
     match (over, unmeasured, run) {
         (0, 0, _) | (0, _, Some(_)) => Ok(()),
         (0, _, None) => Err(Failure::new(Kind::Verdict, missed)
-            .help("only counts are taken here; hold other figures of a run with: cargo xtask check RUN")
+            .help(format!(
+                "only counts are taken here; hold other figures of a run with: {} check RUN",
+                place::command()
+            ))
             .into()),
         _ => {
             let run = run.map_or_else(String::new, |run| format!(" {run}"));
-            let help =
-                format!("if that is meant: cargo xtask check{run} --bless, and commit the budgets with the reason");
+            let help = format!(
+                "if that is meant: {} check{run} --bless, and commit the budgets with the reason",
+                place::command()
+            );
             Err(Failure::new(Kind::Verdict, exceeded).help(help).into())
         }
     }
@@ -426,8 +446,12 @@ impl Grown {
         for (stage, before, after) in &self.stages {
             table.row([
                 Cell::left(stage.name()),
-                Cell::right(format!("{} → {} blocks", digits(before.blocks), digits(after.blocks))),
-                Cell::right(format!("{} → {} B", digits(before.bytes), digits(after.bytes))),
+                Cell::right(format!("{} → {} blocks", numbers::number(before.blocks), numbers::number(after.blocks))),
+                Cell::right(format!(
+                    "{} → {}",
+                    numbers::bytes_in_full(before.bytes),
+                    numbers::bytes_in_full(after.bytes)
+                )),
                 Cell::right(change(before.bytes, after.bytes).to_string()).style(Style::Worse),
             ]);
         }
@@ -478,7 +502,7 @@ fn bless(budgets: &mut Budgets, lines: &[Line], path: &Path) -> anyhow::Result<(
         ]);
     }
     if changed > 0 {
-        fs::write(path, budgets.text()).with_context(|| format!("cannot write `{}`", path.display()))?;
+        write::whole(path, budgets.text().as_bytes())?;
     }
     terminal::result(&table.render())?;
     let unmeasured = lines.iter().filter(|line| line.measured.is_none()).count();
@@ -516,7 +540,7 @@ allocs-per-message = 1
 
     fn run(handler: (u64, u64)) -> Run {
         let rows = [(Stage::Handler, handler.0, handler.1), (Stage::Transport, 2000, 64_000)];
-        let counted = vec![fixture::count(Side::Server, 0, &rows)];
+        let counted = (0..2).map(|round| fixture::count(Side::Server, round, &rows)).collect();
         Run { steps: vec![fixture::step("baseline", counted)], ..fixture::run("put-20260820-1402", Scenario::Put) }
     }
 
@@ -526,13 +550,13 @@ allocs-per-message = 1
         let checked = lines(&budgets, &run((900, 41_000)));
         expect_test::expect![[r#"
             near  put/baseline server allocs/msg                  2.90      ≤ 3.00   97 %
-            near  put/baseline server bytes/msg                  105 B     ≤ 100 B  105 %  (110 % allowed)
-            ok    put/baseline server peak heap               4.00 MiB  ≤ 95.4 MiB
+            near  put/baseline server bytes/msg                  105 B     ≤ 100 B  105 %  (110 % allowed)
+            ok    put/baseline server peak heap                  4 MiB  ≤ 95.4 MiB
             OVER  put/baseline server handler allocs/msg         0.900     ≤ 0.500  180 %
             –     put/baseline client allocs/msg          not measured      ≤ 1.00
             –     put/tuned-h2 server allocs/msg          not measured      ≤ 1.00
         "#]]
-        .assert_eq(&anstream::adapter::strip_str(&table(&checked)).to_string());
+        .assert_eq(&terminal::plain(&table(&checked)));
         let failure = |lines: &[Line], run| {
             let failure = verdict(lines, run).err()?.downcast::<Failure>().expect("a failure");
             assert_eq!(failure.kind, Kind::Verdict);
@@ -544,6 +568,29 @@ allocs-per-message = 1
         let missed = "2 of 6 budgets are for what was not measured";
         assert_eq!(failure(&kept, None).as_deref(), Some(missed), "a check that measures may not");
         assert_eq!(failure(&kept[..4], None), None);
+        // A run without steps, one whose steps have no measurements, and one that carried no message.
+        let mut silent = run((900, 41_000));
+        silent.steps[0].measurements.iter_mut().for_each(|m| m.messages = 0);
+        let hollow = Run { steps: vec![fixture::step("baseline", Vec::new())], ..silent.clone() };
+        let empty = Run { steps: Vec::new(), ..silent.clone() };
+        silent.steps[0].measurements.iter_mut().for_each(|m| m.counts = None);
+        for run in [empty, hollow, silent] {
+            let checked = lines(&budgets, &run);
+            assert_eq!(checked.len(), 6);
+            for named in [None, Some("put-a")] {
+                let nothing = failure(&checked, named).expect("nothing was checked");
+                assert!(nothing.starts_with("nothing was checked: "), "{nothing}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist_is_understood() {
+        let help = |text: &str| help(&Budgets::parse(text).expect_err("wrong"));
+        assert_eq!(help("[putt.baseline.server]"), "did you mean `put`? there are: put, get, unary");
+        assert!(help("[get.zerocopy.server]").starts_with("did you mean `zero-copy`? there are: baseline, "));
+        assert_eq!(help("[put.baseline.middle]"), "there are: server, client");
+        assert_eq!(help("[put"), "mend that file, or name another");
     }
 
     #[test]
@@ -589,7 +636,7 @@ allocs-per-message = 0.01
             .replace("max = 100", "max = 97")
             .replace("= 1000 #", &format!("= {} #", 4 << 20))
             .replace("[put.rope.server]\nallocs-per-message = 0.01", "[put.rope.server]\nallocs-per-message = 0.7");
-        assert_eq!(fs::read_to_string(file.path()).expect("reads"), blessed);
+        assert_eq!(std::fs::read_to_string(file.path()).expect("reads"), blessed);
         let again = lines(&Budgets::parse(&blessed).expect("parses"), &run);
         assert!(verdict(&again, None).is_ok(), "what was blessed passes");
     }
@@ -635,9 +682,9 @@ allocs-per-message = 0.01
         expect_test::expect![[r#"
 
             put/baseline server: what grew since reference, per message
-            handler  0 → 1.00 blocks  0 → 65,536 B  new
-            +65,536 B  +1.00  new  handler  subject::put::copy ← subject::put
+            handler  0 → 1.00 blocks  0 B → 65 536 B  new
+            +65 536 B  +1.00  new  handler  subject::put::copy ← subject::put
         "#]]
-        .assert_eq(&anstream::adapter::strip_str(&grown.text()).to_string());
+        .assert_eq(&terminal::plain(&grown.text()));
     }
 }

@@ -19,6 +19,7 @@ use crate::analyse::metric::{self, Metric};
 use crate::analyse::sites;
 use crate::analyse::stats;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::numbers;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
 use crate::render::sites::{self as drawn, Endpoint};
@@ -311,6 +312,12 @@ impl Report {
                 let _ = write!(text, ", {few} with too few rounds to tell");
             }
         }
+        match count(&[Verdict::OneRound]) {
+            0 => {}
+            once => {
+                let _ = write!(text, ", {once} not comparable with one round");
+            }
+        }
         let _ = writeln!(text, " (Mann–Whitney, α = {})", self.alpha);
         text
     }
@@ -371,12 +378,17 @@ impl Row {
             (Verdict::Worse, _) => (Cell::right(self.change.to_string()).style(Style::Worse), self.p),
             (Verdict::Equal, _) => (Cell::right("="), None),
             (Verdict::Unclear | Verdict::TooFew, p) => (Cell::right("~"), p),
+            (Verdict::OneRound, _) => (Cell::right(self.change.to_string()), None),
         };
         let why = match (self.verdict, p) {
             (Verdict::Equal, _) => "(all equal)".to_owned(),
-            (Verdict::TooFew, _) => format!("(n = {} + {} cannot tell)", self.old.len(), self.new.len()),
+            (Verdict::TooFew, _) => {
+                let (n, m) = (self.old.len(), self.new.len());
+                format!("(n too small: p of {n} + {m} rounds is at least {:.3})", stats::smallest_p(n, m))
+            }
+            (Verdict::OneRound, _) => "(not comparable with one round)".to_owned(),
             (Verdict::Unclear, None) => "(rounds differ by as much)".to_owned(),
-            (_, Some(p)) => format!("({})", stats::p_words(p)),
+            (_, Some(p)) => format!("({})", numbers::p_value(p)),
             (_, None) => String::new(),
         };
         vec![
@@ -452,56 +464,76 @@ mod tests {
         let report = Report { old: old.id.clone(), new: new.id.clone(), alpha: 0.05, steps };
         expect_test::expect![[r#"
             put-20260819-0911 → put-20260820-1402, step baseline, n = 10 + 10
-                                      old            new       vs old
-            throughput GB/s          1.00  ±0%      1.00  ±0%       ~  (p=1.000)
-            server CPU-s/GB          1.00  ±0%      1.01  ±0%   +1.0%  (p<0.001)
-            server allocs/msg        3.00  ±0%      4.00  ±0%  +33.3%
-              handler                1.00  ±0%      2.00  ±0%   +100%
-            server bytes/msg        130 B  ±0%     195 B  ±0%  +50.6%
-              handler              65.5 B  ±0%     131 B  ±0%   +100%
-            server B/payload B      0.130  ±0%     0.195  ±0%  +50.6%
-            server reallocs/msg         0  ±0%         0  ±0%       =  (all equal)
-            server peak heap     4.00 MiB  ±0%  4.00 MiB  ±0%       =  (all equal)
-            server peak RSS      8.00 MiB  ±0%  8.00 MiB  ±0%       =  (all equal)
-            server switches/msg      1.00  ±0%      1.00  ±0%       =  (all equal)
+                                    old            new          vs old
+            throughput GB/s        1.00  ±<0.1%   1.00  ±<0.1%       ~  (p=1.000)
+            server CPU-s/GB        1.00   ±0.2%   1.01   ±0.2%   +1.0%  (p<0.001)
+            server allocs/msg      3.00     ±0%   4.00     ±0%  +33.3%
+              handler              1.00     ±0%   2.00     ±0%   +100%
+            server bytes/msg      130 B     ±0%  195 B     ±0%  +50.6%
+              handler            65.5 B     ±0%  131 B     ±0%   +100%
+            server B/payload B    0.130     ±0%  0.195     ±0%  +50.6%
+            server reallocs/msg       0     ±0%      0     ±0%       =  (all equal)
+            server peak heap      4 MiB     ±0%  4 MiB     ±0%       =  (all equal)
+            server peak RSS       8 MiB     ±0%  8 MiB     ±0%       =  (all equal)
+            server switches/msg    1.00     ±0%   1.00     ±0%       =  (all equal)
             not compared: client count figures (only new)
 
             put-20260819-0911 → put-20260820-1402, step tuned-h2, n = 10 + 10
-                                      old            new       vs old
-            throughput GB/s          1.00  ±0%      1.00  ±0%       ~  (p=1.000)
-            server CPU-s/GB         0.602  ±0%     0.602  ±0%       ~  (p=1.000)
-            server allocs/msg        2.00  ±0%      2.00  ±0%       =  (all equal)
-            server bytes/msg       64.0 B  ±0%    64.0 B  ±0%       =  (all equal)
-            server B/payload B     0.0640  ±0%    0.0640  ±0%       =  (all equal)
-            server reallocs/msg         0  ±0%         0  ±0%       =  (all equal)
-            server peak heap     4.00 MiB  ±0%  4.00 MiB  ±0%       =  (all equal)
-            server peak RSS      8.00 MiB  ±0%  8.00 MiB  ±0%       =  (all equal)
-            server switches/msg      1.00  ±0%      1.00  ±0%       =  (all equal)
+                                    old             new          vs old
+            throughput GB/s        1.00  ±<0.1%    1.00  ±<0.1%       ~  (p=1.000)
+            server CPU-s/GB       0.602   ±0.3%   0.602   ±0.3%       ~  (p=1.000)
+            server allocs/msg      2.00     ±0%    2.00     ±0%       =  (all equal)
+            server bytes/msg     64.0 B     ±0%  64.0 B     ±0%       =  (all equal)
+            server B/payload B    0.064     ±0%   0.064     ±0%       =  (all equal)
+            server reallocs/msg       0     ±0%       0     ±0%       =  (all equal)
+            server peak heap      4 MiB     ±0%   4 MiB     ±0%       =  (all equal)
+            server peak RSS       8 MiB     ±0%   8 MiB     ±0%       =  (all equal)
+            server switches/msg    1.00     ±0%    1.00     ±0%       =  (all equal)
 
             0 better, 4 worse, 14 unchanged (Mann–Whitney, α = 0.05)
         "#]]
-        .assert_eq(&anstream::adapter::strip_str(&report.text()).to_string());
+        .assert_eq(&terminal::plain(&report.text()));
 
         let within = Compared::new([&old, &old], &old.steps[0], &old.steps[1], 0.05);
         let report = Report { old: old.id.clone(), new: old.id.clone(), alpha: 0.05, steps: vec![within] };
         expect_test::expect![[r#"
             put-20260819-0911, step baseline → tuned-h2, n = 10 + 10
-                                   before          after       vs before
-            throughput GB/s          1.00  ±0%      1.00  ±0%          ~  (p=1.000)
-            server CPU-s/GB          1.00  ±0%     0.602  ±0%     −39.9%  (p<0.001)
-            server allocs/msg        3.00  ±0%      2.00  ±0%     −33.3%
-              handler                1.00  ±0%         0  ±0%       gone
-            server bytes/msg        130 B  ±0%    64.0 B  ±0%     −50.6%
-              handler              65.5 B  ±0%       0 B  ±0%       gone
-            server B/payload B      0.130  ±0%    0.0640  ±0%     −50.6%
-            server reallocs/msg         0  ±0%         0  ±0%          =  (all equal)
-            server peak heap     4.00 MiB  ±0%  4.00 MiB  ±0%          =  (all equal)
-            server peak RSS      8.00 MiB  ±0%  8.00 MiB  ±0%          =  (all equal)
-            server switches/msg      1.00  ±0%      1.00  ±0%          =  (all equal)
+                                 before           after          vs before
+            throughput GB/s        1.00  ±<0.1%    1.00  ±<0.1%          ~  (p=1.000)
+            server CPU-s/GB        1.00   ±0.2%   0.602   ±0.3%     −39.9%  (p<0.001)
+            server allocs/msg      3.00     ±0%    2.00     ±0%     −33.3%
+              handler              1.00     ±0%       0     ±0%       gone
+            server bytes/msg      130 B     ±0%  64.0 B     ±0%     −50.6%
+              handler            65.5 B     ±0%     0 B     ±0%       gone
+            server B/payload B    0.130     ±0%   0.064     ±0%     −50.6%
+            server reallocs/msg       0     ±0%       0     ±0%          =  (all equal)
+            server peak heap      4 MiB     ±0%   4 MiB     ±0%          =  (all equal)
+            server peak RSS       8 MiB     ±0%   8 MiB     ±0%          =  (all equal)
+            server switches/msg    1.00     ±0%    1.00     ±0%          =  (all equal)
 
             4 better, 0 worse, 5 unchanged (Mann–Whitney, α = 0.05)
         "#]]
-        .assert_eq(&anstream::adapter::strip_str(&report.text()).to_string());
+        .assert_eq(&terminal::plain(&report.text()));
+    }
+
+    #[test]
+    fn one_round_on_each_side_is_shown_and_is_no_regression() {
+        let run = |id, blocks, cpu: &[u64]| {
+            let counted = fixture::count(Side::Server, 0, &[(Stage::Handler, blocks, 1000 * blocks)]);
+            let timed = (0..).zip(cpu).map(|(round, cpu)| fixture::time(Side::Server, round, *cpu, 1_000_000));
+            let steps = vec![fixture::step("attached", std::iter::once(counted).chain(timed).collect())];
+            Run { steps, ..fixture::run(id, Scenario::Put) }
+        };
+        let (old, new) = (run("a", 1000, &[100, 101, 102]), run("b", 3000, &[200, 201, 202]));
+        let compared = Compared::new([&old, &new], &old.steps[0], &new.steps[0], 0.05);
+        let report = Report { old: old.id.clone(), new: new.id.clone(), alpha: 0.05, steps: vec![compared] };
+        assert_eq!(report.rows().filter(|row| row.verdict.moved()).count(), 0);
+        let text = anstream::adapter::strip_str(&report.text()).to_string();
+        let line = |label: &str| text.lines().find(|line| line.contains(label)).expect("a line").to_owned();
+        assert!(line("allocs/msg").ends_with("+200%  (not comparable with one round)"), "{text}");
+        assert!(line("CPU-s/GB").ends_with("~  (n too small: p of 3 + 3 rounds is at least 0.100)"), "{text}");
+        assert!(line("0 better").contains("0 worse"), "{text}");
+        assert!(line("0 better").contains("with too few rounds to tell, 3 not comparable with one round"), "{text}");
     }
 
     #[test]

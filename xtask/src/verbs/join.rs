@@ -1,4 +1,4 @@
-//! `cargo xtask join A B C`: runs of one step each, as the rungs of one ladder, with a report of its own.
+//! `cargo xtask join A B C`: runs of one step each, as the steps of one ladder, with a report of its own.
 
 use alloc_ladder::record::Run;
 use alloc_ladder::subject::ladder::StepSet;
@@ -6,22 +6,23 @@ use alloc_ladder::subject::ladder::StepSet;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
 use crate::measure::environment;
+use crate::render::page;
 use crate::store::find;
-use crate::verbs::attach;
+use crate::store::place;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The runs, in the order of their rungs: by id, by path, or `newest`
+    /// The runs, in the order of their steps: by id, by path, or `newest`
     #[arg(required = true, num_args = 2..)]
     runs: Vec<String>,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let runs = args.runs.iter().map(|name| Ok(find::load(name)?.1)).collect::<anyhow::Result<Vec<Run>>>()?;
-    let joined = join(runs, environment::now())?;
-    let page = attach::write(&joined)?;
-    let rungs: Vec<&str> = joined.steps.iter().map(|step| step.name.as_str()).collect();
-    terminal::progress("Joined", &rungs.join(", "));
+    let mut joined = join(runs, environment::now())?;
+    let page = page::keep(&mut joined)?;
+    let steps: Vec<&str> = joined.steps.iter().map(|step| step.name.as_str()).collect();
+    terminal::progress("Joined", &steps.join(", "));
     terminal::result(&format!("{}\n", page.display()))
 }
 
@@ -31,7 +32,10 @@ fn join(runs: Vec<Run>, (created, stamp): (String, String)) -> anyhow::Result<Ru
         let [step] = run.steps.as_mut_slice() else {
             let steps = run.steps.len();
             return Err(Failure::new(Kind::Usage, format!("`{}` has {steps} steps", run.id))
-                .help("join takes runs of one step; a ladder of several is compared with `cargo xtask compare`")
+                .help(format!(
+                    "join takes runs of one step; `{} compare` compares ladders of several",
+                    place::command()
+                ))
                 .into());
         };
         if !step.stacks.is_empty() || !step.cpu.is_empty() {
@@ -82,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn rungs_keep_their_order_and_get_names_of_their_own() {
+    fn steps_keep_their_order_and_get_names_of_their_own() {
         let runs = vec![attached("a", "before"), attached("b", "attached"), attached("c", "attached")];
         let joined = join(runs, now()).expect("joins");
         assert_eq!(joined.id, "join-20260820-140211");

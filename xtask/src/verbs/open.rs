@@ -1,17 +1,18 @@
 //! `open FILE [FILE…]`: shows what other tools and earlier recordings wrote, as one page; several files are a ladder.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use alloc_ladder::Side;
-use anyhow::Context;
 
+use crate::analyse::profiles::Profiles;
 use crate::cli::browser;
 use crate::cli::terminal::{self, Style};
+use crate::measure::environment;
 use crate::measure::import::{self, About};
-use crate::measure::{environment, place};
 use crate::render::page;
-use crate::store::layout::RUN_JSON;
+use crate::store::layout;
+use crate::store::write::RunFolder;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -34,12 +35,11 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (created, stamp) = environment::now();
-    let id = format!("open-{stamp}");
-    let (folder, root) = place::new_run(&id)?;
-    let page = read(&args, &folder, &root, id, created);
+    let folder = RunFolder::create_new(&layout::runs(), &format!("open-{stamp}"))?;
+    let page = read(&args, &folder, created);
     if page.is_err() {
         // A folder without a run is in everybody's way.
-        let _ = std::fs::remove_dir_all(&folder);
+        let _ = std::fs::remove_dir_all(folder.path());
     }
     let page = page?;
     terminal::result(&format!("{}\n", page.display()))?;
@@ -49,29 +49,29 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read(args: &Args, folder: &Path, root: &str, id: String, created: String) -> anyhow::Result<PathBuf> {
+fn read(args: &Args, folder: &RunFolder, created: String) -> anyhow::Result<PathBuf> {
+    let root = layout::root().to_string_lossy().into_owned();
     let mut steps = Vec::new();
     for (index, name) in names(&args.files).into_iter().enumerate() {
-        let about = About { name, side: args.side, command: "", root, symbols: &args.symbols, blocks: args.blocks };
+        let about =
+            About { name, side: args.side, command: "", root: &root, symbols: &args.symbols, blocks: args.blocks };
         let imported = import::import(&args.files[index], folder, index, &about)?;
         for note in &imported.notes {
             terminal::labelled(Style::Warning, "warning", &format!("{}: {note}", args.files[index].display()));
         }
         steps.push(imported.step);
     }
-    let run = import::run(id, created, String::new(), steps, false);
-    let path = folder.join(RUN_JSON);
-    std::fs::write(&path, serde_json::to_string_pretty(&run)? + "\n")
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    page::write_all(folder, &run)
+    let run = import::run(folder.name(), created, String::new(), steps, false);
+    folder.save(&run)?;
+    page::write_all(folder, &run, Profiles::default())
 }
 
 /// A step's name for each file, no two alike.
 fn names(files: &[PathBuf]) -> Vec<String> {
     let mut taken = HashSet::new();
     let name = |file: &PathBuf| {
-        let plain = place::step_name(&file.to_string_lossy(), 0);
-        (0..).map(|again| place::step_name(&plain, again)).find(|name| taken.insert(name.clone())).unwrap_or(plain)
+        let plain = import::step_name(&file.to_string_lossy(), 0);
+        (0..).map(|again| import::step_name(&plain, again)).find(|name| taken.insert(name.clone())).unwrap_or(plain)
     };
     files.iter().map(name).collect()
 }
@@ -96,8 +96,8 @@ mod tests {
         let after = file("after.folded", "srv::main;prost::encode 300\n");
         let run = folder.path().join("run");
         std::fs::create_dir(&run).expect("creates");
-        let page = read(&args(&[before, after]), &run, "", "open-1".to_owned(), "2026-01-01T00:00:00Z".to_owned())
-            .expect("reads");
+        let into = RunFolder::create(&run).expect("writable");
+        let page = read(&args(&[before, after]), &into, "2026-01-01T00:00:00Z".to_owned()).expect("reads");
         let html = std::fs::read_to_string(page).expect("reads");
         assert!(html.contains("before") && html.contains("after"));
         assert!(run.join("02-after/server/diff-bytes.svg").is_file(), "the difference of the two");

@@ -7,18 +7,22 @@ use alloc_ladder::record::{Instrument, Run};
 use alloc_ladder::subject::ladder::{Runtime, StepSet};
 use alloc_ladder::subject::scenario::{Scenario, Workload};
 
+use crate::analyse::profiles::Profiles;
 use crate::cli::browser;
 use crate::cli::failure::{Failure, Kind};
-use crate::cli::quantity::Rate;
-use crate::cli::terminal::{self, Style};
+use crate::cli::quantity::{MESSAGES_MAX, Rate, SECONDS_MAX};
+use crate::cli::terminal::{self, Style, rendering};
 use crate::measure::build::Allocator;
 use crate::measure::climb::{Climb, Lines};
 use crate::measure::plan::{DEFAULT_INSTRUMENTS, Plan, chunk};
+use crate::measure::remote::At;
 use crate::measure::step_sets::step_sets;
-use crate::measure::{environment, pair};
+use crate::measure::token::Token;
+use crate::measure::{environment, interrupt};
 use crate::render::page;
 use crate::render::text::{repeat, summary};
-use crate::store::{layout, write};
+use crate::store::layout;
+use crate::store::write::RunFolder;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -45,19 +49,19 @@ pub(crate) struct Args {
     /// Connections the streams are spread over
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) connections: u32,
-    /// Messages the server of put keeps before it lets the oldest go
-    #[arg(long, default_value_t = 0)]
+    /// Messages that the server of put keeps before it drops the oldest
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=RETAIN_MAX))]
     pub(crate) retain: u32,
-    /// The server's runtime, whatever the steps say
+    /// The server's runtime [default: what the steps say]
     #[arg(long)]
     pub(crate) runtime: Option<Runtime>,
-    /// The allocator below the instrument
+    /// The allocator that the instrument asks for memory
     #[arg(long, default_value_t, value_enum)]
     pub(crate) allocator: Allocator,
-    /// Cargo profile to build with; times mean something in `release` only
+    /// Cargo profile to build with; use `release` for times
     #[arg(long, default_value = "release")]
     pub(crate) profile: String,
-    /// Hold the streams together to a rate, as in 5gbit, and show how many cores that takes
+    /// Limit all streams together to this rate, as in 5gbit, and show how many cores it takes
     #[arg(long, value_name = "RATE")]
     pub(crate) link: Option<Rate>,
     /// Measure peers without gRPC in the same rounds
@@ -69,16 +73,19 @@ pub(crate) struct Args {
     /// Address the server listens on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:0")]
     pub(crate) bind: std::net::SocketAddr,
-    /// Run the server on another host, where `cargo xtask agent` listens on this address
+    /// Run the server on another host, where `{command} agent` listens on this address
     #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["limits", "bind"])]
     pub(crate) server: Option<String>,
-    /// Seconds a case may take before it counts as hung
-    #[arg(long, default_value_t = 60)]
+    /// File with the agent's token [default: the environment variable ALLOC_LADDER_TOKEN]
+    #[arg(long, value_name = "FILE", requires = "server")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Seconds after which a case counts as hung
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     pub(crate) timeout: u64,
-    /// The run's folder [default: one in profiles/, named by scenario and time]
+    /// The run's folder [default: one in {runs}, named by scenario and time]
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
-    /// Measure anew a run that the folder holds already
+    /// Overwrite the run in --out
     #[arg(long, requires = "out")]
     pub(crate) replace: bool,
     /// Open the report in a browser
@@ -89,8 +96,12 @@ pub(crate) struct Args {
     pub(crate) json: bool,
 }
 
-/// More would take hours, and the clients' latencies gigabytes.
-const MESSAGES_MAX: u64 = 100_000_000;
+/// The most bytes that `--retain` may have the server keep.
+const RETAINED_BYTES_MAX: u64 = 1 << 30;
+/// What a kept message takes beside its payload: the place it is kept in, and the head of its buffer.
+const RETAINED_EACH: u64 = 64;
+/// The most messages of any size that `--retain` takes.
+const RETAIN_MAX: i64 = (RETAINED_BYTES_MAX / RETAINED_EACH) as i64;
 
 /// What is said of a run while it is measured.
 pub(crate) const LINES: Lines = Lines { step: summary::step_line, counted: repeat::line };
@@ -126,26 +137,37 @@ impl clap::ValueEnum for Shown {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let began = Instant::now();
-    pair::catch_interrupts()?;
+    interrupt::catch_interrupts()?;
     let sets = step_sets(args.scenario, &args.steps)?;
     args.fit_together()?;
+    args.fits_in_memory()?;
     let (created, stamp) = environment::now();
     let id = format!("{}-{stamp}", args.scenario);
-    let folder = args.out.clone().unwrap_or_else(|| layout::profiles().join(&id));
-    if !args.replace && folder.join(layout::RUN_JSON).exists() {
-        return Err(Failure::new(Kind::Usage, format!("{} holds a run already", folder.display()))
+    // Before anything is built: a folder that cannot be written must not cost minutes.
+    let (folder, id) = match &args.out {
+        Some(folder) => (RunFolder::create(folder)?, id),
+        None => {
+            let folder = RunFolder::create_new(&layout::runs(), &id)?;
+            let id = folder.name();
+            (folder, id)
+        }
+    };
+    if !args.replace && folder.has(layout::RUN_JSON) {
+        return Err(Failure::new(Kind::Usage, format!("{} holds a run already", folder.path().display()))
             .help("name another folder, or overwrite that run with --replace")
             .into());
     }
-    let plan = args.plan(sets);
-    let mut climb = Climb::prepare(&plan, &LINES, &folder, id, created)?;
-    let measured = climb.build().and_then(|()| if args.replace { write::clear(&folder) } else { Ok(()) });
+    let replaced = folder.replaceable()?;
+    let plan = args.plan(sets)?;
+    let mut climb = Climb::prepare(&plan, &LINES, folder, id, created)?;
+    let measured = climb.build().and_then(|()| if args.replace { climb.folder().clear(&replaced) } else { Ok(()) });
     if let Err(error) = measured.and_then(|()| climb.measure_all()) {
-        give_up(climb, &folder);
+        give_up(climb);
         return Err(error);
     }
-    let run = climb.run();
-    let page = page::write_all(&folder, run)?;
+    let (run, folder, profiles) = climb.into_parts();
+    let run = &run;
+    let page = rendering(folder.path(), || page::write_all(&folder, run, profiles))?;
     if args.json {
         terminal::result(&(serde_json::to_string_pretty(run)? + "\n"))?;
     } else {
@@ -159,10 +181,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Keeps what was finished and says where it lies.
-fn give_up(mut climb: Climb<'_>, folder: &std::path::Path) {
+fn give_up(mut climb: Climb<'_>) {
     let kept = climb.keep_finished().and_then(|any| {
         let run: &Run = climb.run();
-        any.then(|| page::write_all(folder, run).map(|page| (run.steps.len(), page))).transpose()
+        let page = || page::write_all(climb.folder(), run, Profiles::default());
+        any.then(|| page().map(|page| (run.steps.len(), page))).transpose()
     });
     match kept {
         Ok(None) => {}
@@ -192,10 +215,30 @@ impl Args {
         Err(Failure::new(Kind::Usage, refused).help("leave the flag out").into())
     }
 
+    /// Whether the server can hold what `--retain` has it keep, in every stream.
+    fn fits_in_memory(&self) -> anyhow::Result<()> {
+        let each = self.chunk.unwrap_or(Workload::default().chunk) as u64 + RETAINED_EACH;
+        let streams = u64::from(self.streams);
+        let most = RETAINED_BYTES_MAX / each / streams;
+        if u64::from(self.retain) <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "--retain {} has the server keep {} messages of {each} bytes, more than 1 GiB",
+            self.retain,
+            u64::from(self.retain) * streams
+        );
+        Err(Failure::new(Kind::Usage, message).help(format!("--retain {most} is the most for these streams")).into())
+    }
+
     /// The flags as a plan.
-    fn plan(&self, sets: Vec<(String, StepSet)>) -> Plan {
+    fn plan(&self, sets: Vec<(String, StepSet)>) -> anyhow::Result<Plan> {
         let plan = Plan::new(self.scenario, sets);
-        Plan {
+        let agent = match &self.server {
+            Some(address) => Some(At { address: address.clone(), token: Token::find(self.token_file.as_deref())? }),
+            None => None,
+        };
+        Ok(Plan {
             workload: Workload {
                 chunk: self.chunk.unwrap_or(plan.workload.chunk),
                 messages: self.messages.unwrap_or(plan.workload.messages),
@@ -214,9 +257,9 @@ impl Args {
             peers: self.limits,
             seed: self.seed.unwrap_or(plan.seed),
             bind: self.bind,
-            agent: self.server.clone(),
+            agent,
             patience: Duration::from_secs(self.timeout),
             ..plan
-        }
+        })
     }
 }

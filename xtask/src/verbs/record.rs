@@ -3,25 +3,26 @@
 //! Nothing of the program is changed: a preload library records it, or its own `alloc_ladder::Alloc` does.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use alloc_ladder::Side;
 use alloc_ladder::record::Run;
-use anyhow::Context;
 
 use crate::analyse::executable::ALLOC_LINES;
 use crate::analyse::fold::{Profile, Unit};
+use crate::analyse::profiles::Profiles;
 use crate::analyse::symbols::Quality;
 use crate::cli::browser;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
+use crate::measure::environment;
 use crate::measure::import::{self, About, Imported};
 use crate::measure::record::{self, Moment, Recorded, Wanted};
-use crate::measure::{environment, place};
 use crate::render::page;
 use crate::render::text::recorded::{self, Figures};
-use crate::store::layout::RUN_JSON;
+use crate::store::layout;
+use crate::store::write::RunFolder;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -79,13 +80,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let wanted = Wanted { command: &command, children: &args.children, time: args.time, anyway: args.anyway };
     let line = terminal::spinner("Recording");
     let recorded = record::record(&wanted, |after, totals, rss| {
-        line.set_message(recorded::progress(after, totals.blocks, totals.bytes, totals.live_bytes(), rss));
+        line.about(&recorded::progress(after, totals.blocks, totals.bytes, totals.live_bytes(), rss));
     });
-    line.finish_and_clear();
+    line.finish();
     let recorded = recorded?;
     let failed = !recorded.status.success() && !recorded.told;
     let (folder, run, imported) = keep(&args, &command, &recorded, failed)?;
-    let page = page::write_all(&folder, &run)?;
+    let page = page::write_all(&folder, &run, Profiles::default())?;
     for note in imported.iter().flat_map(|imported| &imported.notes) {
         terminal::labelled(Style::Warning, "warning", note);
     }
@@ -113,43 +114,37 @@ fn keep(
     command: &[String],
     recorded: &Recorded,
     failed: bool,
-) -> anyhow::Result<(PathBuf, Run, Vec<Imported>)> {
+) -> anyhow::Result<(RunFolder, Run, Vec<Imported>)> {
     let (created, stamp) = environment::now();
-    let id = format!("profile-{stamp}");
-    let (folder, root) = place::new_run(&id)?;
+    let folder = RunFolder::create_new(&layout::runs(), &format!("profile-{stamp}"))?;
+    let root = layout::root().to_string_lossy().into_owned();
+    let line = command.join(" ");
     let mut imported = Vec::new();
     for (index, file) in recorded.files.iter().enumerate() {
-        let kept = folder.join(place::recording_name(index));
+        let kept = folder.path().join(layout::recording(index));
         record::copy(file, &kept)?;
-        let name = place::step_name(&command[0], index);
-        let command = command.join(" ");
-        let about =
-            About { name, side: args.side, command: &command, root: &root, symbols: &args.symbols, blocks: false };
+        let name = import::step_name(&command[0], index);
+        let about = About { name, side: args.side, command: &line, root: &root, symbols: &args.symbols, blocks: false };
         imported.push(import::import(&kept, &folder, index, &about)?);
     }
     let mut steps: Vec<_> = imported.iter().map(|imported| imported.step.clone()).collect();
-    if let Some(first) = steps.first_mut() {
-        for measurement in &mut first.measurements {
-            measurement.wall_ns = recorded.wall.as_nanos() as u64;
-            measurement.usage.rss_bytes_max = recorded.rss_bytes_max;
-        }
+    for measurement in steps.iter_mut().take(1).flat_map(|step| &mut step.measurements) {
+        measurement.wall_ns = recorded.wall.as_nanos() as u64;
+        measurement.usage.rss_bytes_max = recorded.rss_bytes_max;
     }
-    let run = import::run(id, created, command.join(" "), steps, failed);
-    let path = folder.join(RUN_JSON);
-    std::fs::write(&path, serde_json::to_string_pretty(&run)? + "\n")
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    timeline(&folder, &recorded.moments)?;
+    let run = import::run(folder.name(), created, line, steps, failed);
+    folder.save(&run)?;
+    folder.write(layout::TIMELINE, timeline(&recorded.moments).as_bytes())?;
     Ok((folder, run, imported))
 }
 
 /// Live bytes and resident memory as time went by, for whoever draws them.
-fn timeline(folder: &Path, moments: &[Moment]) -> anyhow::Result<()> {
+fn timeline(moments: &[Moment]) -> String {
     let mut text = "milliseconds,live_bytes,rss_bytes\n".to_owned();
     for moment in moments {
         let _ = writeln!(text, "{},{},{}", moment.after.as_millis(), moment.live_bytes, moment.rss_bytes);
     }
-    let path = folder.join(place::TIMELINE);
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    text
 }
 
 fn text(imported: &[Imported], recorded: &Recorded) -> String {

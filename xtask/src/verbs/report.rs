@@ -1,8 +1,10 @@
 //! `report`: renders a run again from its stored files; nothing is measured.
 
-use crate::cli::terminal;
+use crate::analyse::profiles::Profiles;
+use crate::cli::terminal::{self, rendering};
 use crate::render::page;
 use crate::store::find;
+use crate::store::write::RunFolder;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -12,6 +14,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (dir, run) = find::load(&args.run)?;
-    let path = page::write_all(&dir, &run)?;
+    let folder = RunFolder::edit(&dir)?;
+    let path = rendering(&dir, || page::write_all(&folder, &run, Profiles::default()))?;
     terminal::result(&format!("{}\n", path.display()))
 }

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use alloc_ladder::record::Run;
 
+use crate::analyse::profiles::Profiles;
 use crate::cli::browser;
-use crate::cli::terminal;
+use crate::cli::terminal::{self, rendering};
 use crate::render::page;
 use crate::store::find;
-use crate::store::layout;
+use crate::store::write::RunFolder;
+use crate::store::{layout, place};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -31,7 +33,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         if let Some((dir, run)) = &run {
             rendered(dir, run)?;
         }
-        return serve::serve(address, &layout::profiles(), run.as_ref().map(|(dir, _)| dir.as_path()));
+        return serve::serve(address, &layout::runs(), run.as_ref().map(|(dir, _)| dir.as_path()));
     }
     let (dir, run) = match &args.run {
         Some(name) => find::load(name)?,
@@ -43,7 +45,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         terminal::labelled(
             terminal::Style::Help,
             "help",
-            "no browser here: open the path above, or `cargo xtask view --serve` and forward the port",
+            &format!(
+                "no browser here: open the path above, or `{} view --serve` and forward the port",
+                place::command()
+            ),
         );
     }
     Ok(())
@@ -51,8 +56,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 
 /// The page of a run, rendered now where it was not yet: git keeps none.
 fn rendered(dir: &Path, run: &Run) -> anyhow::Result<PathBuf> {
-    let page = dir.join(layout::REPORT);
-    if page.is_file() { Ok(page) } else { page::write_all(dir, run) }
+    if RunFolder::open(dir)?.has(layout::REPORT) {
+        return Ok(dir.join(layout::REPORT));
+    }
+    let folder = RunFolder::edit(dir)?;
+    rendering(dir, || page::write_all(&folder, run, Profiles::default()))
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ pub(crate) fn tagged(tag: &str) -> Vec<String> {
 
 /// Processes with this tag, a moment after they should be gone.
 pub(crate) fn left_over(tag: &str) -> Vec<String> {
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let found = tagged(tag);
         if found.is_empty() || Instant::now() > until {

@@ -176,7 +176,7 @@ fn single_frames_are_charged_to() {
 fn the_first_decisive_frame_from_the_leaf_wins() {
     let charged = |leaf_to_root: &[&str]| {
         let names: Vec<Name> = leaf_to_root.iter().map(|raw| Name::parse(raw)).collect();
-        stage(&names)
+        first(names.iter().filter_map(|name| Some((name, decide(name)?))))
     };
     let decoded_in_a_handler = [
         "bytes::bytes_mut::BytesMut::reserve",

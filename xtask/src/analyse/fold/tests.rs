@@ -10,10 +10,9 @@ fn dhat(text: &str) -> Dhat {
     Dhat::parse(text.as_bytes()).expect("the fixture is a dhat file")
 }
 
-/// One site, its frames given as `root;…;leaf`.
-fn site(stage: Stage, frames: &str, blocks: u64, bytes: u64) -> Site {
-    let frames = frames.split(';').map(str::to_owned).collect();
-    Site { stage, frames, blocks, bytes, peak_bytes: bytes / 2, peak_blocks: blocks / 2 }
+/// One stack, its frames given as `root;…;leaf`.
+fn stack(stage: Stage, frames: &str, blocks: u64, bytes: u64) -> (Stage, Vec<&str>, Figures) {
+    (stage, frames.split(';').collect(), Figures { blocks, bytes, peak_bytes: bytes / 2, peak_blocks: blocks / 2 })
 }
 
 fn sum_of_last_column(folded: &str) -> u64 {
@@ -109,21 +108,17 @@ fn stacks_that_read_the_same_are_one_site() {
 
 #[test]
 fn the_union_shows_what_vanished_and_adds_up() {
-    let before = Profile {
-        sites: vec![
-            site(Stage::Marshal, "a;b", 4, 400),
-            site(Stage::Marshal, "a;c", 2, 200),
-            site(Stage::Handler, "h", 1, 70),
-            site(Stage::Handler, "i", 0, 0),
-        ],
-    };
-    let after = Profile {
-        sites: vec![
-            site(Stage::Marshal, "a;b", 4, 100),
-            site(Stage::Handler, "h", 5, 90),
-            site(Stage::Other, "n", 1, 30),
-        ],
-    };
+    let before = Profile::of(&[
+        stack(Stage::Marshal, "a;b", 4, 400),
+        stack(Stage::Marshal, "a;c", 2, 200),
+        stack(Stage::Handler, "h", 1, 70),
+        stack(Stage::Handler, "i", 0, 0),
+    ]);
+    let after = Profile::of(&[
+        stack(Stage::Marshal, "a;b", 4, 100),
+        stack(Stage::Handler, "h", 5, 90),
+        stack(Stage::Other, "n", 1, 30),
+    ]);
     let text = union(&before, &after, Unit::Bytes);
     expect![[r#"
         marshal;a;b 700 400
@@ -148,9 +143,10 @@ fn both_directions_of_a_real_difference_are_exact() {
     let put = Profile::from_dhat(&dhat(PUT_SERVER));
     let get = Profile::from_dhat(&dhat(GET_SERVER));
     for unit in Unit::ALL {
-        let pairs = pairs(&put, &get, unit);
-        assert_eq!(pairs.iter().map(|pair| pair.before).sum::<u64>(), put.total(unit));
-        assert_eq!(pairs.iter().map(|pair| pair.after).sum::<u64>(), get.total(unit));
-        assert!(pairs.iter().any(|pair| pair.after == 0) && pairs.iter().any(|pair| pair.before == 0));
+        let joined = joined(&put, &get);
+        let both: Vec<[u64; 2]> = joined.stacks.iter().map(|stack| stack.both(|site| site.value(unit))).collect();
+        assert_eq!(both.iter().map(|[before, _]| before).sum::<u64>(), put.total(unit));
+        assert_eq!(both.iter().map(|[_, after]| after).sum::<u64>(), get.total(unit));
+        assert!(both.iter().any(|[_, after]| *after == 0) && both.iter().any(|[before, _]| *before == 0));
     }
 }

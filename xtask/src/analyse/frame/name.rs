@@ -23,7 +23,7 @@ const STD: [&str; 3] = ["alloc", "core", "std"];
 impl Name {
     pub(crate) fn parse(raw: &str) -> Name {
         let full = super::moved::today(clean(raw));
-        let Path { segments: own, implements } = path(&full);
+        let Path { segments: own, implements } = path(&full, DEPTH);
         let homeless = own.crate_name().is_none_or(|krate| STD.contains(&krate));
         let segments = match &implements {
             Some(of) if homeless && of.crate_name().is_some_and(|krate| !STD.contains(&krate)) => of,
@@ -80,8 +80,14 @@ struct Path {
     implements: Option<Segments>,
 }
 
-/// Takes a path apart at its outermost `::`.
-fn path(text: &str) -> Path {
+/// How deep types may stand in types before a name is taken as it is. Compilers stop earlier; a file may hold anything.
+const DEPTH: usize = 64;
+
+/// Takes a path apart at its outermost `::`; below `depth` more types it is left whole.
+fn path(text: &str, depth: usize) -> Path {
+    let Some(depth) = depth.checked_sub(1) else {
+        return Path { segments: Segments(Vec::new()), implements: None };
+    };
     let mut segments: Vec<String> = Vec::new();
     let mut implements: Option<Vec<String>> = None;
     for (index, part) in split(text, "::").into_iter().enumerate() {
@@ -96,8 +102,8 @@ fn path(text: &str) -> Path {
         if index == 0 {
             // `<Type as Trait>::method`, or v0's `<Type>::method`.
             let (own, of) = halves(inner, " as ").map_or((inner, None), |(own, of)| (own, Some(of)));
-            segments = home(own);
-            implements = of.map(home);
+            segments = home(own, depth);
+            implements = of.map(|of| home(of, depth));
             if segments.is_empty() && of.is_none() {
                 // Only std may give slices and primitives methods of their own.
                 segments = vec!["core".to_owned()];
@@ -106,11 +112,13 @@ fn path(text: &str) -> Path {
             // Legacy's `module::<impl Trait for Type>::method`; the module is only where the impl stands.
             match halves(header, " for ") {
                 Some((of, own)) => {
-                    segments = home(own);
-                    implements = Some(home(of));
+                    segments = home(own, depth);
+                    implements = Some(home(of, depth));
                 }
-                None if home(header).len() > 1 => segments = home(header),
-                None => segments.extend(home(header)),
+                None => {
+                    let home = home(header, depth);
+                    if home.len() > 1 { segments = home } else { segments.extend(home) }
+                }
             }
         }
         // Anything else in brackets is v0's `function::<generics>`.
@@ -133,7 +141,7 @@ fn is_crate(name: &str) -> bool {
 }
 
 /// The path of a type or trait, without what only wraps or qualifies it.
-fn home(text: &str) -> Vec<String> {
+fn home(text: &str, depth: usize) -> Vec<String> {
     let mut text = text.trim();
     loop {
         let stripped = text.trim_start_matches(['&', '*']);
@@ -148,7 +156,7 @@ fn home(text: &str) -> Vec<String> {
     // Tuples, slices, arrays and function pointers live in no crate.
     let nowhere = text.starts_with(['(', '[', '{', '\''])
         || ["fn(", "unsafe ", "extern ", "for<"].iter().any(|w| text.starts_with(w));
-    if nowhere { Vec::new() } else { path(text).segments.0 }
+    if nowhere { Vec::new() } else { path(text, depth).segments.0 }
 }
 
 /// A segment without generics, a v0 crate hash, a shim mark; empty for closures and legacy hashes.
@@ -182,12 +190,16 @@ fn split<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
     parts
 }
 
-/// Where the separator stands outside brackets. The `>` of an arrow closes nothing.
+/// Where the separator stands outside brackets, each time behind the last. The `>` of an arrow closes nothing.
 fn outermost<'a>(text: &'a str, separator: &'a str) -> impl Iterator<Item = usize> + 'a {
     let mut depth = 0i32;
     let mut previous = 0u8;
+    let mut behind = 0;
     text.bytes().enumerate().filter_map(move |(at, byte)| {
-        let here = depth == 0 && text.as_bytes()[at..].starts_with(separator.as_bytes());
+        let here = depth == 0 && at >= behind && text.as_bytes()[at..].starts_with(separator.as_bytes());
+        if here {
+            behind = at + separator.len();
+        }
         match byte {
             b'<' | b'(' | b'[' | b'{' => depth += 1,
             b'>' if previous == b'-' => {}

@@ -38,7 +38,7 @@ const SYMBOLS: &[&[&str]] = &[
     &["__libc_start_call_main", "[root]", "__rust_try", "???", "_Unwind_Backtrace"],
 ];
 
-/// Implementations of the allocator interface: whoever they are written by, they are the allocator.
+/// Implementations of the allocator interface: any author's are the allocator.
 const ALLOCATOR: &str = "core::alloc::global::GlobalAlloc";
 
 /// Whether the frame is left out.

@@ -3,6 +3,9 @@
 //! inferno says where a frame is in samples, exactly; which stacks those samples are is known here. So a frame's name,
 //! stage and counts are looked up by its place, never parsed back from a title.
 
+use std::fmt::Write;
+use std::ops::Range;
+
 use alloc_ladder::Stage;
 use anyhow::{Context, Result, ensure};
 use inferno::flamegraph::color::{BackgroundColor, Color};
@@ -10,71 +13,34 @@ use inferno::flamegraph::{Direction, Options, TextTruncateDirection};
 use quick_xml::events::{BytesStart, BytesText, Event};
 use quick_xml::{Reader, Writer};
 
-use super::colour::{delta_colours, spent_colour, stage_colour};
-use super::{Delta, Frame};
-use crate::analyse::cpu::Spent;
+use super::colour::delta_colours;
+use super::stack::{Group, Stack};
+use super::{Delta, Frame, Layout, prune};
 use crate::analyse::fold;
 use crate::analyse::frame::name;
+use crate::analyse::stats;
+use crate::cli::numbers;
 
 const FRAME_HEIGHT: usize = 16;
 
-/// What the stacks of a graph are grouped by: its uppermost frames, and the colour of everything below them.
-pub(super) trait Group: Copy {
-    /// What a graph's frames are places of.
-    const PLACE: &'static str;
-    /// What stands in place of a graph of nothing.
-    const NOTHING: &'static str;
-    fn name(self) -> &'static str;
-    fn colour(self) -> &'static str;
-}
-
-impl Group for Stage {
-    const PLACE: &'static str = "Allocated in:";
-    const NOTHING: &'static str = "nothing is allocated here any more";
-
-    fn name(self) -> &'static str {
-        Stage::name(self)
-    }
-
-    fn colour(self) -> &'static str {
-        stage_colour(self)
-    }
-}
-
-impl Group for Spent {
-    const PLACE: &'static str = "Spent in:";
-    const NOTHING: &'static str = "no sample was taken: too little CPU time was spent";
-
-    fn name(self) -> &'static str {
-        Spent::name(self)
-    }
-
-    fn colour(self) -> &'static str {
-        spent_colour(self)
-    }
-}
-
-/// One stack as the graph shows it.
-pub(super) struct Stack<G> {
-    pub(super) group: G,
-    pub(super) frames: Vec<String>,
-    pub(super) before: Option<u64>,
-    pub(super) after: u64,
-}
-
-impl<G> Stack<G> {
-    fn width(&self) -> u64 {
-        self.after.max(self.before.unwrap_or(0))
-    }
-}
-
 /// Stacks from left to right, none of them of width 0.
-pub(super) struct Graph<G> {
+pub(super) struct Graph<'a, G> {
     /// What the widths count: `bytes`.
     counted: &'static str,
+    names: Vec<&'a str>,
     stacks: Vec<Stack<G>>,
-    /// Where each stack begins, and where the last one ends: one longer than the stacks.
-    starts: Vec<u64>,
+    /// What lies left of each stack, and last of the end: one longer than the stacks.
+    sums: Vec<Sums>,
+    /// The width below which frames were left out; 0 where none were.
+    narrowest: u64,
+}
+
+/// What lies left of a stack.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    width: u64,
+    before: u64,
+    after: u64,
 }
 
 /// A frame's place in samples; depth 0 is the frame for everything.
@@ -84,37 +50,74 @@ struct Place {
     depth: usize,
 }
 
-impl<G: Group> Graph<G> {
-    pub(super) fn new(counted: &'static str, stacks: impl Iterator<Item = Stack<G>>) -> Graph<G> {
-        let stacks: Vec<Stack<G>> = stacks.filter(|stack| stack.width() > 0).collect();
-        let mut starts = vec![0];
-        let mut end = 0;
+impl<'a, G: Group> Graph<'a, G> {
+    pub(super) fn new(counted: &'static str, names: Vec<&'a str>, mut stacks: Vec<Stack<G>>) -> Graph<'a, G> {
+        stacks.retain(|stack| stack.width > 0);
+        let narrowest = prune::prune(&mut stacks);
+        let mut sum = Sums::default();
+        let mut sums = vec![sum];
         for stack in &stacks {
-            end += stack.width();
-            starts.push(end);
+            sum.width += stack.width;
+            sum.before += stack.before.unwrap_or(0);
+            sum.after += stack.after;
+            sums.push(sum);
         }
-        Graph { counted, stacks, starts }
+        Graph { counted, names, stacks, sums, narrowest }
     }
 
     fn total(&self) -> u64 {
-        self.starts.last().copied().unwrap_or(0)
+        self.sums.last().map_or(0, |sums| sums.width)
     }
 
-    /// The stacks between two places.
-    fn between(&self, place: &Place) -> &[Stack<G>] {
-        let index = |at: u64| self.starts.partition_point(|start| *start < at);
-        &self.stacks[index(place.from)..index(place.to)]
+    /// The width below which frames were left out, as a share of the graph.
+    fn narrowest(&self) -> f64 {
+        self.narrowest as f64 / self.total().max(1) as f64
+    }
+
+    /// The stacks between two places, as indexes.
+    fn between(&self, place: &Place) -> Range<usize> {
+        let index = |at: u64| self.sums.partition_point(|sums| sums.width < at);
+        index(place.from)..index(place.to)
+    }
+
+    /// What was allocated between two places: before, in a differential, and after.
+    fn counts(&self, place: &Place) -> (Option<u64>, u64) {
+        let Range { start, end } = self.between(place);
+        let (from, to) = (self.sums[start], self.sums[end]);
+        let differential = self.stacks.first().is_some_and(|stack| stack.before.is_some());
+        (differential.then_some(to.before - from.before), to.after - from.after)
     }
 
     /// The group and name of the frame at a place; `None` for the frame for everything.
-    fn named(&self, place: &Place) -> Option<(G, &str)> {
-        let first = self.between(place).first()?;
+    fn named(&self, place: &Place) -> Option<(G, &'a str)> {
+        let first = self.stacks.get(self.between(place).start)?;
         let name = match place.depth {
             0 => return None,
             1 => first.group.name(),
-            depth => first.frames.get(depth - 2)?,
+            depth => self.names[*first.frames.get(depth - 2)? as usize],
         };
         Some((first.group, name))
+    }
+
+    /// Every frame's place, by the stacks that share it.
+    fn laid_out(&self) -> Vec<Place> {
+        let mut places = Vec::new();
+        let mut open: Vec<u64> = Vec::new();
+        let close = |open: &mut Vec<u64>, keep: usize, to: u64, places: &mut Vec<Place>| {
+            while open.len() > keep {
+                let depth = open.len();
+                places.extend(open.pop().map(|from| Place { from, to, depth }));
+            }
+        };
+        let mut previous = None;
+        for (stack, sums) in self.stacks.iter().zip(&self.sums) {
+            close(&mut open, prune::shared(previous, stack), sums.width, &mut places);
+            open.resize(stack.frames.len() + 1, sums.width);
+            previous = Some(stack);
+        }
+        close(&mut open, 0, self.total(), &mut places);
+        places.sort_unstable_by_key(|place| (place.depth, place.from));
+        places
     }
 
     /// inferno's SVG of the graph.
@@ -129,17 +132,18 @@ impl<G: Group> Graph<G> {
         options.text_truncate_direction = TextTruncateDirection::Right;
         options.bgcolors = Some(BackgroundColor::Flat(Color { r: 255, g: 255, b: 255 }));
         options.deterministic = true;
-        // Every frame is kept: totals are exact down to the last block.
+        // Which frames are kept was decided above; here none is lost, and totals are exact down to the last block.
         options.min_width = 0.0;
         // A flame chart keeps the order it is given (back to front) where a flame graph sorts lines as text, which
         // tears a frame in two when another's name begins with its name.
         options.flame_chart = true;
+        let clean: Vec<String> = self.names.iter().map(|name| name::clean(name)).collect();
         let lines: Vec<String> = self
             .stacks
             .iter()
             .map(|stack| {
-                let frames: Vec<String> = stack.frames.iter().map(|frame| name::clean(frame)).collect();
-                format!("{} {}", fold::line(stack.group.name(), &frames), stack.width())
+                let frames = stack.frames.iter().map(|place| clean[*place as usize].as_str());
+                format!("{} {}", fold::line(stack.group.name(), frames), stack.width)
             })
             .collect();
         let mut svg = Vec::new();
@@ -173,32 +177,31 @@ impl<G: Group> Graph<G> {
 }
 
 /// The frames of a graph, top to bottom and left to right.
-pub(super) fn layout(graph: &Graph<Stage>) -> Result<Vec<Frame>> {
-    if graph.total() == 0 {
-        return Ok(Vec::new());
-    }
-    let mut places = graph.places(&graph.render("", "")?)?;
-    places.sort_by_key(|place| (place.depth, place.from));
+pub(super) fn layout(graph: &Graph<'_, Stage>) -> Layout {
     let share = |samples: u64| samples as f64 / graph.total() as f64;
     let frame = |place: &Place| {
         let (stage, name) = graph.named(place)?;
-        let stacks = graph.between(place);
+        let (before, value) = graph.counts(place);
         Some(Frame {
             x: share(place.from),
             width: share(place.to - place.from),
             depth: place.depth as u32 - 1,
             name: name.to_owned(),
             stage,
-            value: stacks.iter().map(|stack| stack.after).sum(),
-            before: stacks.iter().map(|stack| stack.before).sum(),
+            value,
+            before,
         })
     };
-    Ok(places.iter().filter_map(frame).collect())
+    let frames = graph.laid_out().iter().filter_map(frame).collect();
+    Layout { frames, whole: graph.total(), narrowest: graph.narrowest() }
 }
 
 /// A standalone SVG of a graph.
-pub(super) fn svg<G: Group>(graph: &Graph<G>, title: &str, subtitle: &str) -> Result<String> {
-    let (title, subtitle) = (name::printable(title), name::printable(subtitle));
+pub(super) fn svg<G: Group>(graph: &Graph<'_, G>, title: &str, subtitle: &str) -> Result<String> {
+    let (title, mut subtitle) = (name::printable(title), name::printable(subtitle));
+    if graph.narrowest > 0 {
+        let _ = write!(subtitle, "; frames below {:.4} % are left out", graph.narrowest() * 100.0);
+    }
     if graph.total() == 0 {
         return Ok(empty(&title, &subtitle, G::NOTHING));
     }
@@ -227,11 +230,9 @@ pub(super) fn svg<G: Group>(graph: &Graph<G>, title: &str, subtitle: &str) -> Re
 }
 
 /// A frame's events with our colour and a title that says, in a differential, before and after.
-fn paint<'a, G: Group>(group: impl Iterator<Item = Event<'a>>, graph: &Graph<G>, place: &Place) -> Vec<Event<'a>> {
+fn paint<'a, G: Group>(group: impl Iterator<Item = Event<'a>>, graph: &Graph<'_, G>, place: &Place) -> Vec<Event<'a>> {
     let frame = graph.named(place);
-    let stacks = graph.between(place);
-    let after: u64 = stacks.iter().map(|stack| stack.after).sum();
-    let before: Option<u64> = stacks.iter().map(|stack| stack.before).sum();
+    let (before, after) = graph.counts(place);
     let (fill, ink) = match (frame, before) {
         (_, Some(before)) => delta_colours(Delta::of(before, after)),
         (Some((group, _)), None) => (group.colour(), "#000000"),
@@ -240,7 +241,8 @@ fn paint<'a, G: Group>(group: impl Iterator<Item = Event<'a>>, graph: &Graph<G>,
     let counts = match before {
         Some(before) => change(before, after, graph.counted),
         None => {
-            format!("{} {}, {:.2} %", grouped(after), graph.counted, after as f64 * 100.0 / graph.total() as f64)
+            let share = numbers::share(after as f64 / graph.total() as f64);
+            format!("{} {}, {share}", numbers::count(after), graph.counted)
         }
     };
     // Nothing in parentheses but the counts at the end: inferno's search and labels cut a title at the last `(`.
@@ -285,28 +287,13 @@ fn number(element: &BytesStart<'_>, key: &str) -> Result<Option<u64>> {
     text.parse().map(Some).with_context(|| format!("{key}={text:?} in inferno's SVG is no count"))
 }
 
-/// `12,345 → 678 bytes, −94.5 %`.
+/// `12 345 → 678 bytes, −94.5%`.
 fn change(before: u64, after: u64, counted: &str) -> String {
-    let share = match Delta::of(before, after) {
-        Delta::Gone => "gone".to_owned(),
-        Delta::New => "new".to_owned(),
-        _ if before == after => "same".to_owned(),
-        _ => format!("{:+.1} %", (after as f64 - before as f64) * 100.0 / before as f64).replace('-', "\u{2212}"),
+    let share = match stats::change(before as f64, after as f64) {
+        stats::Change::Same => "same".to_owned(),
+        change => change.to_string(),
     };
-    format!("{} \u{2192} {} {}, {share}", grouped(before), grouped(after), counted)
-}
-
-/// Digits in groups of three.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    format!("{} → {} {counted}, {share}", numbers::count(before), numbers::count(after))
 }
 
 /// The picture of a graph without stacks; inferno has none.

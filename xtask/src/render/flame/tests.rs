@@ -6,16 +6,17 @@ use quick_xml::events::Event;
 
 use super::*;
 use crate::analyse::dhat::Dhat;
-use crate::analyse::fold::{Site, pairs};
+use crate::analyse::fold::{Figures, joined};
 use crate::analyse::frame::name::clean;
 
-fn site(stage: Stage, frames: &[&str], bytes: u64) -> Site {
-    let frames = frames.iter().map(|frame| (*frame).to_owned()).collect();
-    Site { stage, frames, blocks: 1, bytes, peak_bytes: 0, peak_blocks: 0 }
+type Stack<'a> = (Stage, Vec<&'a str>, Figures);
+
+fn site<'a>(stage: Stage, frames: &[&'a str], bytes: u64) -> Stack<'a> {
+    (stage, frames.to_vec(), Figures { blocks: 1, bytes, ..Figures::default() })
 }
 
-fn profile(sites: Vec<Site>) -> Profile {
-    Profile { sites }
+fn profile(stacks: Vec<Stack<'_>>) -> Profile {
+    Profile::of(&stacks)
 }
 
 fn fixture(text: &str) -> Profile {
@@ -88,7 +89,7 @@ fn frames_lie_where_the_stacks_say() {
         2 0.000+0.600 b [marshal] 300
         2 0.600+0.200 c [marshal] 100
     "#]]
-    .assert_eq(&table(&layout(&profile, Unit::Bytes).expect("laid out")));
+    .assert_eq(&table(&layout(&profile, Unit::Bytes).frames));
     expect![[r#"
         0 0.000+0.500 marshal [marshal] 2
         0 0.500+0.500 handler [handler] 2
@@ -98,7 +99,7 @@ fn frames_lie_where_the_stacks_say() {
         2 0.250+0.250 c [marshal] 1
         2 0.750+0.250 b [handler] 1
     "#]]
-    .assert_eq(&table(&layout(&profile, Unit::Blocks).expect("laid out")));
+    .assert_eq(&table(&layout(&profile, Unit::Blocks).frames));
 }
 
 #[test]
@@ -110,7 +111,7 @@ fn a_name_that_begins_with_anothers_tears_no_frame() {
         site(Stage::Other, &["h2::Foo and more"], 4),
         site(Stage::Other, &["h2::Foo::bar"], 8),
     ]);
-    let frames = layout(&profile, Unit::Bytes).expect("laid out");
+    let frames = layout(&profile, Unit::Bytes).frames;
     let foo: Vec<u64> = frames.iter().filter(|frame| frame.name == "h2::Foo").map(|frame| frame.value).collect();
     assert_eq!(foo, [3]);
     assert_eq!(frames.len(), 5);
@@ -128,7 +129,7 @@ fn what_a_step_removed_stays_as_wide_as_it_was() {
         site(Stage::Handler, &["same"], 100),
         site(Stage::Other, &["new"], 100),
     ]);
-    let frames = differential_layout(&before, &after, Unit::Bytes).expect("laid out");
+    let frames = differential_layout(&before, &after, Unit::Bytes).frames;
     expect![[r#"
         0 0.000+0.800 marshal [marshal] 800 -> 150 much-less
         0 0.800+0.100 handler [handler] 100 -> 100 same
@@ -144,12 +145,12 @@ fn what_a_step_removed_stays_as_wide_as_it_was() {
     let mut titles = titles(&svg);
     titles.sort();
     expect![[r#"
-        a (800 → 150 bytes, −81.2 %)
-        all (900 → 350 bytes, −61.1 %)
+        a (800 → 150 bytes, −81.2%)
+        all (900 → 350 bytes, −61.1%)
         gone (600 → 0 bytes, gone)
         handler (100 → 100 bytes, same)
-        less (200 → 150 bytes, −25.0 %)
-        marshal (800 → 150 bytes, −81.2 %)
+        less (200 → 150 bytes, −25.0%)
+        marshal (800 → 150 bytes, −81.2%)
         new (0 → 100 bytes, new)
         other (0 → 100 bytes, new)
         same (100 → 100 bytes, same)"#]]
@@ -163,7 +164,7 @@ fn what_a_step_removed_stays_as_wide_as_it_was() {
 fn totals_are_the_profiles_in_every_picture() {
     let (put, get) = (put_server(), get_server());
     for unit in Unit::ALL {
-        let frames = layout(&put, unit).expect("laid out");
+        let frames = layout(&put, unit).frames;
         let stages: Vec<&Frame> = frames.iter().filter(|frame| frame.depth == 0).collect();
         assert_eq!(stages.iter().map(|frame| frame.value).sum::<u64>(), put.total(unit));
         assert!((stages.iter().map(|frame| frame.width).sum::<f64>() - 1.0).abs() < 1e-9);
@@ -177,11 +178,15 @@ fn totals_are_the_profiles_in_every_picture() {
         let drawn = titles(&svg).len();
         assert_eq!(drawn, frames.len() + 1, "every frame and the one for everything");
 
-        let frames = differential_layout(&put, &get, unit).expect("laid out");
+        let frames = differential_layout(&put, &get, unit).frames;
         let stages = || frames.iter().filter(|frame| frame.depth == 0);
         assert_eq!(stages().map(|frame| frame.value).sum::<u64>(), get.total(unit));
         assert_eq!(stages().filter_map(|frame| frame.before).sum::<u64>(), put.total(unit));
-        let widest: u64 = pairs(&put, &get, unit).iter().map(|pair| pair.before.max(pair.after)).sum();
+        let widest: u64 = joined(&put, &get)
+            .stacks
+            .iter()
+            .map(|stack| stack.both(|site| site.value(unit)).into_iter().max().expect("two"))
+            .sum();
         let svg = differential_svg(&put, &get, unit, "put", "").expect("drawn");
         assert!(svg.contains(&format!("total_samples=\"{widest}\"")));
     }
@@ -189,7 +194,7 @@ fn totals_are_the_profiles_in_every_picture() {
 
 #[test]
 fn a_frame_holds_its_children() {
-    let frames = layout(&put_server(), Unit::Bytes).expect("laid out");
+    let frames = layout(&put_server(), Unit::Bytes).frames;
     let mut places = HashSet::new();
     for frame in &frames {
         assert!(places.insert((frame.depth, frame.x.to_bits())), "two frames in one place");
@@ -232,7 +237,7 @@ fn names_of_any_kind_are_drawn_and_stay_whole() {
     for (index, name) in evil.into_iter().enumerate() {
         let before = profile(vec![site(Stage::Handler, &["root", name, "leaf"], 7), site(Stage::Other, &[name], 5)]);
         let after = profile(vec![site(Stage::Handler, &["root", name, "leaf"], 3)]);
-        let frames = layout(&before, Unit::Bytes).expect("laid out");
+        let frames = layout(&before, Unit::Bytes).frames;
         assert_eq!(
             frames.iter().filter(|frame| frame.name == name).map(|frame| frame.value).sum::<u64>(),
             12,
@@ -247,12 +252,12 @@ fn names_of_any_kind_are_drawn_and_stay_whole() {
             assert!(!svg.contains("<script>alert"), "{index}");
             assert!(!svg.contains(|c: char| c.is_control() && !c.is_whitespace()), "{index}: no XML");
         }
-        let shown = format!("{} (5 bytes, 41.67 %)", clean(name));
+        let shown = format!("{} (5 bytes, 41.7\u{202f}%)", clean(name));
         let titles_of = |svg: Result<String>| titles(&svg.expect("drawn"));
         let plain = titles_of(svg(&before, Unit::Bytes, "", ""));
         assert!(plain.contains(&shown) && plain.len() == 7, "{index}: {plain:?}");
         let titles = titles_of(differential_svg(&before, &after, Unit::Bytes, "", ""));
-        let shown = format!("{} (7 \u{2192} 3 bytes, \u{2212}57.1 %)", clean(name));
+        let shown = format!("{} (7 \u{2192} 3 bytes, \u{2212}57.1%)", clean(name));
         assert!(titles.contains(&shown), "{index}: {titles:?}");
     }
 }
@@ -268,9 +273,9 @@ fn a_profile_of_nothing_is_a_picture_that_says_so() {
         assert!(svg.contains("nothing is allocated here any more") && svg.contains("a &lt; b"));
         titles(&svg);
     }
-    assert_eq!(layout(&nothing, Unit::Bytes).expect("laid out"), []);
+    assert_eq!(layout(&nothing, Unit::Bytes).frames, []);
     // All that was there is gone: that is a graph, not an empty one.
-    let gone = differential_layout(&put_server(), &nothing, Unit::Bytes).expect("laid out");
+    let gone = differential_layout(&put_server(), &nothing, Unit::Bytes).frames;
     assert!(gone.iter().all(|frame| frame.delta() == Some(Delta::Gone)) && !gone.is_empty());
 }
 
@@ -292,10 +297,12 @@ fn changes_fall_into_seven_classes() {
 
 #[test]
 fn cpu_time_is_grouped_by_what_it_was_spent_on() {
-    let samples = Samples::parse("main;server::main;malloc 3\nmain;server::main;recv 1\n").expect("folded stacks");
+    let samples = Samples::parse(b"main;server::main;malloc 3\nmain;server::main;recv 1\n").expect("folded stacks");
     let svg = cpu_svg(&samples, "CPU time", "").expect("drawn");
     let titles = titles(&svg);
-    for title in ["all (4 samples, 100.00 %)", "allocator (3 samples, 75.00 %)", "recv (1 samples, 25.00 %)"] {
+    for title in
+        ["all (4 samples, 100\u{202f}%)", "allocator (3 samples, 75.0\u{202f}%)", "recv (1 samples, 25.0\u{202f}%)"]
+    {
         assert!(titles.iter().any(|other| other == title), "{title} is not in {titles:?}");
     }
     let nothing = cpu_svg(&Samples::default(), "CPU time", "").expect("drawn");

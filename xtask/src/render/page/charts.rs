@@ -7,7 +7,8 @@ use alloc_ladder::record::{Counts, HeapSample};
 use maud::{Markup, PreEscaped, html};
 
 use super::figures::Sample;
-use super::{parts, units};
+use super::parts;
+use crate::cli::numbers;
 
 /// The width of a bar's own coordinates; the style sheet stretches it.
 const BAR: f64 = 1000.0;
@@ -29,7 +30,7 @@ pub(crate) fn stage_bar(label: &str, parts: &[(Stage, f64)], max: f64) -> Markup
     let words: Vec<String> = parts
         .iter()
         .filter(|(_, value)| *value > 0.0)
-        .map(|(stage, value)| format!("{} {}", words(*stage), units::bytes(*value)))
+        .map(|(stage, value)| format!("{} {}", words(*stage), numbers::bytes(*value)))
         .collect();
     let words = if words.is_empty() { "nothing".to_owned() } else { words.join(", ") };
     html! {
@@ -81,12 +82,12 @@ pub(crate) fn dots(label: &str, sample: &Sample, max: f64) -> Markup {
     let words = match sample.interval() {
         Some((low, high)) => format!(
             "{label}: median of {n} runs {}, {} {} to {}",
-            units::number(median),
+            numbers::number(median),
             parts::interval_words(n),
-            units::number(low),
-            units::number(high)
+            numbers::number(low),
+            numbers::number(high)
         ),
-        None => format!("{label}: one run, {}", units::number(median)),
+        None => format!("{label}: one run, {}", numbers::number(median)),
     };
     html! {
         svg.dots viewBox="0 0 150 24" role="img" aria-label=(words) {
@@ -137,9 +138,9 @@ pub(crate) fn size_histogram(label: &str, counts: &Counts, previous: Option<&Cou
         |bucket| {
             format!(
                 "{label}: most blocks ({}) have {} to {} bytes",
-                units::count(bucket.blocks),
-                units::count(bucket.bytes_min),
-                units::count((bucket.bytes_min * 2).saturating_sub(1))
+                numbers::count(bucket.blocks),
+                numbers::count(bucket.bytes_min),
+                numbers::count((bucket.bytes_min * 2).saturating_sub(1))
             )
         },
     );
@@ -155,7 +156,7 @@ pub(crate) fn size_histogram(label: &str, counts: &Counts, previous: Option<&Cou
                 @let tall = height(bucket.blocks).max(1.0);
                 rect.column x=(at(left(bucket.bytes_min) + 1.5)) y=(at(BOTTOM - tall))
                     width=(at(slot - 3.0)) height=(at(tall)) {
-                    title { (units::count(bucket.blocks)) " blocks of " (units::count(bucket.bytes_min)) " B and up" }
+                    title { (numbers::count(bucket.blocks)) " blocks of " (numbers::count(bucket.bytes_min)) " B and up" }
                 }
             }
             @for bucket in previous.into_iter().flat_map(|counts| &counts.sizes).filter(|bucket| bucket.blocks > 0) {
@@ -196,9 +197,9 @@ fn size_label(bytes: u64) -> String {
 /// Axis labels: `12 k` keeps the axis narrow where the exact figure is in a table anyhow.
 fn short(value: f64) -> String {
     match value {
-        value if value < 1e4 => units::grouped(value),
-        value if value < 1e6 => format!("{} k", units::grouped(value / 1e3)),
-        value => format!("{} M", units::grouped(value / 1e6)),
+        value if value < 1e4 => numbers::grouped(value),
+        value if value < 1e6 => format!("{} k", numbers::grouped(value / 1e3)),
+        value => format!("{} M", numbers::grouped(value / 1e6)),
     }
 }
 
@@ -224,15 +225,15 @@ pub(crate) fn heap(label: &str, counts: &Counts, previous: Option<&Counts>) -> M
         return html! { p.empty { "Not measured: the heap was not sampled." } };
     };
     let peak = y(counts.peak_bytes as f64);
-    let peak_words = units::bytes(counts.peak_bytes as f64);
+    let peak_words = numbers::bytes(counts.peak_bytes as f64);
     plot(
-        &format!("{label}: peak {peak_words}, {} at the end", units::bytes(last.live_bytes as f64)),
+        &format!("{label}: peak {peak_words}, {} at the end", numbers::bytes(last.live_bytes as f64)),
         html! {
             @for quarter in 0..=4 {
                 @let value = ceiling * f64::from(quarter) / 4.0;
                 line.grid x1=(LEFT) x2=(RIGHT) y1=(at(y(value))) y2=(at(y(value))) {}
                 @if quarter % 2 == 0 && quarter > 0 {
-                    text.tick.end x=(LEFT - 6.0) y=(at(y(value) + 4.0)) { (units::bytes(value)) }
+                    text.tick.end x=(LEFT - 6.0) y=(at(y(value) + 4.0)) { (numbers::bytes(value)) }
                 }
             }
             polygon.area points={ (at(x(first))) "," (BOTTOM) " " (line(&samples)) " " (at(x(last))) "," (BOTTOM) } {}
@@ -242,7 +243,7 @@ pub(crate) fn heap(label: &str, counts: &Counts, previous: Option<&Counts>) -> M
             text.tick.strong.end x=(RIGHT) y=(at((peak - 5.0).max(10.0))) { "peak " (peak_words) }
             @for part in [0.0, 0.5, 1.0] {
                 text class={ "tick " (if part == 1.0 { "end" } else { "middle" }) }
-                    x=(at(LEFT + part * (RIGHT - LEFT))) y="196" { (units::grouped(end * part)) }
+                    x=(at(LEFT + part * (RIGHT - LEFT))) y="196" { (numbers::grouped(end * part)) }
             }
         },
     )

@@ -12,6 +12,7 @@ use super::sites::{self, PerMessage};
 use super::{charts, graphs, limits, nine_stages, overview, raw, step, summary};
 use crate::analyse::fold::Unit;
 use crate::analyse::profiles::Profiles;
+use crate::store::place;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -92,7 +93,7 @@ fn body(run: &Run, steps: &[StepView<'_>], profiles: &Profiles) -> Markup {
             }
         }
         footer {
-            "Rendered by cargo xtask report " (env!("CARGO_PKG_VERSION")) " from " a href="run.json" { "run.json" }
+            "Rendered by " (place::command()) " report " (env!("CARGO_PKG_VERSION")) " from " a href="run.json" { "run.json" }
             " · flame graphs laid out by inferno · this file needs no network"
         }
         (help())

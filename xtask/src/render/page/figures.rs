@@ -9,11 +9,11 @@ use alloc_ladder::subject::ladder::{self, Step, StepSet};
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage, Tally};
 
-use super::units;
 pub(crate) use crate::analyse::judge::ALPHA;
 use crate::analyse::judge::{self, Judged};
 use crate::analyse::metric;
 use crate::analyse::stats;
+use crate::cli::numbers;
 
 /// A figure the page shows: a metric, or a share of a CPU profile, under the name a reader knows it by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,11 +111,11 @@ impl Figure {
 
     pub(crate) fn format(self, value: f64) -> String {
         match self {
-            Figure::BytesPerMessage | Figure::PeakHeap | Figure::PeakRss => units::bytes(value),
-            Figure::CpuPerMessage => units::nanoseconds(value * 1e3),
-            Figure::LatencyP50 | Figure::LatencyP99 => units::nanoseconds(value),
-            Figure::AllocatorShare | Figure::CopyShare | Figure::KernelShare => units::share(value),
-            _ => units::number(value),
+            Figure::BytesPerMessage | Figure::PeakHeap | Figure::PeakRss => numbers::bytes(value),
+            Figure::CpuPerMessage => numbers::nanoseconds(value * 1e3),
+            Figure::LatencyP50 | Figure::LatencyP99 => numbers::nanoseconds(value),
+            Figure::AllocatorShare | Figure::CopyShare | Figure::KernelShare => numbers::share(value),
+            _ => numbers::number(value),
         }
     }
 
@@ -241,6 +241,10 @@ pub(crate) enum Verdict {
     Close,
     /// Timed, and within what rounds differ by anyhow.
     Noise,
+    /// Timed in so few rounds that none could tell.
+    TooFew,
+    /// Counted once each, and different: not comparable.
+    OneRound,
 }
 
 /// A figure against another.
@@ -276,8 +280,10 @@ impl Change {
     fn of(before: f64, after: f64, judged: Judged, neutral: bool, exact: bool) -> Change {
         let verdict = match judged.verdict {
             judge::Verdict::Equal => Verdict::Same,
-            judge::Verdict::Unclear | judge::Verdict::TooFew if exact => Verdict::Close,
-            judge::Verdict::Unclear | judge::Verdict::TooFew => Verdict::Noise,
+            judge::Verdict::OneRound => Verdict::OneRound,
+            judge::Verdict::TooFew => Verdict::TooFew,
+            judge::Verdict::Unclear if exact => Verdict::Close,
+            judge::Verdict::Unclear => Verdict::Noise,
             judge::Verdict::Better | judge::Verdict::Worse if neutral => Verdict::Moved,
             judge::Verdict::Better => Verdict::Better,
             judge::Verdict::Worse => Verdict::Worse,
@@ -427,7 +433,7 @@ mod tests {
         let again = sample(&[2.01, 2.12, 1.92, 2.04, 1.93]);
         assert_eq!(change(Figure::CpuPerGb, &slow, &again).verdict, Verdict::Noise);
         // One round proves nothing, however far it is off.
-        assert_eq!(change(Figure::CpuPerGb, &sample(&[2.0]), &sample(&[1.0])).verdict, Verdict::Noise);
+        assert_eq!(change(Figure::CpuPerGb, &sample(&[2.0]), &sample(&[1.0])).verdict, Verdict::TooFew);
         assert_eq!(Change::between(Figure::CpuPerGb, None, Some(&fast)), None);
     }
 

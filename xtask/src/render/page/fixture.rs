@@ -12,11 +12,12 @@ use alloc_ladder::subject::ladder::{Tuning, ladder};
 use alloc_ladder::subject::scenario::{Scenario, Workload};
 use alloc_ladder::{Side, Stage, Tally};
 
-use crate::analyse::fold::{Profile, Site};
+use crate::analyse::fold::{Figures, Profile};
 use crate::analyse::profiles::Profiles;
 use crate::render::files;
 use crate::store::find;
 use crate::store::layout;
+use crate::store::write::RunFolder;
 
 const MESSAGES: u64 = 2000;
 const CHUNK: u64 = 64 * 1024;
@@ -141,7 +142,7 @@ fn step(index: usize) -> StepRecord {
     let mut measurements = Vec::new();
     let mut noise = Noise(index as u64 + 11);
     for side in Side::ALL {
-        measurements.push(counted(side, index));
+        measurements.extend([0, 1].map(|round| Measurement { round, ..counted(side, index) }));
         measurements.push(retained(side, index));
         let usage = Usage { user_us: 600_000, system_us: 400_000 + 50_000 * index as u64, ..Usage::default() };
         measurements.push(Measurement { usage, ..measurement(side, Instrument::Cpu, 0) });
@@ -294,9 +295,9 @@ fn stacks(side: Side, step: usize) -> Stacks {
 
 /// The profiles of [`run`], with every file that is made from them.
 pub(crate) fn profiles() -> Profiles {
-    let mut profiles = Profiles { files: files::named(&run()).into_iter().collect(), ..Profiles::default() };
+    let mut profiles = Profiles::beside(files::named(&run()));
     for step in 0..STEPS {
-        Side::ALL.into_iter().for_each(|side| profiles.insert(step, side, profile(side, step)));
+        Side::ALL.into_iter().for_each(|side| profiles.insert_folded(step, side, profile(side, step)));
     }
     profiles
 }
@@ -384,7 +385,7 @@ fn profile(side: Side, step: usize) -> Profile {
         Side::Server => &SERVER_SITES,
         Side::Client => &CLIENT_SITES,
     };
-    let mut profile = Profile::default();
+    let mut stacks = Vec::new();
     for (stage, bytes, blocks) in rows(side, step) {
         for (_, above, below, share_bytes, share_blocks) in sites.iter().filter(|site| site.0 == stage) {
             let total = |per_message: f64, share: f64| (per_message * share * STACKS_MESSAGES as f64).round() as u64;
@@ -393,17 +394,12 @@ fn profile(side: Side, step: usize) -> Profile {
                 continue;
             }
             let below = below.replace('%', READ);
-            profile.sites.push(Site {
-                stage,
-                frames: format!("{above};{below}").split(';').map(str::to_owned).collect(),
-                blocks: blocks.max(1),
-                bytes,
-                peak_bytes: bytes / 100,
-                peak_blocks: 1,
-            });
+            let frames: Vec<String> = format!("{above};{below}").split(';').map(str::to_owned).collect();
+            let figures = Figures { blocks: blocks.max(1), bytes, peak_bytes: bytes / 100, peak_blocks: 1 };
+            stacks.push((stage, frames, figures));
         }
     }
-    profile
+    Profile::of(&stacks)
 }
 
 /// A program with very many call sites, as a service of somebody else's may have.
@@ -412,19 +408,15 @@ pub(crate) fn wide(sites: usize) -> Profile {
     let sites = (0..sites).map(|index| {
         let stage = Stage::ALL[index % Stage::ALL.len()];
         let frames = (0..12).map(|depth| format!("module_{}::function_{}", depth, index >> (11 - depth.min(11))));
-        Site {
-            stage,
-            frames: frames.chain([format!("leaf::site_{index}")]).collect(),
+        let figures = Figures {
             blocks: 1 + (noise.around_one(1.0) * 50.0) as u64,
             bytes: 64 + (noise.around_one(1.0) * 5000.0) as u64,
             peak_bytes: 64,
             peak_blocks: 1,
-        }
+        };
+        (stage, frames.chain([format!("leaf::site_{index}")]).collect(), figures)
     });
-    let mut sites: Vec<Site> = sites.collect();
-    let place = |site: &Site| Stage::ALL.iter().position(|stage| *stage == site.stage);
-    sites.sort_by(|a, b| (place(a), &a.frames).cmp(&(place(b), &b.frames)));
-    Profile { sites }
+    Profile::of(&sites.collect::<Vec<(Stage, Vec<String>, Figures)>>())
 }
 
 /// Names that try to break out of wherever they are written.
@@ -458,8 +450,8 @@ pub(crate) fn write_pages(dir: &Path) {
     wide_run.steps.truncate(2);
     let mut wide_profiles = Profiles::default();
     Side::ALL.into_iter().for_each(|side| {
-        wide_profiles.insert(0, side, wide(2000));
-        wide_profiles.insert(1, side, wide(1500));
+        wide_profiles.insert_folded(0, side, wide(2000));
+        wide_profiles.insert_folded(1, side, wide(1500));
     });
     write("wide.html", &wide_run, &wide_profiles);
 
@@ -469,6 +461,7 @@ pub(crate) fn write_pages(dir: &Path) {
 
     // As it was measured: calls instead of messages, latency, the nine stages.
     let (dir, unary) = find::load(&layout::reference(Scenario::Unary).to_string_lossy()).expect("a reference run");
+    let dir = RunFolder::open(&dir).expect("opens");
     write("unary.html", &unary, &files::load(&dir, &unary).expect("loads"));
 
     write("grown.html", &grown().0, &grown().1);
@@ -482,8 +475,8 @@ fn grown() -> (Run, Profiles) {
     for side in Side::ALL {
         let mut more = profile(side, 0);
         more.sites.iter_mut().for_each(|site| site.bytes += site.bytes / 2);
-        profiles.insert(0, side, profile(side, 0));
-        profiles.insert(1, side, more);
+        profiles.insert_folded(0, side, profile(side, 0));
+        profiles.insert_folded(1, side, more);
     }
     (run, profiles)
 }
@@ -501,23 +494,18 @@ pub(crate) fn hostile() -> (Run, Profiles) {
     run.steps[1].name.clone_from(&names[1]);
     run.steps[2].name.clone_from(&names[9]);
     run.steps[0].stacks[0].dhat = "javascript:alert(1)/x/dhat.json".to_owned();
-    let sites = names.iter().enumerate().map(|(index, name)| Site {
-        stage: Stage::ALL[index % 6],
-        frames: vec![names[(index + 1) % names.len()].clone(), name.clone()],
-        blocks: 10,
-        bytes: 1000 + index as u64,
-        peak_bytes: 0,
-        peak_blocks: 0,
+    let stacks = names.iter().enumerate().map(|(index, name)| {
+        let figures = Figures { blocks: 10, bytes: 1000 + index as u64, ..Figures::default() };
+        (Stage::ALL[index % 6], vec![&names[(index + 1) % names.len()], name], figures)
     });
-    let mut profile = Profile { sites: sites.collect() };
-    profile.sites.sort_by_key(|site| Stage::ALL.iter().position(|stage| *stage == site.stage));
-    let mut profiles = Profiles { files: files::named(&run).into_iter().collect(), ..Profiles::default() };
+    let profile = Profile::of(&stacks.collect::<Vec<_>>());
+    let mut profiles = Profiles::beside(files::named(&run));
     for step in 0..3 {
-        profiles.insert(step, Side::Server, profile.clone());
+        profiles.insert_folded(step, Side::Server, profile.clone());
     }
     // A step after which nothing is left.
-    profiles.insert(1, Side::Client, profile);
-    profiles.insert(2, Side::Client, Profile::default());
+    profiles.insert_folded(1, Side::Client, profile);
+    profiles.insert_folded(2, Side::Client, Profile::default());
     (run, profiles)
 }
 

@@ -1,4 +1,4 @@
-//! The flame graphs' data in the page: what inferno laid out, packed so that a whole ladder fits.
+//! The flame graphs' data in the page, packed so that a whole ladder fits.
 //!
 //! Frames of all graphs of a side share one tree of nodes (name, parent, stage); a graph lists the nodes it shows in
 //! order with their place as differences, which are mostly zero because most stacks run straight down. The page's
@@ -14,12 +14,15 @@ use serde::Serialize;
 use super::charts::{self, at};
 use super::figures::StepView;
 use super::sites::clipped;
-use crate::analyse::fold::{self, Profile, Unit};
+use crate::analyse::fold::{Profile, Unit};
 use crate::analyse::profiles::Profiles;
-use crate::render::flame::{self, Frame};
+use crate::render::flame::{self, Frame, Layout};
 
 /// Frames narrower than this share of their graph are left out, from the first of these that fits the budget.
 const NARROWEST: [f64; 8] = [0.0, 0.000_01, 0.000_1, 0.000_5, 0.001, 0.002, 0.005, 0.02];
+
+/// What a frame takes in the page at least: three numbers of one digit, with commas.
+const FRAME_MIN: usize = 6;
 
 #[derive(Serialize)]
 struct Page<'a> {
@@ -50,13 +53,13 @@ struct SideGraphs {
 #[derive(Serialize)]
 struct StepGraphs {
     messages: u64,
-    bytes: Pair,
-    blocks: Pair,
+    bytes: UnitGraphs,
+    blocks: UnitGraphs,
 }
 
 /// A unit's graphs: the step itself and its difference to the previous one.
 #[derive(Serialize)]
-struct Pair {
+struct UnitGraphs {
     this: Graph,
     #[serde(skip_serializing_if = "Option::is_none")]
     diff: Option<Graph>,
@@ -86,11 +89,15 @@ struct Graph {
 /// The page's data as JSON that is safe inside a `<script>`, at most `budget` bytes if leaving out frames too narrow
 /// to see can make it so.
 pub(crate) fn json(run: &Run, steps: &[StepView<'_>], profiles: &Profiles, noun: &str, budget: usize) -> String {
-    let layouts = layouts(run, profiles);
+    let drawn = all_drawn(run, profiles);
     let mut text = String::new();
-    for narrowest in NARROWEST {
-        text =
-            serde_json::to_string(&pack(run, steps, &layouts, noun, narrowest)).unwrap_or_else(|_| "null".to_owned());
+    for (index, narrowest) in NARROWEST.into_iter().enumerate() {
+        // Not even tried where the frames cannot fit, unless nothing narrower is left to leave out.
+        let frames = drawn.iter().flat_map(|drawn| &drawn.frames).filter(|frame| frame.width >= narrowest).count();
+        if frames * FRAME_MIN > budget && index + 1 < NARROWEST.len() {
+            continue;
+        }
+        text = serde_json::to_string(&pack(run, steps, &drawn, noun, narrowest)).unwrap_or_else(|_| "null".to_owned());
         if text.len() <= budget {
             break;
         }
@@ -99,7 +106,8 @@ pub(crate) fn json(run: &Run, steps: &[StepView<'_>], profiles: &Profiles, noun:
     text.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 
-struct Layout {
+/// One graph as it was laid out.
+struct Drawn {
     step: usize,
     side: Side,
     unit: Unit,
@@ -107,10 +115,12 @@ struct Layout {
     /// See [`Graph::whole`].
     whole: u64,
     frames: Vec<Frame>,
+    /// See [`flame::Layout::narrowest`].
+    narrowest: f64,
 }
 
-fn layouts(run: &Run, profiles: &Profiles) -> Vec<Layout> {
-    let mut layouts = Vec::new();
+fn all_drawn(run: &Run, profiles: &Profiles) -> Vec<Drawn> {
+    let mut all = Vec::new();
     for side in Side::ALL {
         for step in 0..run.steps.len() {
             let Some(this) = profiles.get(step, side) else { continue };
@@ -121,28 +131,24 @@ fn layouts(run: &Run, profiles: &Profiles) -> Vec<Layout> {
                 .filter(|previous| messages(*previous) == messages(step))
                 .and_then(|previous| profiles.get(previous, side));
             for unit in Unit::ALL {
-                let (whole, frames) = (this.total(unit), laid_out(this, unit));
-                layouts.push(Layout { step, side, unit, diff: false, whole, frames });
+                let drawn = |layout: Layout, before: Option<u64>| Drawn {
+                    step,
+                    side,
+                    unit,
+                    diff: before.is_some(),
+                    whole: layout.whole,
+                    frames: rooted(layout.frames, this.total(unit), before),
+                    narrowest: layout.narrowest,
+                };
+                all.push(drawn(flame::layout(this, unit), None));
                 if let Some(previous) = previous {
-                    let pairs = fold::pairs(previous, this, unit);
-                    let whole = pairs.iter().map(|pair| pair.before.max(pair.after)).sum();
-                    let frames = laid_out_pair(previous, this, unit);
-                    layouts.push(Layout { step, side, unit, diff: true, whole, frames });
+                    let layout = flame::differential_layout(previous, this, unit);
+                    all.push(drawn(layout, Some(previous.total(unit))));
                 }
             }
         }
     }
-    layouts
-}
-
-/// An empty fold is an error in inferno; here it is a graph without frames, and the page says so.
-fn laid_out(profile: &Profile, unit: Unit) -> Vec<Frame> {
-    rooted(flame::layout(profile, unit).unwrap_or_default(), profile.total(unit), None)
-}
-
-fn laid_out_pair(before: &Profile, after: &Profile, unit: Unit) -> Vec<Frame> {
-    let frames = flame::differential_layout(before, after, unit).unwrap_or_default();
-    rooted(frames, after.total(unit), Some(before.total(unit)))
+    all
 }
 
 /// The frames under one root, parents before children, from left to right.
@@ -164,20 +170,20 @@ fn rooted(mut frames: Vec<Frame>, value: u64, before: Option<u64>) -> Vec<Frame>
     frames
 }
 
-fn pack<'a>(run: &Run, steps: &[StepView<'_>], layouts: &[Layout], noun: &'a str, narrowest: f64) -> Page<'a> {
+fn pack<'a>(run: &Run, steps: &[StepView<'_>], drawn: &[Drawn], noun: &'a str, narrowest: f64) -> Page<'a> {
     let mut names = Names::default();
     let mut sides = BTreeMap::new();
     for side in Side::ALL {
         let mut tree = Tree::default();
         let mut of = |step: usize, unit: Unit, diff: bool| -> Option<Graph> {
-            let found = |layout: &&Layout| {
+            let found = |layout: &&Drawn| {
                 layout.side == side && layout.step == step && layout.unit == unit && layout.diff == diff
             };
-            Some(graph(layouts.iter().find(found)?, narrowest, &mut tree, &mut names))
+            Some(graph(drawn.iter().find(found)?, narrowest, &mut tree, &mut names))
         };
         let packed: Vec<Option<StepGraphs>> = (0..run.steps.len())
             .map(|step| {
-                let mut pair = |unit| Some(Pair { this: of(step, unit, false)?, diff: of(step, unit, true) });
+                let mut pair = |unit| Some(UnitGraphs { this: of(step, unit, false)?, diff: of(step, unit, true) });
                 let messages = run.steps[step].stacks(side)?.messages;
                 Some(StepGraphs { messages, bytes: pair(Unit::Bytes)?, blocks: pair(Unit::Blocks)? })
             })
@@ -190,7 +196,7 @@ fn pack<'a>(run: &Run, steps: &[StepView<'_>], layouts: &[Layout], noun: &'a str
         steps: steps.iter().map(|view| Step { name: clipped(&view.record.name), title: view.title() }).collect(),
         stages: Stage::ALL.map(Stage::name).to_vec(),
         names: names.list,
-        narrowest,
+        narrowest: drawn.iter().map(|drawn| drawn.narrowest).fold(narrowest, f64::max),
         sides,
     }
 }
@@ -242,7 +248,7 @@ struct Open {
     next: i64,
 }
 
-fn graph(layout: &Layout, narrowest: f64, tree: &mut Tree, names: &mut Names) -> Graph {
+fn graph(layout: &Drawn, narrowest: f64, tree: &mut Tree, names: &mut Names) -> Graph {
     let Some(root) = layout.frames.first() else { return Graph::default() };
     let mut graph = Graph { whole: layout.whole, total: root.value, before: root.before, ..Graph::default() };
     let whole = layout.whole as f64;
@@ -274,14 +280,14 @@ fn graph(layout: &Layout, narrowest: f64, tree: &mut Tree, names: &mut Names) ->
     graph
 }
 
-/// A graph that needs no script: the baseline as inferno laid it out.
+/// A graph that needs no script: the baseline.
 pub(crate) fn still(profile: &Profile, unit: Unit) -> Markup {
     const WIDTH: f64 = 1150.0;
     const ROW: f64 = 18.0;
     const CHARACTER: f64 = 7.3;
     /// Below this a frame is no wider than the gap between two.
     const VISIBLE: f64 = 1.0;
-    let frames = laid_out(profile, unit);
+    let frames = rooted(flame::layout(profile, unit).frames, profile.total(unit), None);
     let Some(deepest) = frames.iter().filter(|frame| frame.width * WIDTH >= VISIBLE).map(|frame| frame.depth).max()
     else {
         return html! { p.empty { "Nothing is allocated here any more." } };

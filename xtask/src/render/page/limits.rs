@@ -5,7 +5,8 @@ use alloc_ladder::record::Run;
 use maud::{Markup, html};
 
 use super::figures::{Figure, Sample, StepView};
-use super::{charts, parts, units};
+use super::{charts, parts};
+use crate::cli::numbers;
 
 /// The peer everything else is a multiple of, where a run has it.
 const FLOOR: &str = "raw-tokio";
@@ -86,9 +87,9 @@ fn table(rows: &[Row<'_>]) -> Markup {
                             td.bars { (charts::plain_bar(if row.peer { "peer-bar" } else { "rung-bar" }, row.cpu.median(), max)) }
                             td.plot-cell { (charts::dots(&row.name, &row.cpu, max)) }
                             td.number { (parts::figure(Figure::CpuPerGb, Some(&row.cpu))) }
-                            @if let Some(floor) = floor { td.number { (units::number(row.cpu.median() / floor)) } }
+                            @if let Some(floor) = floor { td.number { (numbers::number(row.cpu.median() / floor)) } }
                             td.number {
-                                @match row.blocks { Some(blocks) => (units::number(blocks)), None => (parts::not_measured()) }
+                                @match row.blocks { Some(blocks) => (numbers::number(blocks)), None => (parts::not_measured()) }
                             }
                         }
                     }

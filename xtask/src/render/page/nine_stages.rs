@@ -5,8 +5,9 @@ use alloc_ladder::subject::scenario::Scenario;
 use maud::{Markup, html};
 
 use super::figures::StepView;
-use super::{parts, units};
+use super::parts;
 use crate::analyse::nine_stages::{self, CallStage, PerCall};
+use crate::cli::numbers;
 
 pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
     if run.scenario != Some(Scenario::Unary) {
@@ -63,7 +64,7 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
 
 fn figures(blocks: f64, bytes: f64) -> Markup {
     html! {
-        td.number { (units::number(blocks)) }
-        td.number { (units::bytes(bytes)) }
+        td.number { (numbers::number(blocks)) }
+        td.number { (numbers::bytes(bytes)) }
     }
 }

@@ -7,7 +7,8 @@ use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
 use super::figures::{self, Change, Figure, StepView};
-use super::{charts, parts, units};
+use super::{charts, parts};
+use crate::cli::numbers;
 
 /// The page's title and first heading in words.
 pub(crate) fn title(run: &Run) -> String {
@@ -65,7 +66,7 @@ pub(crate) fn workload(scenario: Option<Scenario>, workload: &Workload) -> Strin
         1 => format!("one {word}"),
         count => format!("{count} {word}s"),
     };
-    let messages = units::count(workload.messages);
+    let messages = numbers::count(workload.messages);
     let connections = match workload.connections {
         1 => String::new(),
         connections => format!(" over {connections} connections"),
@@ -74,8 +75,8 @@ pub(crate) fn workload(scenario: Option<Scenario>, workload: &Workload) -> Strin
         Some(Scenario::Unary) => format!("{messages} calls, {}{connections}", plural(workload.streams, "caller")),
         Some(Scenario::Put | Scenario::Get) => format!(
             "{messages} messages of {}, {} of payload, {}{connections}",
-            units::bytes(workload.chunk as f64),
-            units::bytes(workload.chunk as f64 * workload.messages as f64),
+            numbers::bytes(workload.chunk as f64),
+            numbers::bytes(workload.chunk as f64 * workload.messages as f64),
             plural(workload.streams, "stream"),
         ),
         None => format!("{messages} messages"),
@@ -180,7 +181,7 @@ fn environment(run: &Run) -> Markup {
                     dd { (or_dash(&server.cpu)) ", " (server.cores) " logical cores, kernel " (or_dash(&server.kernel))
                         ", " (or_dash(&server.rustc)) ", revision " (or_dash(&server.revision)) }
                 }
-                dt { "Warm-up" } dd { (units::count(run.workload.warmup)) " messages a stream, before the figures begin" }
+                dt { "Warm-up" } dd { (numbers::count(run.workload.warmup)) " messages a stream, before the figures begin" }
                 dt { "Call sites" } dd { (stacks) }
                 dt { "Seed" } dd { (run.seed) }
             }
@@ -221,7 +222,7 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                         th.step-name role="columnheader" scope="col" { "Step" }
                         @for (side, max) in max {
                             th role="columnheader" scope="col" {
-                                "Allocated, " (side.name()) @if max > 0.0 { br; small { "full bar: " (units::bytes(max)) } }
+                                "Allocated, " (side.name()) @if max > 0.0 { br; small { "full bar: " (numbers::bytes(max)) } }
                             }
                         }
                         th.number role="columnheader" scope="col" { "Allocations" br; small { "per " (noun) } }

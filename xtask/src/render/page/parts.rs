@@ -5,8 +5,8 @@ use alloc_ladder::record::{Instrument, Run, StepRecord};
 use maud::{Markup, html};
 
 use super::figures::{Change, Figure, Sample, Verdict};
-use super::units;
 use crate::analyse::stats;
+use crate::cli::numbers;
 
 /// What stands in place of a figure nobody measured.
 pub(crate) fn not_measured() -> Markup {
@@ -19,14 +19,21 @@ pub(crate) fn change(change: Option<&Change>) -> Markup {
         return html! { span.quiet { "–" } };
     };
     let arrow = if change.after > change.before { "▲" } else { "▼" };
-    let p = change.p.map(units::p_value);
+    let p = change.p.map(numbers::p_value);
     html! {
         @match change.verdict {
             Verdict::Same => { span.quiet title="exactly the same" { "=" } }
             Verdict::Close => { span.quiet title=(change.words()) { "≈" } }
             Verdict::Noise => {
                 span.quiet title=(change.words()) { "~" }
-                @if let Some(p) = &p { " " span.p { (p) } } @else { " " span.p { "one run" } }
+                @if let Some(p) = &p { " " span.p { (p) } }
+            }
+            Verdict::TooFew => {
+                span.quiet title=(change.words()) { "~" }
+                " " span.p { (if p.is_some() { "n too small" } else { "one run" }) }
+            }
+            Verdict::OneRound => {
+                span.quiet title="not comparable with one round" { (change.words()) } " " span.p { "one round" }
             }
             verdict => {
                 span class=(match verdict { Verdict::Better => "better", Verdict::Worse => "worse", _ => "moved" }) {
@@ -50,7 +57,7 @@ pub(crate) fn figure(figure: Figure, sample: Option<&Sample>) -> Markup {
         None => not_measured(),
         Some(sample) => html! {
             b { (figure.format(sample.median())) }
-            @if let Some(spread) = sample.spread() { " " span.p { "±" (percent(spread)) } }
+            @if let Some(spread) = sample.spread() { " " span.p { (numbers::plus_minus(spread)) } }
         },
     }
 }
@@ -73,11 +80,6 @@ pub(crate) fn plot_words(run: &Run) -> String {
         Some(interval) => format!("Every timed run is a dot, the tick is the median, the band its {interval}"),
         None => "Every timed run is a dot, the tick is the median".to_owned(),
     }
-}
-
-fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent >= 9.5 || percent == 0.0 { format!("{percent:.0}%") } else { format!("{percent:.1}%") }
 }
 
 /// A sentence in which backticks mark code.
@@ -118,6 +120,20 @@ mod tests {
             step.measurements.retain(|m| m.instrument != Instrument::Time || m.round < 1);
         }
         assert!(!plot_words(&run).contains("interval"), "one run has none");
+    }
+
+    #[test]
+    fn what_too_few_rounds_cannot_tell_says_so() {
+        let of = |verdict, p| {
+            let shown = change(Some(&Change { before: 3.0, after: 6.0, p, verdict })).into_string();
+            assert!(!shown.contains("better") && !shown.contains("worse"), "{shown}");
+            shown
+        };
+        assert!(of(Verdict::TooFew, Some(0.1)).contains("n too small"));
+        assert!(!of(Verdict::TooFew, Some(0.1)).contains("p=0.1"), "no p that could not have been smaller");
+        assert!(of(Verdict::TooFew, None).contains("one run"));
+        let once = of(Verdict::OneRound, None);
+        assert!(once.contains("+100%") && once.contains("not comparable with one round"), "{once}");
     }
 
     #[test]

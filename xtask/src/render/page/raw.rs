@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use super::figures::StepView;
 use crate::analyse::profiles::Profiles;
 use crate::render::files;
+use crate::store::place;
 
 pub(crate) fn section(view: &StepView<'_>, profiles: &Profiles) -> Markup {
     let folders: Vec<(Side, String)> =
@@ -56,7 +57,7 @@ fn commands(view: &StepView<'_>, side: Side, folder: &str, profiles: &Profiles) 
     let folded = there(format!("{folder}/bytes.folded"));
     html! {
         @if pprof.is_none() || folded.is_none() {
-            p.note { "What is missing here is made from dhat's file by " code { "cargo xtask report" } "." }
+            p.note { "What is missing here is made from dhat's file by " code { (place::command()) " report" } "." }
         }
         dl.commands {
             @if let Some(pprof) = pprof {

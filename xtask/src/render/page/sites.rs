@@ -7,8 +7,9 @@ use alloc_ladder::record::Stacks;
 use maud::{Markup, html};
 
 use super::figures::{self, Change};
-use super::{charts, parts, units};
-use crate::analyse::fold::{Profile, Site};
+use super::{charts, parts};
+use crate::analyse::fold::Profile;
+use crate::cli::numbers;
 
 /// How many rows the table has.
 const ROWS: usize = 10;
@@ -80,7 +81,7 @@ pub(crate) fn table(side: &str, noun: &str, this: PerMessage<'_>, previous: Opti
                     tfoot role="rowgroup" {
                         tr.aside role="row" {
                             th role="rowheader" scope="row" {
-                                (units::count(count as u64)) " smaller " (if count == 1 { "site" } else { "sites" })
+                                (numbers::count(count as u64)) " smaller " (if count == 1 { "site" } else { "sites" })
                             }
                             td role="cell" {}
                             (numbers(noun, rest, total, &html! {}))
@@ -96,9 +97,9 @@ pub(crate) fn table(side: &str, noun: &str, this: PerMessage<'_>, previous: Opti
 fn numbers(noun: &str, amount: Amount, total: f64, moved: &Markup) -> Markup {
     let share = if total > 0.0 { amount.bytes / total } else { 0.0 };
     html! {
-        td.number role="cell" data-label={ "bytes / " (noun) } { (units::bytes(amount.bytes)) }
-        td.number role="cell" data-label="share" { (units::share(share)) }
-        td.number role="cell" data-label={ "allocs / " (noun) } { (units::number(amount.blocks)) }
+        td.number role="cell" data-label={ "bytes / " (noun) } { (numbers::bytes(amount.bytes)) }
+        td.number role="cell" data-label="share" { (numbers::share(share)) }
+        td.number role="cell" data-label={ "allocs / " (noun) } { (numbers::number(amount.blocks)) }
         td.number role="cell" data-label="vs previous" { (moved) }
     }
 }
@@ -139,7 +140,7 @@ fn gather(per: PerMessage<'_>) -> BTreeMap<(Stage, String, String), Amount> {
     let messages = per.stacks.messages.max(1) as f64;
     let mut amounts: BTreeMap<(Stage, String, String), Amount> = BTreeMap::new();
     for site in per.profile.sites.iter().filter(|site| site.stage != Stage::Instrument) {
-        let (leaf, caller) = ends(site);
+        let (leaf, caller) = ends(per.profile.frames(site));
         let amount = amounts.entry((site.stage, leaf.to_owned(), caller.to_owned())).or_default();
         amount.bytes += site.bytes as f64 / messages;
         amount.blocks += site.blocks as f64 / messages;
@@ -148,10 +149,12 @@ fn gather(per: PerMessage<'_>) -> BTreeMap<(Stage, String, String), Amount> {
 }
 
 /// The allocating frame and the first one above it that is somewhere else.
-fn ends(site: &Site) -> (&str, &str) {
-    let mut frames = site.frames.iter().rev().map(String::as_str);
+fn ends<'a>(frames: impl DoubleEndedIterator<Item = &'a str> + Clone) -> (&'a str, &'a str) {
+    fn module(name: &str) -> &str {
+        name.rsplit_once("::").map_or("", |(module, _)| module)
+    }
+    let mut frames = frames.rev();
     let leaf = frames.next().unwrap_or("(no frames)");
-    let module = |name: &str| name.rsplit_once("::").map_or(String::new(), |(module, _)| module.to_owned());
     let own = module(leaf);
     let mut rest = frames.clone();
     // `BytesMut::reserve_inner` is called by `BytesMut::reserve`, which says nothing new.

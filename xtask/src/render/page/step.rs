@@ -5,9 +5,10 @@ use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
 use super::figures::{self, Change, Figure, StepView};
-use super::{charts, overview, parts, raw, trade_off, units};
+use super::{charts, overview, parts, raw, trade_off};
 use crate::analyse::cpu::margin;
 use crate::analyse::profiles::Profiles;
+use crate::cli::numbers;
 use crate::render::files;
 
 /// What changed, why, the switch, and the trade-off with its measured number.
@@ -48,8 +49,8 @@ fn outcome(run: &Run, view: &StepView<'_>) -> Markup {
         b { "Measured: " }
         @match (before, after) {
             (Some(before), Some(after)) => {
-                (charts::words(stage)) " on the " (side.name()) " " (units::bytes(before.bytes)) " → "
-                (units::bytes(after.bytes)) " per " (noun) " ("
+                (charts::words(stage)) " on the " (side.name()) " " (numbers::bytes(before.bytes)) " → "
+                (numbers::bytes(after.bytes)) " per " (noun) " ("
                 (parts::change(Some(&Change::cost(before.bytes, after.bytes)))) ")"
                 @if promised.is_none() { ", the stage that moved most" }
                 "."
@@ -164,8 +165,8 @@ fn stage_table(run: &Run, view: &StepView<'_>, side: Side, noun: &str) -> Markup
                     tr {
                         th scope="row" { (charts::swatch(stage)) " " (charts::words(stage)) }
                         td.bars { (charts::outlined_bar(stage, row.bytes, previous(stage).map(|row| row.bytes), max)) }
-                        td.number { b { (units::bytes(row.bytes)) } }
-                        td.number { (units::number(row.blocks)) }
+                        td.number { b { (numbers::bytes(row.bytes)) } }
+                        td.number { (numbers::number(row.blocks)) }
                         td.number { (parts::change(delta(previous(stage), row).as_ref())) }
                     }
                 }
@@ -174,16 +175,16 @@ fn stage_table(run: &Run, view: &StepView<'_>, side: Side, noun: &str) -> Markup
                 tr.total {
                     th scope="row" { "total" }
                     td {}
-                    td.number { b { (units::bytes(total.bytes)) } }
-                    td.number { b { (units::number(total.blocks)) } }
+                    td.number { b { (numbers::bytes(total.bytes)) } }
+                    td.number { b { (numbers::number(total.blocks)) } }
                     td.number { (parts::change(delta(previous_total, total).as_ref())) }
                 }
                 @let instrument = figures::stage_per_message(view.record, side, Stage::Instrument).unwrap_or_default();
                 tr.aside {
                     th scope="row" { (charts::swatch(Stage::Instrument)) " instrument" }
                     td {}
-                    td.number { (units::bytes(instrument.bytes)) }
-                    td.number { (units::number(instrument.blocks)) }
+                    td.number { (numbers::bytes(instrument.bytes)) }
+                    td.number { (numbers::number(instrument.blocks)) }
                     td {}
                 }
             }
@@ -217,15 +218,15 @@ pub(crate) fn cpu(view: &StepView<'_>, profiles: &Profiles) -> Markup {
                             @let used = record.of(profile.side, Instrument::Cpu).next().map(|measurement| measurement.usage);
                             tr {
                                 th scope="row" { (profile.side.name()) }
-                                td.number { (units::count(profile.samples)) }
-                                td.number { (units::share(margin(profile.samples))) }
-                                td.number { (units::share(profile.allocator_share)) }
-                                td.number { (units::share(profile.copy_share)) }
-                                td.number { (units::share(profile.kernel_share)) }
-                                td.number { (units::share(profile.own_share())) }
+                                td.number { (numbers::count(profile.samples)) }
+                                td.number { (numbers::share(margin(profile.samples))) }
+                                td.number { (numbers::share(profile.allocator_share)) }
+                                td.number { (numbers::share(profile.copy_share)) }
+                                td.number { (numbers::share(profile.kernel_share)) }
+                                td.number { (numbers::share(profile.own_share())) }
                                 td.number {
                                     @match used.and_then(|usage| usage.system_share()) {
-                                        Some(share) => (units::share(share)),
+                                        Some(share) => (numbers::share(share)),
                                         None => (parts::not_measured()),
                                     }
                                 }
@@ -267,8 +268,8 @@ pub(crate) fn attribution(view: &StepView<'_>) -> Markup {
                     @if index > 0 { ", " }
                     (side.name()) " "
                     @let worst = worst(rows);
-                    @if worst <= AGREEMENT { "agree (within " (units::share(worst)) ")" }
-                    @else { b { "differ by " (units::share(worst)) } }
+                    @if worst <= AGREEMENT { "agree (within " (numbers::share(worst)) ")" }
+                    @else { b { "differ by " (numbers::share(worst)) } }
                 }
             }
             div.sides {
@@ -286,11 +287,11 @@ pub(crate) fn attribution(view: &StepView<'_>) -> Markup {
                             @for row in rows {
                                 tr {
                                     th scope="row" { (charts::swatch(row.stage)) " " (charts::words(row.stage)) }
-                                    td.number { (units::share(row.scopes)) }
-                                    td.number { (units::share(row.stacks)) }
+                                    td.number { (numbers::share(row.scopes)) }
+                                    td.number { (numbers::share(row.stacks)) }
                                     td.number {
-                                        @if row.apart() <= AGREEMENT { span.quiet { (units::share(row.apart())) } }
-                                        @else { b { (units::share(row.apart())) } }
+                                        @if row.apart() <= AGREEMENT { span.quiet { (numbers::share(row.apart())) } }
+                                        @else { b { (numbers::share(row.apart())) } }
                                     }
                                 }
                             }
@@ -302,7 +303,7 @@ pub(crate) fn attribution(view: &StepView<'_>) -> Markup {
                 "Scopes are the stage the code had entered when it allocated; stacks are judged by their frames. "
                 "h2 reserves its read buffer inside the connection task, where no scope can stand: scopes then say "
                 "transport or other, stacks say receive buffer. The two must agree within "
-                (units::share(AGREEMENT)) " of bytes elsewhere."
+                (numbers::share(AGREEMENT)) " of bytes elsewhere."
             }
         }
     }
@@ -397,8 +398,8 @@ pub(crate) fn retained(run: &Run, view: &StepView<'_>, side: Side) -> Markup {
                                     td.bars {
                                         (charts::outlined_bar(row.stage, row.bytes as f64, before.map(|b| b as f64), max))
                                     }
-                                    td.number { b { (units::bytes(row.bytes as f64)) } }
-                                    td.number { (units::count(row.blocks)) }
+                                    td.number { b { (numbers::bytes(row.bytes as f64)) } }
+                                    td.number { (numbers::count(row.blocks)) }
                                     td.number {
                                         (parts::change(before.map(|b| Change::cost(b as f64, row.bytes as f64)).as_ref()))
                                     }
@@ -429,7 +430,7 @@ impl RetainedRow {
         let mut freed: Vec<&(Stage, u64)> = self.freed.iter().filter(|(_, blocks)| *blocks > 0).collect();
         freed.sort_by_key(|(_, blocks)| std::cmp::Reverse(*blocks));
         let words = freed.iter().map(|(stage, blocks)| {
-            format!("{} {}", charts::words(*stage), units::share(*blocks as f64 / total as f64))
+            format!("{} {}", charts::words(*stage), numbers::share(*blocks as f64 / total as f64))
         });
         words.collect::<Vec<_>>().join(", ")
     }

@@ -4,7 +4,8 @@ use alloc_ladder::record::{Run, StepRecord};
 use maud::{Markup, html};
 
 use super::figures::{self, Change, Figure, StepView, Verdict};
-use super::{overview, parts, units};
+use super::{overview, parts};
+use crate::cli::numbers;
 
 pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
     // A run that ended early ends with what it measured.
@@ -80,7 +81,7 @@ fn benefit(metrics: &[Figure], before: Option<&StepRecord>, view: &StepView<'_>)
             @for (figure, change) in moved {
                 li {
                     (parts::change(Some(&Change { p: None, ..*change }))) " " (short(*figure))
-                    @if let Some(p) = change.p { " " span.p { (units::p_value(p)) } }
+                    @if let Some(p) = change.p { " " span.p { (numbers::p_value(p)) } }
                 }
             }
         }

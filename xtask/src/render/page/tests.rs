@@ -1,11 +1,13 @@
 //! Golden tests of the page's pieces; `UPDATE_EXPECT=1` blesses them again.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::analyse::profiles::Profiles;
 use crate::render::files;
 use crate::store::find;
 use crate::store::layout;
+use crate::store::write::RunFolder;
 use alloc_ladder::Side;
 use alloc_ladder::record::Instrument;
 use alloc_ladder::subject::scenario::Scenario;
@@ -151,7 +153,7 @@ fn a_page_holds_the_totals_of_its_record() {
     for scenario in Scenario::ALL {
         let (dir, mut run) = find::load(&layout::reference(scenario).to_string_lossy()).expect("a reference run");
         run.steps.truncate(2);
-        let profiles = files::load(&dir, &run).expect("loads");
+        let profiles = files::load(&RunFolder::open(&dir).expect("opens"), &run).expect("loads");
         let data: serde_json::Value =
             serde_json::from_str(&graphs::json(&run, &figures::steps(&run), &profiles, "message", usize::MAX))
                 .expect("JSON");
@@ -178,7 +180,7 @@ fn a_page_of_many_sites_leaves_out_what_is_too_narrow_to_see() {
     let (mut run, mut profiles) = (fixture::run(), Profiles::default());
     run.steps.truncate(3);
     for index in 0..run.steps.len() {
-        Side::ALL.into_iter().for_each(|side| profiles.insert(index, side, fixture::wide(3000)));
+        Side::ALL.into_iter().for_each(|side| profiles.insert_folded(index, side, fixture::wide(3000)));
     }
     let page = render(&run, &profiles);
     assert!(page.len() < 1_000_000, "{} bytes", page.len());
@@ -270,7 +272,7 @@ fn only_files_that_are_there_are_linked() {
     // The previous step without call sites: nothing to differ from.
     let (mut run, _) = short();
     run.steps[0].stacks.clear();
-    let profiles = Profiles { files: files::named(&run).into_iter().collect(), ..Profiles::default() };
+    let profiles = Profiles::beside(files::named(&run));
     let html = raw::section(&figures::steps(&run)[1], &profiles).into_string();
     assert!(html.contains("profile.pb.gz") && !html.contains("diff"), "{html}");
 }
@@ -305,7 +307,7 @@ fn counts_of_nothing_are_zero_and_not_absent() {
 
 /// What `unpack` in `page.js` does, so that packing is tested where it is written.
 #[test]
-fn packed_graphs_unpack_to_what_inferno_laid_out() {
+fn packed_graphs_unpack_to_what_was_laid_out() {
     let (run, profiles) = short();
     let steps = figures::steps(&run);
     let data: serde_json::Value =
@@ -314,7 +316,7 @@ fn packed_graphs_unpack_to_what_inferno_laid_out() {
         value.as_array().expect("a list").iter().map(|number| number.as_i64().expect("a number")).collect()
     };
     let profile = profiles.get(0, Side::Server).expect("a profile");
-    let laid_out = crate::render::flame::layout(profile, crate::analyse::fold::Unit::Bytes).expect("lays out");
+    let laid_out = crate::render::flame::layout(profile, crate::analyse::fold::Unit::Bytes).frames;
     let graph = &data["sides"]["server"]["steps"][0]["bytes"]["this"];
     let (n, x, v) = (list(&graph["n"]), list(&graph["x"]), list(&graph["v"]));
     let parents = list(&data["sides"]["server"]["parents"]);
@@ -346,11 +348,12 @@ fn a_run_is_rendered_from_its_folder() {
     let run = fixture::bare();
     std::fs::write(dir.path().join("run.json"), serde_json::to_vec(&run).expect("serialises")).expect("writes");
     let (folder, loaded) = find::load(&dir.path().to_string_lossy()).expect("loads");
+    let folder = RunFolder::open(&folder).expect("opens");
     let path = write(&folder, &loaded).expect("renders");
     assert_eq!(std::fs::read_to_string(&path).expect("reads"), render(&run, &Profiles::default()));
     assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 2, "nothing temporary is left");
     let (run, _) = short();
-    let error = write(dir.path(), &run).expect_err("no dhat files");
+    let error = write(&folder, &run).expect_err("no dhat files");
     assert!(error.to_string().contains("dhat.json"), "{error}");
 }
 

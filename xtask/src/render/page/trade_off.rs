@@ -7,8 +7,9 @@ use alloc_ladder::subject::scenario::Scenario;
 use maud::{Markup, html};
 
 use super::figures::{self, Change, Figure, Sample, StepView, Verdict};
-use super::{parts, units};
+use super::parts;
 use crate::analyse::metric::{self, Kind, Metric};
+use crate::cli::numbers;
 
 /// The step's cost. A cost that no figure shows has none: a figure of something else would pass for it.
 pub(crate) fn section(run: &Run, view: &StepView<'_>, step: &Step) -> Markup {
@@ -58,15 +59,15 @@ impl Shown {
     fn of(cost: CostFigure, run: &Run) -> Shown {
         let noun = figures::noun(run);
         let (name, words, format): (_, _, fn(f64) -> String) = match cost {
-            CostFigure::PeakHeap => ("peak-heap", "peak heap".to_owned(), units::bytes),
-            CostFigure::Reallocs => ("reallocs-per-message", format!("reallocations per {noun}"), units::number),
+            CostFigure::PeakHeap => ("peak-heap", "peak heap".to_owned(), numbers::bytes),
+            CostFigure::Reallocs => ("reallocs-per-message", format!("reallocations per {noun}"), numbers::number),
             CostFigure::ContextSwitches => {
-                ("switches-per-message", format!("context switches per {noun}"), units::number)
+                ("switches-per-message", format!("context switches per {noun}"), numbers::number)
             }
             CostFigure::Cpu if run.scenario == Some(Scenario::Unary) => {
-                ("cpu-per-message", format!("CPU per {noun}"), |value| units::nanoseconds(value * 1e3))
+                ("cpu-per-message", format!("CPU per {noun}"), |value| numbers::nanoseconds(value * 1e3))
             }
-            CostFigure::Cpu => ("cpu-per-gb", "CPU-seconds per GB".to_owned(), units::number),
+            CostFigure::Cpu => ("cpu-per-gb", "CPU-seconds per GB".to_owned(), numbers::number),
         };
         Shown { metric: metric::find(name), words, format }
     }

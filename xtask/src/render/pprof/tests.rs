@@ -6,6 +6,7 @@ use flate2::read::GzDecoder;
 
 use super::*;
 use crate::analyse::dhat::Dhat;
+use crate::analyse::fold::Figures;
 
 fn fixture(text: &str) -> Profile {
     Profile::from_dhat(&Dhat::parse(text.as_bytes()).expect("the fixture is a dhat file"))
@@ -50,15 +51,11 @@ fn totals_by_side_and_stage_are_the_profiles() {
 
 #[test]
 fn stacks_read_leaf_first_and_names_are_no_system_names() {
-    let site = |frames: &str, bytes| crate::analyse::fold::Site {
-        stage: alloc_ladder::Stage::Marshal,
-        frames: frames.split(';').map(str::to_owned).collect(),
-        blocks: 2,
-        bytes,
-        peak_bytes: 1,
-        peak_blocks: 1,
+    let stack = |frames: &'static str, bytes| {
+        let figures = Figures { blocks: 2, bytes, peak_bytes: 1, peak_blocks: 1 };
+        (alloc_ladder::Stage::Marshal, frames.split(';').collect::<Vec<_>>(), figures)
     };
-    let profile = Profile { sites: vec![site("root;Vec<T>::leaf", 10), site("root;mid;root", 20)] };
+    let profile = Profile::of(&[stack("root;Vec<T>::leaf", 10), stack("root;mid;root", 20)]);
     let decoded = decode(&encode(&[(Side::Server, "", &profile)]));
     let string = |index: i64| decoded.string_table[index as usize].as_str();
     let mut text = String::new();

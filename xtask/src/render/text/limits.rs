@@ -3,13 +3,24 @@
 use std::fmt::Write;
 
 use alloc_ladder::record::Measurement;
-use alloc_ladder::subject::peer::Kind;
+use alloc_ladder::subject::peer::{Direction, Kind};
+use alloc_ladder::subject::scenario::Workload;
 use serde_json::{Value, json};
 
+use crate::analyse::peers::Contender;
 use crate::analyse::stats;
-use crate::cli::quantity::Mode;
+use crate::cli::quantity::{Mode, Rate};
 use crate::cli::terminal::{Style, paint};
-use crate::measure::peers::{Contender, Link, Peers};
+
+/// What was measured of the peers, and how.
+pub(crate) struct Peers<'a> {
+    pub(crate) direction: Direction,
+    pub(crate) workload: Workload,
+    /// The rate the sender was held to, and how.
+    pub(crate) held: Option<(Rate, Mode)>,
+    /// Every kind of peer, and the file servers there are.
+    pub(crate) contenders: &'a [Contender],
+}
 
 /// What every ratio is to.
 const REFERENCE: Kind = Kind::RawTokio;
@@ -20,7 +31,7 @@ fn ratios(contender: &Contender, reference: &Contender) -> Vec<f64> {
     cpu(contender).iter().zip(cpu(reference)).map(|(own, reference)| own / reference).collect()
 }
 
-fn reference(peers: &Peers) -> &Contender {
+fn reference<'a>(peers: &Peers<'a>) -> &'a Contender {
     let found = peers.contenders.iter().find(|contender| contender.name == REFERENCE.name());
     found.expect("every kind is a contender")
 }
@@ -40,12 +51,12 @@ fn spread(values: &[f64], decimals: usize) -> String {
     format!("{} {}", show(stats::median(values)), stats::plus_minus(values, show))
 }
 
-pub(crate) fn text(peers: &Peers) -> String {
-    let mut rows = vec![headings(&peers.link)];
+pub(crate) fn text(peers: &Peers<'_>) -> String {
+    let mut rows = vec![headings(peers.held)];
     rows.extend(peers.contenders.iter().map(|contender| row(peers, contender)));
     if peers.contenders.iter().any(|contender| contender.instructions.is_some()) {
         rows[0].push("instructions/msg".to_owned());
-        for (row, contender) in rows[1..].iter_mut().zip(&peers.contenders) {
+        for (row, contender) in rows[1..].iter_mut().zip(peers.contenders) {
             row.push(contender.instructions.map_or_else(|| "–".to_owned(), |counted| format!("{:.0}", counted.server)));
         }
     }
@@ -67,18 +78,18 @@ pub(crate) fn text(peers: &Peers) -> String {
     text
 }
 
-fn headings(link: &Link) -> Vec<String> {
-    let headings: &[&str] = match link.rate() {
+fn headings(held: Option<(Rate, Mode)>) -> Vec<String> {
+    let headings: &[&str] = match held {
         None => &["peer", "server CPU s/GB", "to raw-tokio", "client CPU s/GB", "GB/s", "allocs/msg", "amplification"],
         Some(_) => &["peer", "server cores", "client cores", "Gbit/s", "server CPU s/GB", "to raw-tokio"],
     };
     headings.iter().map(|heading| (*heading).to_owned()).collect()
 }
 
-fn row(peers: &Peers, contender: &Contender) -> Vec<String> {
+fn row(peers: &Peers<'_>, contender: &Contender) -> Vec<String> {
     let cpu = spread(&contender.server(Measurement::cpu_seconds_per_gb), 3);
     let ratio = spread(&ratios(contender, reference(peers)), 2);
-    match peers.link.rate() {
+    match peers.held {
         None => {
             let counted = |figure: fn(&Measurement) -> Option<f64>| {
                 let counted = contender.counts.as_ref().and_then(figure);
@@ -106,18 +117,18 @@ fn row(peers: &Peers, contender: &Contender) -> Vec<String> {
 }
 
 /// What a reader must know beside the figures: the interval, and whether the link was full.
-fn notes(peers: &Peers) -> Vec<String> {
+fn notes(peers: &Peers<'_>) -> Vec<String> {
     let rounds = reference(peers).measured.len();
     let interval = stats::interval_words(rounds);
     let mut notes = vec![format!("Medians of {rounds} interleaved rounds; ± is the far end of {interval}.")];
-    if let Some((rate, mode)) = peers.link.rate() {
+    if let Some((rate, mode)) = peers.held {
         let target = rate.gbit();
         let how = match mode {
             Mode::Paced => "the client paced, over loopback",
             Mode::Veth => "two network namespaces, a shaped veth pair between them",
         };
         notes.push(format!("Link: {target} Gbit/s of {how}."));
-        for contender in &peers.contenders {
+        for contender in peers.contenders {
             let reached = stats::median(&contender.client(gbit));
             if reached < mode.full() * target {
                 notes.push(format!(
@@ -131,7 +142,7 @@ fn notes(peers: &Peers) -> Vec<String> {
     notes
 }
 
-pub(crate) fn json(peers: &Peers, seed: u64) -> Value {
+pub(crate) fn json(peers: &Peers<'_>, seed: u64) -> Value {
     let rows = peers.contenders.iter().map(|contender| {
         let ratios = ratios(contender, reference(peers));
         let (low, high) = stats::interval95(&ratios);
@@ -155,7 +166,7 @@ pub(crate) fn json(peers: &Peers, seed: u64) -> Value {
         "direction": peers.direction,
         "workload": peers.workload,
         "seed": seed,
-        "link": peers.link.rate().map(|(rate, mode)| json!({
+        "link": peers.held.map(|(rate, mode)| json!({
             "bits_per_second": rate.0,
             "mode": match mode { Mode::Paced => "paced", Mode::Veth => "veth" },
         })),

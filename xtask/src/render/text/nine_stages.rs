@@ -52,6 +52,6 @@ mod tests {
             the client's own code, other     14.00   1447         0.00      0
             both sides                       84.00  46808        18.00   2854
         "#]]
-        .assert_eq(&anstream::adapter::strip_str(&text).to_string());
+        .assert_eq(&crate::cli::terminal::plain(&text));
     }
 }

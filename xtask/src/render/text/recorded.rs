@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::analyse::fold::{Profile, Site};
+use crate::cli::numbers::{bytes, count};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::Style;
-use crate::render::page::units::{bytes, count};
 
 /// How many sites the table has.
 const SITES: usize = 10;
@@ -110,7 +110,7 @@ fn sites(figures: &Figures<'_>) -> String {
         Cell::left("site, innermost first").style(Style::Bold),
     ]);
     for site in sites.into_iter().take(SITES) {
-        let frames: Vec<&str> = site.frames.iter().rev().take(FRAMES).map(String::as_str).collect();
+        let frames: Vec<&str> = figures.profile.frames(site).rev().take(FRAMES).collect();
         table.row([
             Cell::right(format!("{:.1}", share(site.bytes, figures.bytes))),
             Cell::right(bytes(site.bytes as f64)),
@@ -128,17 +128,11 @@ mod tests {
     use super::*;
 
     fn profile() -> Profile {
-        let site = |stage, leaf: &str, blocks, bytes| Site {
-            stage,
-            frames: vec!["srv::main".to_owned(), leaf.to_owned()],
-            blocks,
-            bytes,
-            peak_bytes: 0,
-            peak_blocks: 0,
-        };
-        Profile {
-            sites: vec![site(Stage::Marshal, "prost::encode", 3, 3000), site(Stage::Handler, "srv::keep", 1, 1000)],
-        }
+        let of = |blocks, bytes| crate::analyse::fold::Figures { blocks, bytes, ..Default::default() };
+        Profile::of(&[
+            (Stage::Marshal, vec!["srv::main", "prost::encode"], of(3, 3000)),
+            (Stage::Handler, vec!["srv::main", "srv::keep"], of(1, 1000)),
+        ])
     }
 
     fn figures(profile: &Profile) -> Figures<'_> {

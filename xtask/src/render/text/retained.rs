@@ -3,7 +3,7 @@
 use alloc_ladder::Side;
 use alloc_ladder::record::{FreedBy, Instrument, Retained, Run};
 
-use crate::analyse::metric;
+use crate::cli::numbers;
 use crate::cli::table::{Cell, Table};
 
 /// Rows a side of a step has of its own, the largest; the others share one.
@@ -24,7 +24,7 @@ pub(crate) fn table(run: &Run) -> String {
                     Cell::left(step.name.clone()),
                     Cell::left(side.name()),
                     Cell::left(allocated_by),
-                    Cell::right(metric::memory(bytes as f64)),
+                    Cell::right(numbers::bytes(bytes as f64)),
                     Cell::right(blocks.to_string()),
                     Cell::left(freed_by),
                 ]);

@@ -12,11 +12,13 @@ use crate::analyse::cpu::margin;
 use crate::analyse::judge::{self, Pair, Verdict};
 use crate::analyse::metric::{self, METRICS, Metric};
 use crate::analyse::nine_stages;
-use crate::analyse::stats::{interval_words, median, p_words, plus_minus};
+use crate::analyse::stats::{interval_words, median, plus_minus};
+use crate::cli::numbers;
 use crate::cli::quantity::Rate;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
 use crate::render::text;
+use crate::store::place;
 
 /// Two shares of a side's bytes may differ by this much and still agree.
 const AGREEMENT: f64 = 0.02;
@@ -49,10 +51,10 @@ pub(crate) fn step_line(run: &Run, index: usize) -> String {
     let noun = noun(run);
     for side in Side::ALL {
         let Some([blocks, bytes, amplification]) = allocated(step, side) else { continue };
-        let blocks = metric::digits(blocks);
+        let blocks = numbers::number(blocks);
         let bytes = match run.scenario {
-            Some(Scenario::Unary) => format!("{} B/call", metric::digits(bytes)),
-            _ => format!("{} B/B", metric::digits(amplification)),
+            Some(Scenario::Unary) => format!("{} B/call", numbers::number(bytes)),
+            _ => format!("{} B/B", numbers::number(amplification)),
         };
         let _ = write!(line, "  {side} {blocks:>7} allocs/{noun} {bytes:>10}");
     }
@@ -115,7 +117,7 @@ pub(crate) fn text(run: &Run, page: &Path, link: Option<Rate>) -> String {
     let folder = page.parent().unwrap_or(page);
     let _ = writeln!(text, "report  {}", terminal::path(page));
     let _ = writeln!(text, "raw     {}/", terminal::path(folder));
-    let _ = writeln!(text, "open    cargo xtask view {}", run.id);
+    let _ = writeln!(text, "open    {} view {}", place::command(), run.id);
     text
 }
 
@@ -131,9 +133,9 @@ fn seen_by_dhat(run: &Run) -> String {
             table.row([
                 Cell::left(step.name.clone()),
                 Cell::left(stacks.side.name()),
-                Cell::right(metric::digits(blocks)),
-                Cell::right(metric::memory(bytes)),
-                Cell::right(metric::memory(stacks.peak_bytes as f64)),
+                Cell::right(numbers::number(blocks)),
+                Cell::right(numbers::bytes(bytes)),
+                Cell::right(numbers::bytes(stacks.peak_bytes as f64)),
             ]);
         }
     }
@@ -161,13 +163,13 @@ fn held(run: &Run, rate: Rate) -> String {
         let full = gb * 8.0 >= FULL * rate.gbit();
         table.row([
             Cell::left(step.name.clone()),
-            Cell::right(metric::digits(gb * 8.0)),
-            Cell::right(metric::digits(server)),
-            Cell::right(metric::digits(client)),
+            Cell::right(numbers::number(gb * 8.0)),
+            Cell::right(numbers::number(server)),
+            Cell::right(numbers::number(client)),
             Cell::left(if full { "" } else { "this machine cannot fill the link" }).style(Style::Warning),
         ]);
     }
-    let title = format!("cores used at {} Gbit/s of payload", metric::digits(rate.gbit()));
+    let title = format!("cores used at {} Gbit/s of payload", numbers::number(rate.gbit()));
     format!("{}\n{}\n", paint(Style::Bold, &title), table.render())
 }
 
@@ -176,15 +178,15 @@ fn peers(run: &Run, link: Option<Rate>) -> String {
     let Some(last) = run.steps.last().filter(|_| !run.limits.is_empty()) else { return String::new() };
     let own: Vec<f64> = last.of(Side::Server, Instrument::Time).map(Measurement::cpu_seconds_per_gb).collect();
     let mut table = Table::default();
-    let cores = link.map(|rate| format!("cores at {} Gbit/s", metric::digits(rate.gbit())));
+    let cores = link.map(|rate| format!("cores at {} Gbit/s", numbers::number(rate.gbit())));
     let heads = ["server", "CPU-s/GB"].map(str::to_owned).into_iter().chain(cores);
     table
         .row(heads.map(|head| if head == "server" { Cell::left(head) } else { Cell::right(head) }).collect::<Vec<_>>());
     let limits = run.limits.iter().map(|limit| (limit.name.as_str(), &limit.server_cpu_seconds_per_gb));
     for (name, samples) in limits.chain([(last.name.as_str(), &own)]).filter(|(_, samples)| !samples.is_empty()) {
         let middle = median(samples);
-        let figure = format!("{} {}", metric::digits(middle), plus_minus(samples, metric::digits));
-        let cores = link.map(|rate| Cell::right(metric::digits(middle * rate.gbit() / 8.0)));
+        let figure = format!("{} {}", numbers::number(middle), plus_minus(samples, numbers::number));
+        let cores = link.map(|rate| Cell::right(numbers::number(middle * rate.gbit() / 8.0)));
         table.row([Cell::left(name), Cell::right(figure)].into_iter().chain(cores).collect::<Vec<_>>());
     }
     format!("{}\n{}\n", paint(Style::Bold, "without gRPC, in the same rounds, and the last step"), table.render())
@@ -257,13 +259,15 @@ fn against(run: &Run, metric: &Metric, side: Side, steps: [&StepRecord; 2]) -> C
     let Some(Pair { judged, .. }) = judge::steps(&[run], metric, side, None, steps, judge::ALPHA) else {
         return Cell::right("");
     };
-    let p = judged.p.map_or_else(String::new, |p| format!(" {}", p_words(p)));
+    let p = judged.p.map_or_else(String::new, |p| format!(" {}", numbers::p_value(p)));
     let change = format!("{}{p}", judged.change);
     match judged.verdict {
         Verdict::Better => Cell::right(change).style(Style::Better),
         Verdict::Worse => Cell::right(change).style(Style::Worse),
         Verdict::Equal => Cell::right("="),
-        Verdict::Unclear | Verdict::TooFew => Cell::right(format!("~{p}")),
+        Verdict::Unclear => Cell::right(format!("~{p}")),
+        Verdict::TooFew => Cell::right("~ n too small"),
+        Verdict::OneRound => Cell::right(format!("{} one round", judged.change)),
     }
 }
 

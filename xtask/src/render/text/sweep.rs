@@ -3,9 +3,9 @@
 use alloc_ladder::Side;
 use alloc_ladder::record::{Instrument, Measurement};
 
-use crate::analyse::metric::{digits, memory};
 use crate::analyse::stats;
 use crate::analyse::sweep::{Point, Sweep};
+use crate::cli::numbers;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{Style, paint};
 
@@ -65,7 +65,7 @@ pub(crate) fn markdown(sweep: &Sweep) -> String {
 fn cells(sweep: &Sweep, index: usize, point: &Point) -> [String; 11] {
     let counted = |side, figure: fn(&Measurement) -> Option<f64>| {
         let value = point.of(side, Instrument::Count).filter_map(figure).next();
-        value.map_or_else(|| "–".to_owned(), digits)
+        value.map_or_else(|| "–".to_owned(), numbers::number)
     };
     let cpu = |side| {
         let values = point.cpu(side);
@@ -93,11 +93,7 @@ fn cells(sweep: &Sweep, index: usize, point: &Point) -> [String; 11] {
 
 /// Whole kibibytes as such, other sizes to the byte: 32,760 is not 32.0 KiB.
 fn size(bytes: usize) -> String {
-    if bytes.is_multiple_of(1024) {
-        memory(bytes as f64).replace(".00", "").replace(".0 ", " ")
-    } else {
-        format!("{bytes} B")
-    }
+    if bytes.is_multiple_of(1024) { numbers::bytes(bytes as f64) } else { numbers::bytes_in_full(bytes as f64) }
 }
 
 /// How many times the CPU per byte of its cheapest neighbour a point takes: the median over rounds of the ratio within
@@ -173,8 +169,8 @@ mod tests {
     #[test]
     fn sizes_are_exact() {
         assert_eq!(
-            ["4 KiB", "32760 B", "32 KiB", "1 MiB", "1.50 MiB"],
-            [4096, 32_760, 32_768, 1 << 20, 3 << 19].map(size)
+            ["4 KiB", "32 760 B", "32 KiB", "1 MiB", "1.50 MiB"],
+            [4096, 32_760, 32_768, 1 << 20, 3 << 19].map(|bytes| size(bytes).replace('\u{202f}', " "))
         );
     }
 }

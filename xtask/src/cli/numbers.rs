@@ -1,4 +1,5 @@
-//! Figures as a person reads them: three significant digits, binary prefixes for bytes, typographic minus and spaces.
+//! Figures as a person reads them, in the terminal, on the page and in the README alike: three significant digits,
+//! binary prefixes for bytes, typographic minus and spaces.
 //!
 //! A value that is not zero never reads as zero.
 
@@ -20,7 +21,10 @@ pub(crate) fn number(value: f64) -> String {
     }
     // Below a tenth two digits say enough, and tables stay narrow.
     let digits = if magnitude < 0.0995 { 1 } else { 2 };
-    let decimals = (digits - magnitude.log10().floor() as i32).clamp(0, 12) as usize;
+    // 0.9996 has no digit before the point; rounded it has one, and a decimal less.
+    let step = 10f64.powi(magnitude.log10().floor() as i32 - digits);
+    let rounded = (magnitude / step).round() * step;
+    let decimals = (digits - rounded.log10().floor() as i32).clamp(0, 12) as usize;
     let text = format!("{magnitude:.decimals$}");
     if value < 0.0 { format!("{MINUS}{text}") } else { text }
 }
@@ -59,6 +63,12 @@ pub(crate) fn bytes(value: f64) -> String {
     format!("{text}{THIN_SPACE}{}", PREFIXES[prefix])
 }
 
+/// Bytes to the last one, or to three digits where there is no whole one: `65 536 B`, `0.020 B`. For comparisons, in
+/// which small differences matter.
+pub(crate) fn bytes_in_full(value: f64) -> String {
+    format!("{}{THIN_SPACE}B", number(value))
+}
+
 /// Nanoseconds in the unit that keeps them readable.
 pub(crate) fn nanoseconds(value: f64) -> String {
     let (scaled, unit) = match value {
@@ -82,7 +92,36 @@ pub(crate) fn share(value: f64) -> String {
     format!("{text}{THIN_SPACE}%")
 }
 
-/// A p value: `p<0.001`, `p=0.449`.
+/// A difference: what is more has a plus.
+pub(crate) fn signed(value: f64, show: fn(f64) -> String) -> String {
+    if value > 0.0 { format!("+{}", show(value)) } else { show(value) }
+}
+
+/// A relative change, 0.5 for half as much again: a sign, and as many digits as it takes to tell it from 0 and −100 %.
+pub(crate) fn signed_percent(ratio: f64) -> String {
+    let percent = (ratio * 100.0).abs();
+    let sign = if ratio < 0.0 { MINUS } else { '+' };
+    let left = if ratio < 0.0 { percent.min(100.0 - percent) } else { percent };
+    let decimals = match left {
+        _ if percent >= 100.0 => 0,
+        left if left >= 0.05 => 1,
+        left if left >= 0.005 => 2,
+        _ => 3,
+    };
+    format!("{sign}{percent:.decimals$}%")
+}
+
+/// How far an interval reaches, as a share of its middle: `±4.2%`, `±12%`.
+pub(crate) fn plus_minus(share: f64) -> String {
+    let percent = share * 100.0;
+    match percent {
+        percent if percent > 0.0 && percent < 0.05 => "±<0.1%".to_owned(),
+        percent if percent > 0.0 && percent < 9.95 => format!("±{percent:.1}%"),
+        percent => format!("±{percent:.0}%"),
+    }
+}
+
+/// A p-value: `p<0.001`, `p=0.449`.
 pub(crate) fn p_value(p: f64) -> String {
     if p < 0.001 { "p<0.001".to_owned() } else { format!("p={p:.3}") }
 }
@@ -97,14 +136,32 @@ mod tests {
 
     #[test]
     fn three_significant_digits() {
-        let read = [17.93, 4.63, 1.3, 0.041, 0.4, 0.00025, 999.4, 2000.0, 0.0, f64::NAN].map(|v| plain(&number(v)));
-        assert_eq!(read, ["17.9", "4.63", "1.30", "0.041", "0.400", "0.00025", "999", "2 000", "0", "–"]);
+        let read = [0.9996, 9.996, 17.93, 4.63, 1.3, 0.041, 0.4, 0.00025, 999.4, 2000.0, 0.0, f64::NAN]
+            .map(|v| plain(&number(v)));
+        assert_eq!(
+            read,
+            ["1.00", "10.0", "17.9", "4.63", "1.30", "0.041", "0.400", "0.00025", "999", "2 000", "0", "–"]
+        );
     }
 
     #[test]
     fn bytes_carry_a_binary_prefix() {
         let read = [0.0, 51.2, 1024.0, 65536.0, 98_202.0, 3_900_000.0].map(|v| plain(&bytes(v)));
         assert_eq!(read, ["0 B", "51.2 B", "1 KiB", "64 KiB", "95.9 KiB", "3.72 MiB"]);
+    }
+
+    #[test]
+    fn bytes_in_full_keep_the_last_one() {
+        let read = [0.0, 0.02, 51.2, 65536.0, -3.2].map(|v| plain(&bytes_in_full(v)));
+        assert_eq!(read, ["0 B", "0.020 B", "51.2 B", "65 536 B", "-3.20 B"]);
+    }
+
+    #[test]
+    fn an_interval_has_a_decimal_where_it_is_narrow() {
+        assert_eq!(
+            [0.0, 0.0001, 0.003, 0.042, 0.0994, 0.0996, 1.5].map(plus_minus),
+            ["±0%", "±<0.1%", "±0.3%", "±4.2%", "±9.9%", "±10%", "±150%"]
+        );
     }
 
     #[test]

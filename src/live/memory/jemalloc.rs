@@ -1,0 +1,21 @@
+//! What jemalloc says of itself, where the program is built with it.
+
+use tikv_jemalloc_ctl::{epoch, stats};
+
+use super::Allocator;
+
+pub(super) fn read() -> Option<Allocator> {
+    // The figures are those of the last epoch.
+    epoch::advance().ok()?;
+    let (allocated, resident) = (stats::allocated::read().ok()?, stats::resident::read().ok()?);
+    // Linked in, and not what allocates.
+    if allocated == 0 {
+        return None;
+    }
+    Some(Allocator {
+        name: "jemalloc",
+        in_use: allocated as u64,
+        kept: resident.saturating_sub(allocated) as u64,
+        advice: "background_thread:true,dirty_decay_ms:1000 in _RJEM_MALLOC_CONF",
+    })
+}
