@@ -23,12 +23,16 @@ pub(crate) mod aside;
 pub(crate) mod settled;
 mod shard;
 mod snapshot;
+#[cfg(feature = "recorder")]
+mod switch;
 mod tally;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
 pub use shard::SHARDS;
 pub use snapshot::{Row, Snapshot};
+#[cfg(feature = "recorder")]
+pub use switch::{Alloc, Mode, VARIABLE};
 pub use tally::{SIZE_BUCKETS, Tally};
 
 use crate::stage;

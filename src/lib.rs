@@ -93,6 +93,9 @@ pub mod otel;
 #[cfg(feature = "record")]
 #[doc(hidden)]
 pub mod record;
+#[cfg(feature = "recorder")]
+#[doc(hidden)]
+pub mod recorder;
 #[cfg(feature = "sampled")]
 pub mod sampled;
 #[cfg(feature = "steps")]
@@ -114,6 +117,8 @@ pub struct Readme;
 #[cfg(feature = "live")]
 pub use live::serve;
 
+#[cfg(feature = "recorder")]
+pub use alloc::Alloc;
 pub use alloc::{CountingAlloc, Snapshot, Tally};
 pub use method::{Method, Side};
 pub use stage::Stage;

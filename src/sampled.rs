@@ -100,7 +100,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for SampledAlloc<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the invariant above; the caller keeps `alloc`'s contract.
         let block = unsafe { self.inner.alloc(layout) };
-        self.allocated(block, layout.size());
+        allocated(block, layout.size(), self.every);
         block
     }
 
@@ -108,37 +108,23 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for SampledAlloc<A> {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the invariant above; the caller keeps `alloc_zeroed`'s contract.
         let block = unsafe { self.inner.alloc_zeroed(layout) };
-        self.allocated(block, layout.size());
+        allocated(block, layout.size(), self.every);
         block
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if pointers::may_hold(block as usize) {
-            self.freed(block);
-        }
+        freed(block, self.every);
         // SAFETY: the invariant above; the caller keeps `dealloc`'s contract.
         unsafe { self.inner.dealloc(block, layout) };
     }
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let address = block as usize;
-        let sampled = if pointers::may_hold(address) { pointers::remove(address) } else { None };
+        let sample = reallocating(block);
         // SAFETY: the invariant above; the caller keeps `realloc`'s contract.
         let moved = unsafe { self.inner.realloc(block, layout, new_size) };
-        if let Some(sample) = sampled {
-            if moved.is_null() {
-                // The old block lives on.
-                if !pointers::insert(address, sample) {
-                    stacks::free(sample.stack, Weight::of(sample.size, self.every));
-                }
-            } else {
-                stacks::free(sample.stack, Weight::of(sample.size, self.every));
-            }
-        }
-        // Booked as `CountingAlloc` does: a new block of the new size.
-        self.allocated(moved, new_size);
+        reallocated(sample, block, moved, new_size, self.every);
         moved
     }
 }
@@ -157,54 +143,92 @@ static SEEDS: AtomicU64 = AtomicU64::new(0);
 /// Bytes between samples; 0 until the first allocation went through a [`SampledAlloc`].
 static EVERY: AtomicU64 = AtomicU64::new(0);
 
-impl<A> SampledAlloc<A> {
-    #[inline]
-    fn allocated(&self, block: *mut u8, size: usize) {
-        // No layout is larger than `isize::MAX`, so this cannot overflow.
-        let left = COUNTDOWN.get() - size as i64;
-        COUNTDOWN.set(left);
-        if left <= 0 {
-            self.sample(block, size);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn sample(&self, block: *mut u8, size: usize) {
-        if RANDOM.get() == 0 {
-            EVERY.store(self.every, Ordering::Relaxed);
-            seed_thread(SEEDS.fetch_add(1, Ordering::Relaxed) ^ &raw const SEEDS as u64);
-            let left = bytes_to_next(self.every) - size as i64;
-            COUNTDOWN.set(left);
-            if left > 0 {
-                return;
-            }
-        }
-        COUNTDOWN.set(bytes_to_next(self.every));
-        if block.is_null() || BUSY.replace(true) {
-            return;
-        }
-        let scope = stage::window::current_for(size);
-        let mut frames = [0usize; FRAMES];
-        let (depth, truncated) = capture(&mut frames);
-        let weight = Weight::of(size, self.every);
-        let stack = stacks::allocate(scope, &frames[..depth], truncated, weight);
-        if !pointers::insert(block as usize, pointers::Sample { size, stack }) {
-            stacks::free(stack, weight);
-        }
-        BUSY.set(false);
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn freed(&self, block: *mut u8) {
-        if let Some(sample) = pointers::remove(block as usize) {
-            stacks::free(sample.stack, Weight::of(sample.size, self.every));
-        }
+/// A block was allocated, or not: null.
+#[inline]
+pub(crate) fn allocated(block: *mut u8, size: usize, every: u64) {
+    // No layout is larger than `isize::MAX`, so this cannot overflow.
+    let left = COUNTDOWN.get() - size as i64;
+    COUNTDOWN.set(left);
+    if left <= 0 {
+        sample(block, size, every);
     }
 }
 
+#[cold]
+#[inline(never)]
+fn sample(block: *mut u8, size: usize, every: u64) {
+    if RANDOM.get() == 0 {
+        EVERY.store(every, Ordering::Relaxed);
+        seed_thread(SEEDS.fetch_add(1, Ordering::Relaxed) ^ &raw const SEEDS as u64);
+        let left = bytes_to_next(every) - size as i64;
+        COUNTDOWN.set(left);
+        if left > 0 {
+            return;
+        }
+    }
+    COUNTDOWN.set(bytes_to_next(every));
+    if block.is_null() || BUSY.replace(true) {
+        return;
+    }
+    let scope = stage::window::current_for(size);
+    let mut frames = [0usize; FRAMES];
+    let (depth, truncated) = capture(&mut frames);
+    let weight = Weight::of(size, every);
+    let stack = stacks::allocate(scope, &frames[..depth], truncated, weight);
+    if !pointers::insert(block as usize, pointers::Sample { size, stack }) {
+        stacks::free(stack, weight);
+    }
+    BUSY.set(false);
+}
+
+/// A block is about to be freed.
+#[inline]
+pub(crate) fn freed(block: *mut u8, every: u64) {
+    if pointers::may_hold(block as usize) {
+        sample_freed(block, every);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn sample_freed(block: *mut u8, every: u64) {
+    if let Some(sample) = pointers::remove(block as usize) {
+        stacks::free(sample.stack, Weight::of(sample.size, every));
+    }
+}
+
+/// A block is about to be reallocated: its sample, if it is one, which is forgotten.
+#[inline]
+pub(crate) fn reallocating(block: *mut u8) -> Option<pointers::Sample> {
+    if pointers::may_hold(block as usize) { pointers::remove(block as usize) } else { None }
+}
+
+/// It was, or it was not, and `moved` is null. Booked as `CountingAlloc` does: a new block of the new size.
+#[inline]
+pub(crate) fn reallocated(
+    sample: Option<pointers::Sample>,
+    block: *mut u8,
+    moved: *mut u8,
+    new_size: usize,
+    every: u64,
+) {
+    // A block that was not moved lives on.
+    if let Some(sample) = sample
+        && !(moved.is_null() && pointers::insert(block as usize, sample))
+    {
+        stacks::free(sample.stack, Weight::of(sample.size, every));
+    }
+    allocated(moved, new_size, every);
+}
+
 /// The instruction pointers of this thread's stack, innermost first; how many, and whether there were more.
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn capture(frames: &mut [usize; FRAMES]) -> (usize, bool) {
+    crate::recorder::capture(frames)
+}
+
+/// As above, ten times as slowly, where the recorder's walker does not run.
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 fn capture(frames: &mut [usize; FRAMES]) -> (usize, bool) {
     let mut depth = 0;
     let mut truncated = false;

@@ -15,7 +15,7 @@ const CLAIMED: usize = 1;
 
 /// A sampled block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     /// Bytes asked for.
     pub(super) size: usize,
     /// Its row in the table of stacks.

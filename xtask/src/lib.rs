@@ -32,9 +32,7 @@ mod fixture;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-#[cfg(feature = "repository")]
-use clap::Subcommand;
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use store::place::{self, Program};
 
@@ -43,7 +41,16 @@ use store::place::{self, Program};
 #[command(name = "cargo alloc-ladder", bin_name = "cargo alloc-ladder", version, max_term_width = 100)]
 struct Command {
     #[command(subcommand)]
-    verb: verbs::Verb,
+    verb: Anybody,
+}
+
+#[derive(Debug, Subcommand)]
+enum Anybody {
+    /// Run any program and record every stack that allocates; nothing of it has to be changed
+    #[command(override_usage = "cargo alloc-ladder profile [OPTIONS] -- PROGRAM [ARGS]...")]
+    Profile(verbs::record::Args),
+    #[command(flatten)]
+    Verb(verbs::Verb),
 }
 
 /// What `cargo-alloc-ladder` does. Cargo calls it with `alloc-ladder` as the first argument.
@@ -52,8 +59,15 @@ pub fn cargo_alloc_ladder() -> ExitCode {
     if args.get(1).is_some_and(|arg| arg == "alloc-ladder") {
         args.remove(1);
     }
-    let Command { verb } = parse(args, Program::AllocLadder);
-    exit(place::settle(Program::AllocLadder).and_then(|()| verbs::run(verb)))
+    anybody(args, Program::AllocLadder)
+}
+
+fn anybody(args: Vec<OsString>, program: Program) -> ExitCode {
+    let Command { verb } = parse(args, program);
+    exit(place::settle(program).and_then(|()| match verb {
+        Anybody::Profile(args) => verbs::record::run(args),
+        Anybody::Verb(verb) => verbs::run(verb),
+    }))
 }
 
 /// Profile the allocations of a gRPC service, one optimisation step at a time.
@@ -74,10 +88,16 @@ enum Either {
     Anybody(verbs::Verb),
 }
 
-/// What `cargo xtask` does: the same verbs, and those of this repository.
+/// What `cargo xtask` does: the same verbs, and those of this repository. `profile` measures a ladder of this repository,
+/// or, where it is given a program after `--`, records that.
 #[cfg(feature = "repository")]
 pub fn xtask() -> ExitCode {
-    let Xtask { verb } = parse(std::env::args_os().collect(), Program::Xtask);
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let is_profile = args.get(1).is_some_and(|arg| arg == "profile");
+    if is_profile && args.iter().any(|arg| arg == "--" || arg == "--bin") {
+        return anybody(args, Program::Xtask);
+    }
+    let Xtask { verb } = parse(args, Program::Xtask);
     exit(place::settle(Program::Xtask).and_then(|()| match verb {
         Either::Repository(verb) => repository::run(verb),
         Either::Anybody(verb) => verbs::run(verb),

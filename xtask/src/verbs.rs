@@ -5,7 +5,9 @@ pub(crate) mod attach;
 pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod join;
+pub(crate) mod open;
 pub(crate) mod profile;
+pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod view;
 
@@ -24,6 +26,8 @@ pub(crate) enum Verb {
     Compare(compare::Args),
     /// Make one ladder of several attached runs
     Join(join::Args),
+    /// Show recordings, and what dhat, valgrind, pprof and flame graph tools wrote
+    Open(open::Args),
     /// Render a run's report again from its stored files
     Report(report::Args),
     /// Open a run's report in the browser, or serve all runs
@@ -41,6 +45,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Check(args) => check::run(args),
         Verb::Compare(args) => compare::run(args),
         Verb::Join(args) => join::run(args),
+        Verb::Open(args) => open::run(args),
         Verb::Report(args) => report::run(args),
         Verb::View(args) => view::run(args),
     }

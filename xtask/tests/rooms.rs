@@ -40,14 +40,16 @@ const COMMAND: &[Room] = &[
 /// The library, `src`.
 const LIBRARY: &[Room] = &[
     // What the allocator's path runs through needs the standard library alone.
-    Room { name: "alloc", may: &["stage", "method"], crates: Some(&[]) },
+    Room { name: "alloc", may: &["stage", "method", "recorder", "sampled"], crates: Some(&[]) },
+    // Called by allocators: knows no stages, and asks the C library alone.
+    Room { name: "recorder", may: &[], crates: Some(&["gimli", "libc"]) },
     Room { name: "stage", may: &["alloc", "method"], crates: Some(&["pin_project_lite"]) },
     Room { name: "method", may: &["alloc", "stage"], crates: Some(&[]) },
     // tonic for its `Status` and `Code`, prost and flate2 for pprof's messages.
     Room { name: "wire", may: &[], crates: Some(&["http", "bytes", "prost", "flate2", "tonic"]) },
     room("listen", &["wire"]),
     room("assert", &["alloc", "stage", "method"]),
-    room("sampled", &["alloc", "stage", "method"]),
+    room("sampled", &["alloc", "stage", "method", "recorder"]),
     room("otel", &["alloc", "stage", "method"]),
     // Words alone.
     room("trust", &[]),

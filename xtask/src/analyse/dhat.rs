@@ -3,6 +3,7 @@
 //! Only what the other formats are made of is kept: every program point's counts and the names of its frames.
 //! Addresses and source positions are dropped while reading, so nothing of the measuring machine travels further.
 
+use alloc_ladder::Stage;
 use serde::Deserialize;
 
 /// The largest total a file may have, in blocks or bytes: two exbibytes. pprof and the page count in signed words, and
@@ -18,6 +19,8 @@ pub(crate) struct Dhat {
     pub(crate) points: Vec<Point>,
     /// Function names, shared by the points.
     pub(crate) names: Vec<String>,
+    /// The names are too poor to read stages from. Only a recording's file says so.
+    pub(crate) stages_mislead: bool,
 }
 
 /// One program point, read under dhat's own field names: a distinct stack and what was allocated there.
@@ -32,6 +35,17 @@ pub(crate) struct Point {
     pub(crate) peak_blocks: u64,
     #[serde(rename = "gb", default)]
     pub(crate) peak_bytes: u64,
+    /// Live at the end.
+    #[serde(rename = "ebk", default)]
+    pub(crate) live_blocks: u64,
+    #[serde(rename = "eb", default)]
+    pub(crate) live_bytes: u64,
+    /// Blocks freed before their thread allocated again. Only a recording's file says so.
+    #[serde(default)]
+    pub(crate) temporary: u64,
+    /// The stage of the seam it was in. Only a recording's file says so.
+    #[serde(default)]
+    pub(crate) stage: Option<Stage>,
     /// Places in [`Dhat::names`], leaf first.
     #[serde(rename = "fs")]
     pub(crate) frames: Vec<u32>,
@@ -85,8 +99,8 @@ impl Dhat {
         if !file.mode.ends_with("heap") {
             return Err(BadDhat::Mode(file.mode));
         }
-        let dhat =
-            Dhat { points: file.points, names: file.frames.iter().map(|frame| function(frame).to_owned()).collect() };
+        let names = file.frames.iter().map(|frame| function(frame).to_owned()).collect();
+        let dhat = Dhat { points: file.points, names, stages_mislead: file.stages_by_stack == Some(false) };
         let frames = dhat.points.iter().flat_map(|point| &point.frames);
         if let Some(frame) = frames.max().filter(|frame| **frame as usize >= dhat.names.len()) {
             return Err(BadDhat::Frame(*frame));
@@ -200,6 +214,8 @@ struct File {
     points: Vec<Point>,
     #[serde(rename = "ftbl")]
     frames: Vec<String>,
+    #[serde(rename = "stagesByStack", default)]
+    stages_by_stack: Option<bool>,
 }
 
 #[cfg(test)]

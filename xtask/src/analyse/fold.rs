@@ -131,7 +131,12 @@ impl<'a> Parsed<'a> {
                 Some((&self.names[frame], self.rules[frame]?))
             });
             Site {
-                stage: classify::first(decided),
+                stage: match point.stage {
+                    // A seam knows better than a name.
+                    Some(stage) => stage,
+                    None if self.dhat.stages_mislead => Stage::Other,
+                    None => classify::first(decided),
+                },
                 frames: frames(&point.frames, &places),
                 blocks: point.blocks,
                 bytes: point.bytes,

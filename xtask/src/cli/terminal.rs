@@ -191,6 +191,16 @@ pub(crate) fn bar(verb: &'static str, steps: u64) -> Bar {
     Bar(bar)
 }
 
+/// A line that says how a task of unknown length stands.
+pub(crate) fn spinner(verb: &'static str) -> Bar {
+    let line = indicatif::ProgressBar::new_spinner();
+    line.set_style(
+        indicatif::ProgressStyle::with_template("{prefix:>12.green.bold} {msg}").expect("the template is valid"),
+    );
+    line.set_prefix(verb);
+    Bar(line)
+}
+
 /// A `label: text` line on stderr. Further lines of the text are indented, so that none looks like a label.
 pub(crate) fn labelled(style: Style, label: &str, text: &str) {
     let ansi = style.ansi();

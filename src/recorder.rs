@@ -1,0 +1,33 @@
+//! Every stack that allocates, exactly: what [`Alloc`](crate::Alloc) and the preload library write, call by call.
+//!
+//! A program is recorded through one of two doors: its own global allocator ([`Alloc`](crate::Alloc)), or the C
+//! library's functions, which a preloaded library stands in front of ([`preload!`](crate::preload)). Both call the same
+//! hooks, and those write to one file: a [sparse, shared mapping](layout) that is current at every moment, so that no
+//! end of the process loses anything. The recorder writes addresses; whoever reads the file looks their names up.
+//!
+//! # What is not recorded
+//! Memory maps and thread stacks; what is allocated before the recorder starts; and what the recorder itself needs,
+//! which it maps and never asks an allocator for. A forked child is not recorded until it executes a program: the file
+//! says how many forks there were.
+//!
+//! # Implementation
+//! On the path of an allocation nothing allocates, locks, panics or formats, and `errno` stays as it was. A thread's
+//! own words lie in a thread-local block of the initial-exec model, which takes no call to find, and have no destructor
+//! of Rust's. What threads share are atomics in tables that are only ever added to: the rules by which a stack is
+//! walked (one word an instruction), the distinct stacks (one slot each), and the live blocks (a word beside each
+//! block's address).
+//!
+//! What it costs per allocation is measured by `cargo bench --bench recorder --features recorder`.
+
+mod environment;
+pub mod layout;
+
+#[cfg_attr(
+    not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))),
+    path = "recorder/absent.rs"
+)]
+mod linux;
+
+pub use environment::Variable;
+pub(crate) use environment::say;
+pub use linux::*;

@@ -1,0 +1,384 @@
+//! Runs a program that is recorded: starts it, watches it, ends it, and takes its recordings.
+//!
+//! Nothing is lost when the program ends, however it does: the recording is a file that is always current. It lies in a
+//! folder of `/dev/shm` that only this user can read, and is taken from there into the run's folder.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use alloc_ladder::recorder::{Variable, layout};
+use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::analyse::executable::{Executable, Refusal, examine};
+use crate::analyse::recording::{self, BadRecording, Source, Totals, totals};
+use crate::cli::failure::{Failure, Kind};
+use crate::measure::{preload, program};
+
+/// How often the program is looked at; ten times as often in its first seconds, which may be its last.
+const LOOK: Duration = Duration::from_millis(100);
+const FIRST: Duration = Duration::from_secs(2);
+/// How long it may take to end when told to.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What to record.
+pub(crate) struct Wanted<'a> {
+    /// The program, and its arguments.
+    pub(crate) command: &'a [String],
+    /// Other programs that it starts, by file name.
+    pub(crate) children: &'a [String],
+    /// When to end it.
+    pub(crate) time: Option<Duration>,
+    /// Record although the program's allocator would not be seen.
+    pub(crate) anyway: bool,
+}
+
+/// What came of it.
+pub(crate) struct Recorded {
+    pub(crate) status: ExitStatus,
+    /// Whether it was told to end.
+    pub(crate) told: bool,
+    /// The recordings, the program's own first.
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) wall: Duration,
+    /// The most memory that was seen resident, without what is shared, bytes; 0 for unknown.
+    pub(crate) rss_bytes_max: u64,
+    pub(crate) moments: Vec<Moment>,
+    /// Holds the files.
+    _folder: tempfile::TempDir,
+}
+
+/// What the program held at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment {
+    pub(crate) after: Duration,
+    pub(crate) live_bytes: u64,
+    pub(crate) rss_bytes: u64,
+}
+
+/// A recording in a file.
+impl Source for File {
+    fn length(&self) -> u64 {
+        self.metadata().map_or(0, |file| file.len())
+    }
+
+    fn bytes(&self, at: usize, length: usize) -> Result<Cow<'_, [u8]>, BadRecording> {
+        if (at as u64).saturating_add(length as u64) > Source::length(self) {
+            return Err(BadRecording::Cut);
+        }
+        let mut bytes = vec![0; length];
+        self.read_exact_at(&mut bytes, at as u64).map_err(|_| BadRecording::Io)?;
+        Ok(Cow::Owned(bytes))
+    }
+}
+
+/// Runs the program to its end, to the end of its time or to Ctrl-C; `progress` is told what it holds.
+///
+/// # Errors
+/// When the program cannot be recorded, cannot be started, or leaves no recording.
+pub(crate) fn record(wanted: &Wanted<'_>, mut progress: impl FnMut(Duration, Totals, u64)) -> anyhow::Result<Recorded> {
+    let path = find(&wanted.command[0])?;
+    let refused = |refusal: &Refusal| {
+        let failure = Failure::new(Kind::Usage, format!("`{}` cannot be recorded: {refusal}", wanted.command[0]));
+        match refusal.help() {
+            Some(help) => failure.help(help),
+            None => failure,
+        }
+    };
+    let executable = match inspect(&path)? {
+        Ok(executable) => executable,
+        Err(Refusal::Script) if !wanted.children.is_empty() => Executable { records_itself: false },
+        Err(Refusal::Allocator(_) | Refusal::OwnMalloc) if wanted.anyway => Executable { records_itself: false },
+        Err(refusal) => return Err(refused(&refusal).into()),
+    };
+    let folder = folder()?;
+    let mut command = Command::new(&path);
+    command.args(&wanted.command[1..]).process_group(0);
+    command.env(Variable::Mode.name(), "stacks").env(Variable::Recordings.name(), folder.path());
+    if let Some(programs) = programs(&path, wanted.children) {
+        command.env(Variable::Programs.name(), programs);
+    }
+    if !executable.records_itself {
+        let library = preload::library()?;
+        let before = std::env::var("LD_PRELOAD").unwrap_or_default();
+        command.env("LD_PRELOAD", format!("{} {before}", library.display()).trim_end());
+    }
+    let interrupted = interrupts()?;
+    let began = Instant::now();
+    let mut child = command.spawn().map_err(|error| {
+        Failure::new(Kind::Environment, format!("cannot start `{}`: {error}", wanted.command[0]))
+            .help("name the program's file, as `-- target/release/service`")
+    })?;
+    let mut watched =
+        Watched { folder: folder.path().to_owned(), process: child.id(), file: None, rss_max: 0, moments: Vec::new() };
+    let over = || interrupted.load(Ordering::Relaxed) || wanted.time.is_some_and(|time| began.elapsed() >= time);
+    let (status, told) = loop {
+        if let Some(status) = child.try_wait()? {
+            break (status, false);
+        }
+        if over() {
+            break (end(&mut child, &mut watched, began)?, true);
+        }
+        if let Some(totals) = watched.look(began) {
+            progress(began.elapsed(), totals, watched.rss_max);
+        }
+        std::thread::sleep(if began.elapsed() < FIRST { LOOK / 10 } else { LOOK });
+    };
+    let wall = began.elapsed();
+    let files = recordings(folder.path(), child.id());
+    if files.is_empty() {
+        let message = format!("`{}` left no recording ({status})", wanted.command[0]);
+        return Err(Failure::new(Kind::Run, message)
+            .help(match wanted.children {
+                [] => "if it started the program that allocates and ended, name that one with --children",
+                _ => "none of the programs that were named was started",
+            })
+            .into());
+    }
+    let Watched { rss_max, moments, .. } = watched;
+    Ok(Recorded { status, told, files, wall, rss_bytes_max: rss_max, moments, _folder: folder })
+}
+
+/// Builds a binary of the workspace with the debug information that names need, and says where it is.
+///
+/// # Errors
+/// When cargo cannot build it.
+pub(crate) fn build(bin: &str) -> anyhow::Result<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--release", "--bin", bin, "--message-format", "json-render-diagnostics"]);
+    let output = command.env("CARGO_PROFILE_RELEASE_DEBUG", "1").stderr(std::process::Stdio::inherit()).output();
+    let output = output.context("cannot start cargo")?;
+    let failed = || {
+        Failure::new(Kind::Environment, format!("`{bin}` cannot be built"))
+            .help("build it yourself with `CARGO_PROFILE_RELEASE_DEBUG=1 cargo build --release`, and name its file")
+    };
+    if !output.status.success() {
+        return Err(failed().into());
+    }
+    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+    let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut executables = artifacts
+        .filter(|artifact| artifact["target"]["name"] == bin)
+        .filter_map(|artifact| artifact["executable"].as_str().map(str::to_owned));
+    executables.next().ok_or_else(|| failed().into())
+}
+
+/// The program's file: by path, or on the search path as the shell would find it.
+fn find(name: &str) -> anyhow::Result<PathBuf> {
+    let path = if name.contains('/') { Some(PathBuf::from(name)) } else { program::find(name) };
+    let path = path.filter(|path| path.is_file()).ok_or_else(|| {
+        Failure::new(Kind::Usage, format!("there is no program `{name}`"))
+            .help("name the program's file, as `-- target/release/service`")
+    })?;
+    let mode = path.metadata().map_or(0, |file| file.permissions().mode());
+    if mode & 0o111 == 0 {
+        return Err(Failure::new(Kind::Usage, format!("`{name}` is not executable"))
+            .help("`chmod +x` makes it so, if it is a program")
+            .into());
+    }
+    Ok(path)
+}
+
+/// Looks at the program's file.
+fn inspect(path: &Path) -> anyhow::Result<Result<Executable, Refusal>> {
+    const SETUID_OR_SETGID: u32 = 0o6000;
+    let cannot = || format!("cannot read {}", path.display());
+    let mode = path.metadata().with_context(cannot)?.permissions().mode();
+    let file = std::fs::read(path).with_context(cannot)?;
+    Ok(examine(&file, mode & SETUID_OR_SETGID != 0))
+}
+
+/// A folder for recordings that only this user can read: in memory, where there is such a place.
+fn folder() -> anyhow::Result<tempfile::TempDir> {
+    let builder = || {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("alloc-ladder-").permissions(std::fs::Permissions::from_mode(0o700));
+        builder
+    };
+    builder().tempdir_in("/dev/shm").or_else(|_| builder().tempdir()).context("there is no folder to record in")
+}
+
+/// Which programs are recorded: the one that is named and its named children, and not what else it starts. `cargo` runs
+/// a program that nobody can name beforehand: all are recorded that are not tools of cargo's.
+fn programs(path: &Path, children: &[String]) -> Option<String> {
+    let is_cargo = path.file_name().is_some_and(|name| name == "cargo");
+    let own = path.canonicalize().ok().map(|path| path.to_string_lossy().into_owned());
+    // A list is separated by colons.
+    let own = own.filter(|own| !own.contains(':'));
+    if is_cargo && children.is_empty() {
+        return None;
+    }
+    Some(own.iter().chain(children).map(String::as_str).collect::<Vec<_>>().join(":"))
+}
+
+/// A flag that Ctrl-C sets, and SIGTERM.
+fn interrupts() -> anyhow::Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&flag)).context("cannot listen for Ctrl-C")?;
+    }
+    Ok(flag)
+}
+
+/// A program that runs.
+struct Watched {
+    folder: PathBuf,
+    process: u32,
+    file: Option<File>,
+    rss_max: u64,
+    moments: Vec<Moment>,
+}
+
+impl Watched {
+    /// What it holds now; nothing before it records.
+    fn look(&mut self, began: Instant) -> Option<Totals> {
+        if self.file.is_none() {
+            self.file = recordings(&self.folder, self.process).first().and_then(|path| File::open(path).ok());
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process)).unwrap_or_default();
+        // Not what is shared: the recording itself is.
+        let resident = kilobytes(&status, "RssAnon:") + kilobytes(&status, "RssFile:");
+        self.rss_max = self.rss_max.max(resident);
+        let totals = totals(self.file.as_ref()?).ok()?;
+        self.moments.push(Moment { after: began.elapsed(), live_bytes: totals.live_bytes(), rss_bytes: resident });
+        self.thin_out();
+        Some(totals)
+    }
+
+    /// Keeps the timeline short enough to draw: every other moment of a long one.
+    fn thin_out(&mut self) {
+        const MOST: usize = 2000;
+        if self.moments.len() > MOST {
+            let mut index = 0;
+            self.moments.retain(|_| {
+                index += 1;
+                index % 2 == 0
+            });
+        }
+    }
+}
+
+/// A line of `/proc/PID/status`, in bytes; 0 where it is missing.
+fn kilobytes(status: &str, field: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).map_or(0, |kb| kb * 1024)
+}
+
+/// Tells the program and what it started to end; makes them if they will not.
+fn end(child: &mut Child, watched: &mut Watched, began: Instant) -> anyhow::Result<ExitStatus> {
+    watched.look(began);
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process id is a positive number")?;
+    // Where it has ended by itself meanwhile there is nobody to tell.
+    let _ = kill_process_group(group, Signal::TERM);
+    let asked = Instant::now();
+    while asked.elapsed() < PATIENCE {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        std::thread::sleep(LOOK / 5);
+    }
+    let _ = kill_process_group(group, Signal::KILL);
+    Ok(child.wait()?)
+}
+
+/// The recordings of a folder, those of the process first, then the largest.
+fn recordings(folder: &Path, process: u32) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found: Vec<(bool, u64, PathBuf)> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "recording"))
+        .filter_map(|path| {
+            let file = File::open(&path).ok()?;
+            let head = file.bytes(0, layout::header::SIZE).ok()?;
+            // A process that ended while it made its file began no recording.
+            let begun = recording::is_recording(&head);
+            let own = head[layout::header::PROCESS..].starts_with(&process.to_le_bytes());
+            begun.then(|| (own, totals(&file).map_or(0, |totals| totals.blocks), path))
+        })
+        .collect();
+    found.sort_by(|a, b| (b.0, b.1, &a.2).cmp(&(a.0, a.1, &b.2)));
+    found.into_iter().map(|(.., path)| path).collect()
+}
+
+/// Copies what is in use of a recording; the copy is as long, and as empty, as the original.
+///
+/// # Errors
+/// When one of the files cannot be read or written.
+pub(crate) fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let cannot = || format!("cannot copy {} to {}", from.display(), to.display());
+    let source = File::open(from).with_context(cannot)?;
+    let mut target = File::create(to).with_context(cannot)?;
+    target.set_len(layout::SIZE as u64).with_context(cannot)?;
+    let head = source.bytes(0, layout::header::SIZE).with_context(cannot)?;
+    for part in recording::used(&head) {
+        let bytes = source.bytes(part.start, part.len()).with_context(cannot)?;
+        target.seek(SeekFrom::Start(part.start as u64)).with_context(cannot)?;
+        target.write_all(&bytes).with_context(cannot)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_that_cannot_be_started_are_told_apart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, "text").expect("writes");
+        let message = |name: &str| find(name).expect_err("refused").to_string();
+        assert!(message("/no/such/program").starts_with("there is no program"));
+        assert!(message("no-such-program-anywhere").starts_with("there is no program"));
+        assert!(message(&plain.to_string_lossy()).ends_with("is not executable"));
+        assert!(message(&folder.path().to_string_lossy()).starts_with("there is no program"), "a folder");
+        assert!(find("sh").is_ok());
+
+        std::fs::write(&plain, "#!/bin/sh\n").expect("writes");
+        std::fs::set_permissions(&plain, std::fs::Permissions::from_mode(0o755)).expect("may");
+        assert_eq!(inspect(&find(&plain.to_string_lossy()).expect("executable")).expect("reads"), Err(Refusal::Script));
+        std::fs::copy("/bin/sh", &plain).expect("copies");
+        std::fs::set_permissions(&plain, std::fs::Permissions::from_mode(0o4755)).expect("may");
+        assert_eq!(inspect(&plain).expect("reads"), Err(Refusal::Setuid));
+    }
+
+    #[test]
+    fn only_the_program_and_named_children_are_recorded() {
+        let sh = find("sh").expect("a shell");
+        let own = sh.canonicalize().expect("a path").to_string_lossy().into_owned();
+        assert_eq!(programs(&sh, &[]).as_deref(), Some(own.as_str()));
+        assert_eq!(programs(&sh, &["service".to_owned()]), Some(format!("{own}:service")));
+        assert_eq!(programs(Path::new("/usr/bin/cargo"), &[]), None, "tools are left out by the library");
+    }
+
+    #[test]
+    fn memory_is_read_from_the_kernels_words() {
+        let status = "Name:\tx\nRssAnon:\t   1234 kB\nRssFile:\t 12 kB\n";
+        assert_eq!((kilobytes(status, "RssAnon:"), kilobytes(status, "RssFile:")), (1234 * 1024, 12 * 1024));
+        assert_eq!(kilobytes("", "RssAnon:"), 0);
+    }
+
+    #[test]
+    fn a_copy_reads_as_the_original() {
+        use crate::analyse::recording::{Recording, tests::sample};
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let (from, to) = (folder.path().join("a"), folder.path().join("b"));
+        let file = File::create(&from).expect("creates");
+        file.set_len(layout::SIZE as u64).expect("sparse");
+        for (at, bytes) in sample().0 {
+            file.write_all_at(&bytes, at as u64).expect("writes");
+        }
+        copy(&from, &to).expect("copies");
+        let read = |path: &Path| Recording::read(&File::open(path).expect("opens")).expect("whole");
+        assert_eq!(read(&to), read(&from));
+    }
+}

@@ -1,0 +1,111 @@
+//! `open FILE [FILE…]`: shows what other tools and earlier recordings wrote, as one page; several files are a ladder.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use alloc_ladder::Side;
+
+use crate::analyse::profiles::Profiles;
+use crate::cli::browser;
+use crate::cli::terminal::{self, Style};
+use crate::measure::environment;
+use crate::measure::import::{self, About};
+use crate::render::page;
+use crate::store::layout;
+use crate::store::write::RunFolder;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Recordings, dhat's JSON (dhat-rs, valgrind), pprof profiles of memory, folded stacks; in the order of the ladder
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Which side of the calls the program was
+    #[arg(long, value_enum, default_value = "server")]
+    side: Side,
+    /// Name the functions of recordings from this unstripped file of the same build; may be given several times
+    #[arg(long, value_name = "FILE")]
+    symbols: Vec<PathBuf>,
+    /// The numbers of folded stacks are blocks; if omitted, they are bytes
+    #[arg(long)]
+    blocks: bool,
+    /// Print the page's path and open nothing
+    #[arg(long)]
+    no_open: bool,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let (created, stamp) = environment::now();
+    let folder = RunFolder::create_new(&layout::runs(), &format!("open-{stamp}"))?;
+    let page = read(&args, &folder, created);
+    if page.is_err() {
+        // A folder without a run is in everybody's way.
+        let _ = std::fs::remove_dir_all(folder.path());
+    }
+    let page = page?;
+    terminal::result(&format!("{}\n", page.display()))?;
+    if !args.no_open && !browser::open(&page) {
+        terminal::labelled(Style::Help, "help", "there is no browser here: open the path above");
+    }
+    Ok(())
+}
+
+fn read(args: &Args, folder: &RunFolder, created: String) -> anyhow::Result<PathBuf> {
+    let root = layout::root().to_string_lossy().into_owned();
+    let mut steps = Vec::new();
+    for (index, name) in names(&args.files).into_iter().enumerate() {
+        let about =
+            About { name, side: args.side, command: "", root: &root, symbols: &args.symbols, blocks: args.blocks };
+        let imported = import::import(&args.files[index], folder, index, &about)?;
+        for note in &imported.notes {
+            terminal::labelled(Style::Warning, "warning", &format!("{}: {note}", args.files[index].display()));
+        }
+        steps.push(imported.step);
+    }
+    let run = import::run(folder.name(), created, String::new(), steps, false);
+    folder.save(&run)?;
+    page::write_all(folder, &run, &mut Profiles::default())
+}
+
+/// A step's name for each file, no two alike.
+fn names(files: &[PathBuf]) -> Vec<String> {
+    let mut taken = HashSet::new();
+    let name = |file: &PathBuf| {
+        let plain = import::step_name(&file.to_string_lossy(), 0);
+        (0..).map(|again| import::step_name(&plain, again)).find(|name| taken.insert(name.clone())).unwrap_or(plain)
+    };
+    files.iter().map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(files: &[PathBuf]) -> Args {
+        Args { files: files.to_vec(), side: Side::Server, symbols: Vec::new(), blocks: false, no_open: true }
+    }
+
+    #[test]
+    fn several_files_are_a_ladder_and_one_page() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, content: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).expect("writes");
+            path
+        };
+        let before = file("before.json", include_str!("../../tests-data/get-server.json"));
+        let after = file("after.folded", "srv::main;prost::encode 300\n");
+        let run = folder.path().join("run");
+        std::fs::create_dir(&run).expect("creates");
+        let into = RunFolder::create(&run).expect("writable");
+        let page = read(&args(&[before, after]), &into, "2026-01-01T00:00:00Z".to_owned()).expect("reads");
+        let html = std::fs::read_to_string(page).expect("reads");
+        assert!(html.contains("before") && html.contains("after"));
+        assert!(run.join("02-after/server/diff-bytes.svg").is_file(), "the difference of the two");
+    }
+
+    #[test]
+    fn files_of_one_name_are_told_apart() {
+        let names = names(&["a/dhat-heap.json".into(), "b/dhat-heap.json".into(), "c/x.folded".into()]);
+        assert_eq!(names, ["dhat-heap", "dhat-heap-2", "x"]);
+    }
+}

@@ -1,0 +1,202 @@
+//! `profile -- PROGRAM`: runs any program, records every stack that allocates, and shows what it found.
+//!
+//! Nothing of the program is changed: a preload library records it, or its own `alloc_ladder::Alloc` does.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use alloc_ladder::Side;
+use alloc_ladder::record::Run;
+
+use crate::analyse::executable::ALLOC_LINES;
+use crate::analyse::fold::{Profile, Unit};
+use crate::analyse::profiles::Profiles;
+use crate::analyse::symbols::Quality;
+use crate::cli::browser;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::terminal::{self, Style};
+use crate::measure::environment;
+use crate::measure::import::{self, About, Imported};
+use crate::measure::record::{self, Moment, Recorded, Wanted};
+use crate::render::page;
+use crate::render::text::recorded::{self, Figures};
+use crate::store::layout;
+use crate::store::write::RunFolder;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// End the program after so long, as in 30s or 5m; if omitted, it runs until it ends or Ctrl-C is pressed
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    time: Option<Duration>,
+    /// Record programs of these names too, where the program starts them
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    children: Vec<String>,
+    /// Which side of the calls the program is
+    #[arg(long, value_enum, default_value = "server")]
+    side: Side,
+    /// Name functions from this unstripped file of the same build; may be given several times
+    #[arg(long, value_name = "FILE")]
+    symbols: Vec<PathBuf>,
+    /// Build this binary of the workspace with debug information, and record it; what follows `--` are its arguments
+    #[arg(long, value_name = "NAME")]
+    bin: Option<String>,
+    /// Record a program although it brings an allocator of its own, whose blocks are not seen
+    #[arg(long)]
+    anyway: bool,
+    /// Open the report in a browser
+    #[arg(long)]
+    open: bool,
+    /// Print the run's record as JSON instead of the tables
+    #[arg(long)]
+    json: bool,
+    /// The program and its arguments
+    #[arg(last = true, required_unless_present = "bin")]
+    command: Vec<String>,
+}
+
+/// A time as people write it: `30s`, `5m`, `1h`, `500ms`.
+fn time(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("a time is a number and ms, s, m or h, as in 30s".to_owned()),
+    };
+    let seconds = digits.parse::<f64>().map_err(|_| format!("`{digits}` is not a valid number"))? * unit;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|time| !time.is_zero() && time.as_secs() <= 30 * 86_400)
+        .ok_or_else(|| "a time is longer than nothing and at most 30 days".to_owned())
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let command = match &args.bin {
+        Some(bin) => [vec![record::build(bin)?], args.command.clone()].concat(),
+        None => args.command.clone(),
+    };
+    let wanted = Wanted { command: &command, children: &args.children, time: args.time, anyway: args.anyway };
+    let line = terminal::spinner("Recording");
+    let recorded = record::record(&wanted, |after, totals, rss| {
+        line.about(&recorded::progress(after, totals.blocks, totals.bytes, totals.live_bytes(), rss));
+    });
+    line.finish();
+    let recorded = recorded?;
+    let failed = !recorded.status.success() && !recorded.told;
+    let (folder, run, imported) = keep(&args, &command, &recorded, failed)?;
+    let page = page::write_all(&folder, &run, &mut Profiles::default())?;
+    for note in imported.iter().flat_map(|imported| &imported.notes) {
+        terminal::labelled(Style::Warning, "warning", note);
+    }
+    if args.json {
+        terminal::result(&(serde_json::to_string_pretty(&run)? + "\n"))?;
+    } else {
+        terminal::result(&text(&imported, &recorded))?;
+    }
+    advise(&imported);
+    terminal::progress("Report", &terminal::path(&page));
+    if args.open && !browser::open(&page) {
+        terminal::labelled(Style::Help, "help", &format!("there is no browser here; open {}", page.display()));
+    }
+    if failed {
+        return Err(Failure::new(Kind::Run, format!("`{}` failed: {}", command[0], recorded.status))
+            .help("what it allocated until then is kept in the report, which is marked partial")
+            .into());
+    }
+    Ok(())
+}
+
+/// Writes the recordings and what is made of them into a new run's folder.
+fn keep(
+    args: &Args,
+    command: &[String],
+    recorded: &Recorded,
+    failed: bool,
+) -> anyhow::Result<(RunFolder, Run, Vec<Imported>)> {
+    let (created, stamp) = environment::now();
+    let folder = RunFolder::create_new(&layout::runs(), &format!("profile-{stamp}"))?;
+    let root = layout::root().to_string_lossy().into_owned();
+    let line = command.join(" ");
+    let mut imported = Vec::new();
+    for (index, file) in recorded.files.iter().enumerate() {
+        let kept = folder.path().join(layout::recording(index));
+        record::copy(file, &kept)?;
+        let name = import::step_name(&command[0], index);
+        let about = About { name, side: args.side, command: &line, root: &root, symbols: &args.symbols, blocks: false };
+        imported.push(import::import(&kept, &folder, index, &about)?);
+    }
+    let mut steps: Vec<_> = imported.iter().map(|imported| imported.step.clone()).collect();
+    for measurement in steps.iter_mut().take(1).flat_map(|step| &mut step.measurements) {
+        measurement.wall_ns = recorded.wall.as_nanos() as u64;
+        measurement.usage.rss_bytes_max = recorded.rss_bytes_max;
+    }
+    let run = import::run(folder.name(), created, line, steps, failed);
+    folder.save(&run)?;
+    folder.write(layout::TIMELINE, timeline(&recorded.moments).as_bytes())?;
+    Ok((folder, run, imported))
+}
+
+/// Live bytes and resident memory as time went by, for whoever draws them.
+fn timeline(moments: &[Moment]) -> String {
+    let mut text = "milliseconds,live_bytes,rss_bytes\n".to_owned();
+    for moment in moments {
+        let _ = writeln!(text, "{},{},{}", moment.after.as_millis(), moment.live_bytes, moment.rss_bytes);
+    }
+    text
+}
+
+fn text(imported: &[Imported], recorded: &Recorded) -> String {
+    let mut text = String::new();
+    for (index, one) in imported.iter().enumerate() {
+        let Some(of) = &one.recorded else { continue };
+        if imported.len() > 1 {
+            let _ = writeln!(text, "{}", one.step.name);
+        }
+        text += &recorded::text(&Figures {
+            profile: &one.profile,
+            blocks: of.totals.blocks,
+            bytes: of.totals.bytes,
+            live_bytes: of.totals.live_bytes(),
+            live_blocks: of.totals.blocks.saturating_sub(of.totals.freed_blocks),
+            temporary_blocks: of.temporary_blocks,
+            peak_bytes: of.peak_bytes,
+            rss_bytes_max: if index == 0 { recorded.rss_bytes_max } else { 0 },
+            wall: recorded.wall,
+            shows_stages: of.quality.tells_stages() || of.has_scopes,
+        });
+    }
+    text
+}
+
+/// The one thing that would show more.
+fn advise(imported: &[Imported]) {
+    let Some(of) = imported.first().and_then(|first| first.recorded.as_ref().map(|of| (of, &first.profile))) else {
+        return;
+    };
+    let (of, profile): (_, &Profile) = of;
+    if profile.total(Unit::Blocks) == 0 {
+        return;
+    }
+    if of.quality != Quality::Full {
+        terminal::labelled(Style::Help, "help", Quality::HELP);
+    } else if !of.has_scopes {
+        terminal::labelled(Style::Help, "help", &format!("rows by RPC method need the seams: {ALLOC_LINES}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        assert_eq!(time("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(time("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(time("500ms"), Ok(Duration::from_millis(500)));
+        for bad in ["", "30", "s", "-1s", "0s", "1d", "infs", "NaNs", "9999999h", "1e300s"] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
+    }
+}
