@@ -30,8 +30,8 @@ impl Profiles {
     /// Keeps a dhat file, and folds it.
     pub(crate) fn insert(&mut self, step: usize, side: Side, dhat: Dhat) -> &Profile {
         let folded = Profile::from_dhat(&dhat);
-        let stored = Stored { dhat, folded };
-        &self.sides.entry((step, side)).insert_entry(stored).into_mut().folded
+        self.sides.insert((step, side), Stored { dhat, folded });
+        &self.sides[&(step, side)].folded
     }
 
     /// Nothing but the names of files.

@@ -219,7 +219,10 @@ thread_local! {
 }
 
 fn told(info: &PanicHookInfo<'_>) -> String {
-    let what = info.payload_as_str().unwrap_or("something that is not text");
+    let said = info.payload();
+    let literal = said.downcast_ref::<&str>().copied();
+    let what = literal.or_else(|| said.downcast_ref::<String>().map(String::as_str));
+    let what = what.unwrap_or("something that is not text");
     let place = info.location().map_or_else(String::new, |place| format!(" at {place}"));
     format!("{what}{place}")
 }
