@@ -57,7 +57,8 @@
 //! | read figures over HTTP or gRPC | `live` | `live`, which includes `tonic` and `sampled` |
 //! | export them as OpenTelemetry metrics | `otel` | `otel` |
 //! | let `cargo alloc-ladder attach` read a process | `driver` | `driver` |
-//! | allocate less | `steps` | `steps` |
+//! | allocate less | `steps` | `steps`, and `gzip`, `deflate`, `zstd` |
+//! | allocate less, in a build script | `build` | `build` |
 //!
 //! # What it does not see
 //! - What the C library allocates by itself, memory maps, and thread stacks.

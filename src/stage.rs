@@ -2,7 +2,7 @@
 //!
 //! A [`Stage`] is entered by a [`StageGuard`] around synchronous code or by [`Staged`] around a future; the
 //! innermost one wins. The allocator reads the current [`Scope`] on every allocation, so this module must not
-//! allocate, lock or panic on [`current`]; it knows nothing of tonic, tokio or of who counts.
+//! allocate, lock or panic on [`current()`]; it knows nothing of tonic, tokio or of who counts.
 //!
 //! # Implementation
 //! One const-initialised thread-local word holds the scope and one the open window: entering a stage is two
@@ -24,8 +24,8 @@ pub use scope::{Method, Scope};
 
 /// Where an allocation is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "study", derive(serde::Serialize, serde::Deserialize, clap::ValueEnum))]
-#[cfg_attr(feature = "study", serde(rename_all = "kebab-case"))]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+#[cfg_attr(feature = "study", derive(clap::ValueEnum))]
 #[repr(u8)]
 pub enum Stage {
     /// Turning a message into bytes: the codec's encoder and the body it writes into.

@@ -1,6 +1,8 @@
 //! Make it allocate less: the ladders' mechanisms as parts for any tonic service. None of them knows a message of this
 //! crate's own.
 //!
+//! Feature `steps`; `gzip`, `deflate` and `zstd` for what messages are compressed with.
+//!
 //! # Three ways in
 //! Handlers, traits, callers and protocols stay as they are; either side of a call may take a step without the other.
 //!
@@ -22,7 +24,7 @@
 //! | bodies | one of the three above | the sender's blocks; four codec buffers of 8 KiB a call; with compression, a compressor and a decompressor a message | recycled memory a thread ([below](#memory)) | codecs that are not prost's: those do not compile |
 //! | `Bytes` | `.bytes(["."])` in build.rs | the copy of each payload from 40 KiB on; the receiver's block for it | handlers see `Bytes`; who keeps one keeps the memory it was received in | payloads of some bytes that are kept for long |
 //! | HTTP/2 settings | [`Http2::for_messages(encoded_len)`](Http2::for_messages), `.server(Server::builder())` or `.endpoint(endpoint)` | messages cut into frames of 16 KiB, and by windows | at least 4 MiB a stream may wait in memory for a handler that does not read | peers that are not trusted with that, many streams that are seldom read: see [`Http2::for_streams_of_messages`] |
-//! | aligned reads | [`aligned(incoming, http2)`](aligned), [`connect(endpoint, http2)`](connect) | h2's new read buffer for each message: all of the receiver's blocks | 64 KiB a connection | TLS in this process; on a multi-thread runtime the receiver may keep up to three blocks a message ([below](#what-remains)) |
+//! | aligned reads | [`aligned(incoming, http2)`](aligned()), [`connect(endpoint, http2)`](connect()) | h2's new read buffer for each message: all of the receiver's blocks | 64 KiB a connection | TLS in this process; on a multi-thread runtime the receiver may keep some blocks a message ([below](#what-remains)) |
 //! | a runtime a core | [`per_core(address, 0, serve)`](per_core()) | work that moves between cores, and with it what aligned reads cannot remove on a multi-thread runtime | connections are spread by address, not by load | few connections, handlers that block |
 //! | lean channel | [`LeanChannel::connect`] | tonic's channel: buffer, reconnection, balancing, boxes of each call | all those: see [`channel`] | connections that break and have to come again |
 //! | lean server | [`lean::serve`] | hyper and a task for each call; two DATA frames a message become one | TLS, HTTP/1, keepalive: see [`lean`] | servers that face the internet |
@@ -71,7 +73,7 @@
 //! gzip of a short message still costs the resetting of flate2's default compressor. flate2's own feature `zlib-rs`, in the
 //! service's Cargo.toml, makes that three times cheaper.
 //!
-//! On a multi-thread runtime, up to three blocks a message where payloads are received: h2 makes a new read buffer
+//! On a multi-thread runtime, some blocks a message where payloads are received, as the schedule has it: h2 makes a new read buffer
 //! (`FramedRead`, with what `BytesMut` and [`AlignedIo`] do to grow it) when the handler's worker still holds the last frame.
 //! A read buffer that can be taken back (h2#904) would remove them; until then a runtime a core does. A call costs what hyper,
 //! h2, tonic's boxed body and generated code's boxed futures make.

@@ -2,7 +2,7 @@
 //!
 //! Data first, in the feature `study`: [`scenario`], [`ladder`], the kinds of [`peer`], and the [`case`] that a process is
 //! told. The programs are in the
-//! feature `subject`: [`service`] and [`client`] choose mechanisms by the fields of [`Tuning`](ladder::Tuning), each in
+//! feature `subject`: [`service`] and [`calls`] choose mechanisms by the fields of [`Tuning`](ladder::Tuning), each in
 //! one place; what a step is for, and the order of steps, is the ladder's. [`serve`] and [`connect`] own sockets and
 //! runtimes; [`meter`] measures the part between warm-up and tail.
 
@@ -13,6 +13,8 @@ pub mod scenario;
 
 #[cfg(feature = "subject")]
 pub mod body;
+#[cfg(feature = "subject")]
+pub mod calls;
 #[cfg(feature = "subject")]
 pub mod client;
 #[cfg(feature = "subject")]

@@ -6,60 +6,70 @@
 mod checked;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use alloc_ladder::subject::ladder::{Http2, Reads, Tuning};
-use alloc_ladder::subject::pb::bytes::Chunk;
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{CountingAlloc, Snapshot};
-use checked::{Caller, Plan, Running, Then, block_on, step_sets};
-use tokio::time::sleep;
+use checked::{Caller, End, Plan, Running, Sending, Then, block_on, step_sets};
+use tokio::sync::watch;
 
 #[global_allocator]
 static ALLOC: CountingAlloc = CountingAlloc::new();
 
 const MESSAGE: u64 = 65_536;
 
-/// What may be on its way to a peer that does not read, in bytes: a stream's window and a few messages. Sockets hold
-/// nothing, because the connection reads on until the window is used up.
-fn in_flight_max(tuning: &Tuning) -> u64 {
-    let window = match tuning.http2 {
-        // hyper's: 1 MiB on a server, 2 MiB on a client.
-        Http2::Stock => 2 << 20,
-        Http2::Tuned => 4 << 20,
-    };
-    window + 4 * MESSAGE
+/// The window of a stream to a peer that does not read, in bytes. A sender uses it up and then waits.
+fn window(scenario: Scenario, tuning: &Tuning) -> u64 {
+    match (tuning.http2, scenario) {
+        // hyper's, of a client and of a server.
+        (Http2::Stock, Scenario::Get) => 2 << 20,
+        (Http2::Stock, _) => 1 << 20,
+        (Http2::Tuned, _) => 4 << 20,
+    }
+}
+
+/// What a sender may have taken from its source: the window and a few messages. Sockets hold nothing, because the
+/// connection reads on until the window is used up.
+fn in_flight_max(scenario: Scenario, tuning: &Tuning) -> u64 {
+    window(scenario, tuning) + 8 * MESSAGE
 }
 
 /// What both sides may hold in this process: that, in blocks of up to twice the size where reads are aligned, the
 /// buffers of a sender's ring, and what a connection has.
-fn live_max(tuning: &Tuning) -> u64 {
+fn live_max(scenario: Scenario, tuning: &Tuning) -> u64 {
     let blocks = match tuning.reads {
         Reads::Stock => 1,
         Reads::Aligned => 2,
     };
-    blocks * in_flight_max(tuning) + (2 << 20)
+    blocks * in_flight_max(scenario, tuning) + (2 << 20)
 }
 
-/// Waits until `sent` stands still; returns it.
-async fn stands_still(sent: &AtomicU64) -> u64 {
-    loop {
-        let before = sent.load(Ordering::Relaxed);
-        sleep(Duration::from_millis(60)).await;
-        if before > 3 && sent.load(Ordering::Relaxed) == before {
-            return before;
-        }
+/// Calls on the same connection after the window was used up: in each of them both ends of it run.
+const CALLS_MEANWHILE: usize = 20;
+
+/// Waits until the sender has used up its window, and checks that it stops there while other calls go by.
+async fn assert_bounded(
+    (scenario, name, tuning): (Scenario, &str, &Tuning),
+    caller: &Caller,
+    sent: &watch::Sender<u64>,
+    live_before: u64,
+) {
+    let used_up = |sent: &u64| sent * MESSAGE >= window(scenario, tuning);
+    sent.subscribe().wait_for(used_up).await.expect("the test keeps the sender");
+    for _ in 0..CALLS_MEANWHILE {
+        let sent = *sent.borrow();
+        let max = in_flight_max(scenario, tuning);
+        assert!(sent * MESSAGE <= max, "{name}: {sent} messages were sent to one who does not read");
+        let live = Snapshot::live_bytes().saturating_sub(live_before);
+        assert!(live <= live_max(scenario, tuning), "{name}: {live} bytes are live after {sent} messages");
+        // It carries no message, so that it needs no window.
+        let empty = Plan::of(0, &[]);
+        let end = match scenario {
+            Scenario::Get => caller.get(&empty).await.map(drop),
+            _ => caller.put(&empty).await.map(drop),
+        };
+        end.expect("the connection serves other calls");
     }
-}
-
-async fn assert_bounded(name: &str, tuning: &Tuning, sent: &AtomicU64, live_before: u64) {
-    let stood = stands_still(sent).await;
-    assert!(stood * MESSAGE <= in_flight_max(tuning), "{name}: {stood} messages were sent to one who does not read");
-    let live = Snapshot::live_bytes().saturating_sub(live_before);
-    assert!(live <= live_max(tuning), "{name}: {live} bytes are live after {stood} messages");
-    sleep(Duration::from_millis(40)).await;
-    assert_eq!(sent.load(Ordering::Relaxed), stood, "{name}: it goes on");
 }
 
 #[test]
@@ -67,36 +77,32 @@ fn a_peer_that_stops_reading_stops_the_sender() {
     // What is made once is not growth.
     drop(checked::content(0, 0, 1));
     let at_first = Snapshot::live_bytes();
+    let plan = Plan::of(0, &[65_536]).then(Then::Stop);
     for (name, tuning) in step_sets(Scenario::Get) {
         let server = Running::new(tuning);
         block_on(async {
-            let mut caller = Caller::connect(tuning, &server.address).await;
+            let caller = Caller::connect(Scenario::Get, tuning, &server).await;
             let before = Snapshot::live_bytes();
-            let plan = Plan::of(0, &[65_536]).then(Then::Stop);
-            let sent = Arc::clone(&server.seen);
-            let reads = caller.get_slowly(&plan, |_| std::future::pending());
+            let checked = (Scenario::Get, &*name, &tuning);
             tokio::select! {
-                end = reads => panic!("{name}: ended with {end:?}"),
-                () = assert_bounded(&name, &tuning, &sent.messages, before) => {}
+                end = caller.get_slowly(&plan, |_| std::future::pending()) => panic!("{name}: ended with {end:?}"),
+                () = assert_bounded(checked, &caller, &server.seen.messages, before) => {}
             }
         });
     }
     for (name, tuning) in step_sets(Scenario::Put) {
         let server = Running::new(tuning);
         block_on(async {
-            let mut caller = Caller::connect(tuning, &server.address).await;
+            let caller = Caller::connect(Scenario::Put, tuning, &server).await;
             let before = Snapshot::live_bytes();
-            let plan = Plan::of(0, &[65_536]).then(Then::Stop);
-            let sent = Arc::new(AtomicU64::new(0));
+            let sent = Arc::new(watch::Sender::new(0));
             let counted = Arc::clone(&sent);
-            let payload = checked::content(0, 0, 65_536);
-            let source = std::iter::repeat_with(move || {
-                counted.fetch_add(1, Ordering::Relaxed);
-                Chunk { data: payload.clone() }
-            });
+            let count = Arc::new(move || counted.send_modify(|sent| *sent += 1));
+            let upload = Sending { plan: &plan, end: End::Endless, before: count };
+            let checked = (Scenario::Put, &*name, &tuning);
             tokio::select! {
-                end = caller.put_stream(&plan, tokio_stream::iter(source)) => panic!("{name}: answered {end:?}"),
-                () = assert_bounded(&name, &tuning, &sent, before) => {}
+                end = caller.send(&upload) => panic!("{name}: answered {end:?}"),
+                () = assert_bounded(checked, &caller, &sent, before) => {}
             }
         });
     }

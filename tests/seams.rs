@@ -148,9 +148,9 @@ async fn call(addr: SocketAddr) -> (usize, u64) {
 #[tokio::test]
 async fn a_layer_applied_twice_counts_once() {
     let path = Method::register(Side::Server, "/seams.Test/Twice");
-    /// Answers when it has looked at what is open.
+    /// Answers when it has seen so many calls open.
     #[derive(Clone)]
-    struct Looks(Method);
+    struct Looks(Method, u64);
     impl Service<http::Request<Body>> for Looks {
         type Response = http::Response<Body>;
         type Error = Infallible;
@@ -159,20 +159,23 @@ async fn a_layer_applied_twice_counts_once() {
             std::task::Poll::Ready(Ok(()))
         }
         fn call(&mut self, _: http::Request<Body>) -> Self::Future {
-            assert_eq!(self.0.open_calls(), 1);
+            assert_eq!(self.0.open_calls(), self.1);
             std::future::ready(Ok(http::Response::new(Body::empty())))
         }
     }
     let layer = ServerLayer::new();
-    let mut service = layer.layer(layer.layer(layer.layer(Looks(path))));
+    let mut service = layer.layer(layer.layer(layer.layer(Looks(path, 1))));
     let request = || http::Request::post("/seams.Test/Twice").body(Body::empty()).expect("a request");
     let first = service.call(request()).await.expect("answers");
     assert_eq!(path.open_calls(), 1, "until the answer ends");
     drop(first);
     assert_eq!(path.open_calls(), 0);
     // Two calls, one after another on one thread, are two.
-    let (one, two) = (service.call(request()), Looks(path));
+    let mut second = layer.layer(layer.layer(Looks(path, 2)));
+    let (one, two) = (service.call(request()), second.call(request()));
+    assert_eq!(path.open_calls(), 2);
     drop(two);
+    assert_eq!(path.open_calls(), 1);
     drop(one);
     assert_eq!(path.open_calls(), 0);
 }

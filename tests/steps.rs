@@ -6,9 +6,8 @@
 #[path = "support/checked.rs"]
 mod checked;
 
-use alloc_ladder::subject::ladder::Runtime;
 use alloc_ladder::subject::scenario::{CHUNK_MAX, Scenario};
-use checked::{Caller, Plan, Running, Then, block_on, last_step, step_sets};
+use checked::{Caller, Plan, Running, Then, block_on, step_sets};
 use tonic::Code;
 
 /// Around every limit, and shorter after longer: what one message leaves behind must not show in the next.
@@ -17,7 +16,7 @@ const SIZES: [usize; 20] = [
     0,
 ];
 
-async fn exchange(scenario: Scenario, caller: &mut Caller, plan: &Plan) -> Result<usize, tonic::Status> {
+async fn exchange(scenario: Scenario, caller: &Caller, plan: &Plan) -> Result<usize, tonic::Status> {
     match scenario {
         Scenario::Put => {
             let summary = caller.put(plan).await?;
@@ -32,19 +31,19 @@ fn every_step(scenario: Scenario, work: impl AsyncFn(&Running, Caller)) {
     for (name, tuning) in step_sets(scenario) {
         let server = Running::new(tuning);
         eprintln!("{name}");
-        block_on(async { work(&server, Caller::connect(tuning, &server.address).await).await });
+        block_on(async { work(&server, Caller::connect(scenario, tuning, &server).await).await });
     }
 }
 
 fn carries_every_size(scenario: Scenario) {
-    every_step(scenario, async |_, mut caller| {
+    every_step(scenario, async |_, caller| {
         for sizes in [&SIZES[..], &[], &[0], &[0, 0, 0], &[CHUNK_MAX, 1, CHUNK_MAX]] {
             let plan = Plan::of(sizes.len() as u8, sizes);
-            assert_eq!(exchange(scenario, &mut caller, &plan).await.expect("nothing fails"), sizes.len());
+            assert_eq!(exchange(scenario, &caller, &plan).await.expect("nothing fails"), sizes.len());
         }
         // Many short ones go together.
         let sizes: Vec<usize> = (0..1000).map(|index| index * 7 % 90).collect();
-        assert_eq!(exchange(scenario, &mut caller, &Plan::of(9, &sizes)).await.expect("nothing fails"), 1000);
+        assert_eq!(exchange(scenario, &caller, &Plan::of(9, &sizes)).await.expect("nothing fails"), 1000);
     });
 }
 
@@ -59,16 +58,15 @@ fn every_step_of_get_carries_every_size() {
 }
 
 fn fails_as_tonic_does(scenario: Scenario) {
-    every_step(scenario, async |_, mut caller| {
+    every_step(scenario, async |_, caller| {
         let plan = Plan::of(1, &[10, 70_000, 3]);
-        let code = async |caller: &mut Caller, plan: Plan| {
-            exchange(scenario, caller, &plan).await.expect_err("it fails").code()
-        };
-        assert_eq!(code(&mut caller, Plan::of(1, &[5, CHUNK_MAX + 1, 5])).await, Code::OutOfRange);
-        assert_eq!(code(&mut caller, plan.clone().then(Then::Refuse)).await, Code::FailedPrecondition);
-        assert_eq!(code(&mut caller, plan.clone().then(Then::Fail)).await, Code::Aborted);
+        let code =
+            async |caller: &Caller, plan: Plan| exchange(scenario, caller, &plan).await.expect_err("it fails").code();
+        assert_eq!(code(&caller, Plan::of(1, &[5, CHUNK_MAX + 1, 5])).await, Code::OutOfRange);
+        assert_eq!(code(&caller, plan.clone().then(Then::Refuse)).await, Code::FailedPrecondition);
+        assert_eq!(code(&caller, plan.clone().then(Then::Fail)).await, Code::Aborted);
         // The connection is as good as before.
-        assert_eq!(exchange(scenario, &mut caller, &plan).await.expect("nothing fails"), 3);
+        assert_eq!(exchange(scenario, &caller, &plan).await.expect("nothing fails"), 3);
     });
 }
 
@@ -85,10 +83,10 @@ fn every_step_of_get_fails_as_tonic_does() {
 async fn many_streams(scenario: Scenario, callers: &[Caller]) {
     let mut streams = tokio::task::JoinSet::new();
     for stream in 0..64usize {
-        let mut caller = callers[stream % callers.len()].clone();
+        let caller = callers[stream % callers.len()].clone();
         streams.spawn(async move {
             let sizes: Vec<usize> = (0..8).map(|index| SIZES[(stream + index) % SIZES.len()]).collect();
-            exchange(scenario, &mut caller, &Plan::of(stream as u8, &sizes)).await
+            exchange(scenario, &caller, &Plan::of(stream as u8, &sizes)).await
         });
     }
     while let Some(stream) = streams.join_next().await {
@@ -104,26 +102,16 @@ fn many_streams_do_not_mix() {
         tunings.retain(|(name, _)| name.contains("up-to") && !name.contains("baseline"));
         for (name, tuning) in tunings {
             eprintln!("{name}");
-            let server = match tuning.runtime {
-                Runtime::PerCore => Running::on_threads(tuning),
-                _ => Running::new(tuning),
-            };
+            let server = Running::new(tuning);
             block_on(async {
-                let one = [Caller::connect(tuning, &server.address).await];
+                let one = [Caller::connect(scenario, tuning, &server).await];
                 many_streams(scenario, &one).await;
                 let mut eight = Vec::new();
                 for _ in 0..8 {
-                    eight.push(Caller::connect(tuning, &server.address).await);
+                    eight.push(Caller::connect(scenario, tuning, &server).await);
                 }
                 many_streams(scenario, &eight).await;
             });
         }
-    }
-}
-
-#[test]
-fn the_last_step_is_the_whole_ladder() {
-    for scenario in [Scenario::Put, Scenario::Get] {
-        assert_eq!(step_sets(scenario).iter().filter(|(_, tuning)| *tuning == last_step(scenario)).count(), 1);
     }
 }

@@ -7,7 +7,7 @@ pub const SIZE_BUCKETS: usize = 48;
 
 /// Counts of one row, or a difference of two counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "study", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
 pub struct Tally {
     /// Blocks allocated, each `realloc` booked as one more.
     pub blocks: u64,

@@ -1,23 +1,23 @@
 //! A run: every case at one revision on one machine.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::{CpuProfile, Instrument, Measurement, SCHEMA, Stacks};
+use super::{CpuProfile, Instrument, Measurement, Stacks, Subject, Workload};
 use crate::Side;
-use crate::subject::ladder::{StepSet, Tuning};
-use crate::subject::scenario::{Scenario, Workload};
 
 /// All cases at one revision on one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// The format's version.
     pub schema: u32,
-    /// The run's folder name, `<scenario>-<timestamp>`.
+    /// The run's folder name, `<subject>-<timestamp>`.
     pub id: String,
     /// When it began, RFC 3339, UTC.
     pub created: String,
-    /// The scenario; `None` for a run of somebody else's program.
-    pub scenario: Option<Scenario>,
+    /// What it is a run of.
+    pub subject: Subject,
     /// The traffic of the `time` and `count` cases.
     pub workload: Workload,
     /// The traffic of the `stacks` cases, which dhat slows down.
@@ -67,10 +67,10 @@ pub struct Environment {
 pub struct StepRecord {
     /// The step's name, or the set's where it is not one climbed in order.
     pub name: String,
-    /// Which steps are on.
-    pub set: StepSet,
-    /// What that amounts to.
-    pub tuning: Tuning,
+    /// Which changes are on, as they were asked for: `up-to=rope`.
+    pub set: String,
+    /// What that amounts to, by the name of each setting.
+    pub settings: BTreeMap<String, String>,
     /// One a side, instrument and round.
     pub measurements: Vec<Measurement>,
     /// What dhat saw, one a side.
@@ -110,48 +110,4 @@ pub struct Limit {
     /// Blocks per 64 KiB message, where its server counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks_per_message: Option<f64>,
-}
-
-impl Run {
-    /// Reads a run's JSON.
-    ///
-    /// # Errors
-    /// [`BadRun::Newer`] for a schema newer than [`SCHEMA`], [`BadRun::Json`] for anything that is not a run.
-    pub fn from_json(text: &str) -> Result<Run, BadRun> {
-        #[derive(Deserialize)]
-        struct Version {
-            schema: u32,
-        }
-        let Version { schema } = serde_json::from_str(text)?;
-        if schema > SCHEMA {
-            return Err(BadRun::Newer { schema });
-        }
-        Ok(serde_json::from_str(text)?)
-    }
-}
-
-/// Why a run cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum BadRun {
-    /// Written by a newer version.
-    #[error("the run has schema {schema}; this version reads up to {SCHEMA}")]
-    Newer {
-        /// The version the file names.
-        schema: u32,
-    },
-    /// Not a run.
-    #[error("not a run: {0}")]
-    Json(#[from] serde_json::Error),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_newer_schema_is_refused_by_its_number() {
-        let error = Run::from_json(r#"{"schema": 99, "steps": "whatever"}"#).expect_err("too new");
-        assert!(matches!(error, BadRun::Newer { schema: 99 }), "{error}");
-        assert!(matches!(Run::from_json("{"), Err(BadRun::Json(_))));
-    }
 }

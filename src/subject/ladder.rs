@@ -3,6 +3,7 @@
 //! A step says what it is expected to do, what it costs, and which one field of [`Tuning`] it changes. The mechanism
 //! behind a field lives in `grpc`; the command line, the tests, the benches and the report iterate the tables here.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -39,6 +40,14 @@ pub struct Tuning {
     pub server: ServerStack,
     /// The socket between client and server.
     pub socket: Socket,
+}
+
+impl Tuning {
+    /// Every field and its choice by name, as a record holds them.
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        let fields = serde_json::to_value(self).expect("a tuning is plain data");
+        serde_json::from_value(fields).expect("every choice is written as its name")
+    }
 }
 
 macro_rules! choices {
@@ -560,21 +569,14 @@ impl FromStr for StepSet {
 mod tests {
     use super::*;
 
-    fn fields(tuning: &Tuning) -> Vec<(String, serde_json::Value)> {
-        let serde_json::Value::Object(map) = serde_json::to_value(tuning).expect("serialises") else {
-            panic!("a tuning is an object")
-        };
-        map.into_iter().collect()
-    }
-
     #[test]
     fn every_step_but_the_baseline_changes_exactly_one_field() {
         for scenario in Scenario::ALL {
             let mut tuning = Tuning::default();
             for (index, step) in ladder(scenario).iter().enumerate() {
-                let before = fields(&tuning);
+                let before = tuning.settings();
                 (step.apply)(&mut tuning);
-                let after = fields(&tuning);
+                let after = tuning.settings();
                 let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
                 assert_eq!(changed, usize::from(index > 0), "{scenario} {}", step.name);
             }

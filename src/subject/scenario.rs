@@ -6,6 +6,8 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::Side;
+pub use crate::record::Workload;
+use crate::record::{Shape, Subject};
 
 /// The RPC shape. One name everywhere: flag, JSON, folder, bench id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
@@ -50,20 +52,33 @@ impl Scenario {
         }
     }
 
+    /// What its traffic looks like.
+    pub const fn shape(self) -> Shape {
+        match self {
+            Scenario::Put => Shape::Upload,
+            Scenario::Get => Shape::Download,
+            Scenario::Unary => Shape::Unary,
+        }
+    }
+
+    /// What a record says a run of it is of.
+    pub fn subject(self) -> Subject {
+        Subject { name: self.name().to_owned(), shape: self.shape() }
+    }
+
+    /// The scenario that a record says a run is of; `None` for anything else, a program of the same name included.
+    pub fn of(subject: &Subject) -> Option<Scenario> {
+        Scenario::ALL.into_iter().find(|scenario| scenario.name() == subject.name && scenario.shape() == subject.shape)
+    }
+
     /// What one message is called in tables: unary counts calls.
     pub const fn message_noun(self) -> &'static str {
-        match self {
-            Scenario::Put | Scenario::Get => "message",
-            Scenario::Unary => "call",
-        }
+        self.shape().message_noun()
     }
 
     /// The side that receives the payload: its receive ladder is the scenario's subject.
     pub const fn receiver(self) -> Side {
-        match self {
-            Scenario::Put | Scenario::Unary => Side::Server,
-            Scenario::Get => Side::Client,
-        }
+        self.shape().receiver()
     }
 }
 
@@ -85,52 +100,6 @@ pub const fn length_prefix_bytes(len: usize) -> usize {
     if bits == 0 { 1 } else { bits.div_ceil(7) }
 }
 
-/// How much traffic one case makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Workload {
-    /// Payload bytes of one streamed message; unary ignores it.
-    pub chunk: usize,
-    /// Messages (unary: calls) of the measured part, over all streams.
-    pub messages: u64,
-    /// Messages per stream before the measured part, and again after it so that both ends are steady state.
-    pub warmup: u64,
-    /// Concurrent streams (unary: concurrent callers).
-    pub streams: u32,
-    /// Connections the streams are spread over.
-    pub connections: u32,
-    /// Messages a handler keeps before it lets the oldest go: a handler that holds on to what it receives.
-    pub retain: u32,
-    /// Bits a second that each stream is held to where it is timed; `None` where it goes as fast as it can.
-    #[serde(default)]
-    pub rate_bits: Option<u64>,
-}
-
-impl Workload {
-    /// Messages each stream carries before, during and after the measured part.
-    pub fn messages_per_stream(&self) -> u64 {
-        2 * self.warmup + self.messages.div_ceil(u64::from(self.streams))
-    }
-
-    /// Payload bytes of all streams, before, during and after the measured part.
-    pub fn payload_bytes(&self) -> u64 {
-        self.chunk as u64 * self.messages_per_stream() * u64::from(self.streams)
-    }
-}
-
-impl Default for Workload {
-    fn default() -> Self {
-        Workload {
-            chunk: 64 * 1024,
-            messages: 2000,
-            warmup: 256,
-            streams: 1,
-            connections: 1,
-            retain: 0,
-            rate_bits: None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,9 +114,11 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_recorded_before_rates_were_is_of_none() {
-        let old = r#"{"chunk": 65536, "messages": 2000, "warmup": 256, "streams": 1, "connections": 1, "retain": 0}"#;
-        assert_eq!(serde_json::from_str::<Workload>(old).expect("reads"), Workload::default());
+    fn a_subject_names_its_scenario_and_a_program_of_that_name_does_not() {
+        for scenario in Scenario::ALL {
+            assert_eq!(Scenario::of(&scenario.subject()), Some(scenario));
+        }
+        assert_eq!(Scenario::of(&Subject { name: "put".to_owned(), shape: Shape::Program }), None);
     }
 
     #[test]

@@ -31,7 +31,7 @@ use super::codec::{AnyDecoder, AnyEncoder, Pair};
 use super::deadline;
 use super::http2::Settings;
 use super::lean::{self, server::LeanMethod};
-use super::service::{Ladder, grpc_response};
+use super::service::{Handler, Ladder, grpc_response};
 use super::user::UserRecord;
 use super::user_codec::{WithUserCodec, server_codec};
 use crate::listen::accept::accept_failed;
@@ -143,7 +143,7 @@ fn tcp_listener(address: SocketAddr, share_port: bool) -> anyhow::Result<std::ne
 pub fn run<T: Send + 'static>(
     tuning: Tuning,
     settings: Option<Settings>,
-    ladder: Ladder,
+    ladder: Ladder<impl Handler>,
     listener: Listener,
     done: impl Future<Output = T> + Send,
 ) -> anyhow::Result<T> {
@@ -167,13 +167,11 @@ pub fn run<T: Send + 'static>(
                 let core = std::thread::Builder::new().name("core".to_owned()).spawn(move || {
                     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                     let end = async move { ends.changed().await.map_or_else(drop, drop) };
-                    runtime
-                        .block_on(async { until(end, serve(tuning, settings, ladder, tcp_incoming(listener)?)).await })
+                    runtime.block_on(until(end, on_this_runtime(tuning, settings, ladder, listener)))
                 })?;
                 cores.push(core);
             }
-            let value =
-                runtime.block_on(async { until(done, serve(tuning, settings, ladder, tcp_incoming(own)?)).await });
+            let value = runtime.block_on(until(done, on_this_runtime(tuning, settings, ladder, own)));
             drop(running);
             let ended = cores
                 .into_iter()
@@ -182,6 +180,19 @@ pub fn run<T: Send + 'static>(
             ended.fold(value, |value, ended| value.and_then(|value| ended.map(|()| value)))
         }
     }
+}
+
+/// Serves one of a [`Listener`]'s sockets on the runtime this is called in, until dropped.
+///
+/// # Errors
+/// When serving fails.
+pub async fn on_this_runtime(
+    tuning: Tuning,
+    settings: Option<Settings>,
+    ladder: Ladder<impl Handler>,
+    listener: std::net::TcpListener,
+) -> anyhow::Result<()> {
+    serve(tuning, settings, ladder, tcp_incoming(listener)?).await
 }
 
 fn tcp_incoming(
@@ -204,7 +215,7 @@ async fn until<T>(
 async fn serve<IO>(
     tuning: Tuning,
     settings: Option<Settings>,
-    ladder: Ladder,
+    ladder: Ladder<impl Handler>,
     incoming: impl Stream<Item = std::io::Result<IO>> + Unpin + 'static,
 ) -> anyhow::Result<()>
 where
@@ -224,7 +235,7 @@ where
 async fn serve_io<IO>(
     tuning: Tuning,
     settings: Option<Settings>,
-    ladder: Ladder,
+    ladder: Ladder<impl Handler>,
     incoming: impl Stream<Item = std::io::Result<IO>> + Unpin + 'static,
 ) -> anyhow::Result<()>
 where
@@ -249,14 +260,15 @@ where
 }
 
 /// `CreateUser` on h2 itself.
-struct ServeLean<I> {
+struct ServeLean<I, H> {
     settings: Option<Settings>,
-    ladder: Ladder,
+    ladder: Ladder<H>,
     incoming: I,
 }
 
-impl<I, IO> WithUserCodec for ServeLean<I>
+impl<I, IO, H> WithUserCodec for ServeLean<I, H>
 where
+    H: Handler,
     I: Stream<Item = std::io::Result<IO>> + Unpin + 'static,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -282,7 +294,7 @@ where
 async fn serve_hyper<IO>(
     settings: Option<Settings>,
     layer: ServerLayer,
-    ladder: Ladder,
+    ladder: Ladder<impl Handler>,
     mut incoming: impl Stream<Item = std::io::Result<IO>> + Unpin,
 ) -> anyhow::Result<()>
 where
@@ -311,7 +323,7 @@ where
 }
 
 async fn parts(
-    ladder: Ladder,
+    ladder: Ladder<impl Handler>,
     request: Request<Body>,
 ) -> Result<Response<impl HttpBody<Data = Parts, Error = Status>>, Infallible> {
     let refuse = |status: Status| status.into_http::<Body>().map(|body| Reply::Tonic { body });

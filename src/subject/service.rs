@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::{Codec, CompressionEncoding, EncodeBody, Streaming};
@@ -34,19 +34,108 @@ use crate::wire::grpc::CONTENT_VALUE;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// The service of one server process.
+/// The service of one server process: the tuning says how messages are carried, the handler what is done with them.
 #[derive(Clone)]
-pub struct Ladder {
+pub struct Ladder<H = Counting> {
     tuning: Tuning,
+    handler: H,
+}
+
+/// What a service does with messages. The measured service's is [`Counting`]; the tests have one that checks each byte.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// The handler of one call whose request has these headers; it begins as a copy of the service's.
+    #[must_use]
+    fn of_call(&self, _headers: &HeaderMap) -> Self {
+        self.clone()
+    }
+
+    /// Receives the messages of a `Put` and answers it.
+    fn put<M: Messages>(self, messages: M) -> impl Future<Output = Result<pb_owned::PutSummary, Status>> + Send;
+
+    /// The messages that answer a `Get`.
+    ///
+    /// # Errors
+    /// What the call is refused with.
+    fn get<M: Outgoing>(
+        self,
+        request: pb_owned::GetRequest,
+    ) -> Result<impl Stream<Item = Result<M, Status>> + Send + 'static, Status>;
+
+    /// Makes the user of a `CreateUser` the one that answers it.
+    fn create_user(&self, user: &mut impl UserRecord);
+}
+
+/// What the messages of a `Put` are received from: tonic's `Streaming` or the rope.
+pub trait Messages: Send + 'static {
+    /// A message.
+    type Item: Payload;
+
+    /// The next message; `None` at the end of the stream.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Self::Item>, Status>> + Send;
+}
+
+/// The measured handler: it counts messages, and answers with the counts or with messages of one content.
+#[derive(Clone)]
+pub struct Counting {
     meter: Arc<Meter>,
     retain: usize,
 }
 
-impl NamedService for Ladder {
+impl Counting {
+    /// A handler that keeps `retain` received messages before the oldest goes.
+    pub fn new(meter: Arc<Meter>, retain: u32) -> Counting {
+        Counting { meter, retain: retain as usize }
+    }
+}
+
+impl Handler for Counting {
+    async fn put<M: Messages>(self, mut messages: M) -> Result<pb_owned::PutSummary, Status> {
+        let mut summary = pb_owned::PutSummary::default();
+        let mut kept = VecDeque::with_capacity(self.retain + 1);
+        while let Some(message) = messages.next().await? {
+            let bytes = message.payload().len();
+            summary.messages += 1;
+            summary.bytes += bytes as u64;
+            if self.retain > 0 {
+                kept.push_back(message);
+                if kept.len() > self.retain {
+                    kept.pop_front();
+                }
+            } else {
+                drop(message);
+            }
+            self.meter.message(bytes);
+        }
+        Ok(summary)
+    }
+
+    /// `messages` chunks of `chunk_size` bytes.
+    fn get<M: Outgoing>(
+        self,
+        request: pb_owned::GetRequest,
+    ) -> Result<impl Stream<Item = Result<M, Status>> + Send + 'static, Status> {
+        let bytes = usize::try_from(request.chunk_size).unwrap_or(usize::MAX).min(RECEIVE_LIMIT);
+        let payload = Bytes::from(vec![0xA5; bytes]);
+        let mut left = request.messages;
+        Ok(tokio_stream::iter(std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let message = M::with_payload(&payload);
+            self.meter.message(bytes);
+            Some(Ok(message))
+        })))
+    }
+
+    fn create_user(&self, user: &mut impl UserRecord) {
+        self.meter.message(user.bytes());
+        user.create();
+    }
+}
+
+impl<H> NamedService for Ladder<H> {
     const NAME: &'static str = "ladder.v1.Ladder";
 }
 
-impl Service<Request<Body>> for Ladder {
+impl<H: Handler> Service<Request<Body>> for Ladder<H> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<Result<Response<Body>, Infallible>>;
@@ -67,9 +156,21 @@ impl Service<Request<Body>> for Ladder {
 }
 
 impl Ladder {
-    /// The service for a tuning; `retain` received messages are kept before the oldest goes.
+    /// The measured service for a tuning; `retain` received messages are kept before the oldest goes.
     pub fn new(tuning: Tuning, meter: Arc<Meter>, retain: u32) -> Self {
-        Ladder { tuning, meter, retain: retain as usize }
+        Ladder::handled_by(tuning, Counting::new(meter, retain))
+    }
+}
+
+impl<H: Handler> Ladder<H> {
+    /// The service for a tuning, with a handler of its own.
+    pub fn handled_by(tuning: Tuning, handler: H) -> Self {
+        Ladder { tuning, handler }
+    }
+
+    /// The service as one call has it.
+    fn of_call<B>(&self, request: &Request<B>) -> Self {
+        Ladder { tuning: self.tuning, handler: self.handler.of_call(request.headers()) }
     }
 
     fn put(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
@@ -95,7 +196,7 @@ impl Ladder {
         D: AnyDecoder + Clone + Send + Sync + 'static,
         D::Item: Payload + Sync,
     {
-        let ladder = self.clone();
+        let ladder = self.of_call(&request);
         match self.tuning.deframe {
             Deframe::Contiguous => Box::pin(async move {
                 let codec = Pair(ProstEncoder::stock(stock_buffers()), decoder);
@@ -106,7 +207,7 @@ impl Ladder {
                 let (parts, body) = request.into_parts();
                 let summary = match RopeStreaming::request(decoder, &parts.headers, body, &[CompressionEncoding::Gzip])
                 {
-                    Ok(messages) => receive(messages, ladder).await,
+                    Ok(messages) => ladder.handler.put(messages).await,
                     Err(status) => Err(status),
                 };
                 Ok(match summary {
@@ -134,20 +235,21 @@ impl Ladder {
             Encode::Stock => ProstEncoder::<M>::stock(stock_buffers()),
             Encode::Sized => ProstEncoder::<M>::sized(),
             Encode::Pooled | Encode::ZeroCopy | Encode::OneFrame => {
-                let ladder = self.clone();
+                let ladder = self.of_call(&request);
                 return Box::pin(async move {
                     let pooled = match ladder.tuning.encode {
                         Encode::Pooled => PooledBody::<_, Bytes>::pooled,
                         _ => PooledBody::<_, Bytes>::zero_copy,
                     };
-                    Ok(match get_request(request).await {
-                        Ok(request) => grpc_response(Body::new(pooled(Side::Server, ladder.chunks::<M>(request)))),
+                    let source = get_request(request).await.and_then(|request| ladder.chunks::<M>(request));
+                    Ok(match source {
+                        Ok(source) => grpc_response(Body::new(pooled(Side::Server, source))),
                         Err(status) => status.into_http(),
                     })
                 });
             }
         };
-        let ladder = self.clone();
+        let ladder = self.of_call(&request);
         Box::pin(async move {
             let codec = Pair(encoder, ProstDecoder::new(stock_buffers()));
             Ok(Grpc::new(codec).server_streaming(GetMethod(ladder, PhantomData), request).await)
@@ -162,44 +264,36 @@ impl Ladder {
         self,
         request: Request<Body>,
     ) -> Result<PooledBody<impl Stream<Item = Result<pb_bytes::Chunk, Status>> + Send + 'static, Parts>, Status> {
+        let ladder = self.of_call(&request);
         let request = get_request(request).await?;
-        Ok(PooledBody::zero_copy(Side::Server, self.chunks::<pb_bytes::Chunk>(request)))
+        Ok(PooledBody::zero_copy(Side::Server, ladder.chunks::<pb_bytes::Chunk>(request)?))
     }
 
-    /// The response stream of `Get`: `messages` chunks of `chunk_size` bytes.
+    /// The response stream of `Get`.
     fn chunks<M: Outgoing>(
         self,
         request: pb_owned::GetRequest,
-    ) -> impl Stream<Item = Result<M, Status>> + Send + 'static {
-        let bytes = usize::try_from(request.chunk_size).unwrap_or(usize::MAX).min(RECEIVE_LIMIT);
-        let payload = Bytes::from(vec![0xA5; bytes]);
-        let mut left = request.messages;
-        StagedStream::new(tokio_stream::iter(std::iter::from_fn(move || {
-            left = left.checked_sub(1)?;
-            let message = M::with_payload(&payload);
-            self.meter.message(bytes);
-            Some(Ok(message))
-        })))
+    ) -> Result<impl Stream<Item = Result<M, Status>> + Send + 'static, Status> {
+        self.handler.get::<M>(request).map(StagedStream::new)
     }
 
     fn create_user(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
-        server_codec(&self.tuning, CreateUser { ladder: self.clone(), request })
+        server_codec(&self.tuning, CreateUser { ladder: self.of_call(&request), request })
     }
 
     /// The handler of `CreateUser`.
     pub(super) fn created(&self, user: &mut impl UserRecord) {
-        self.meter.message(user.bytes());
-        user.create();
+        self.handler.create_user(user);
     }
 }
 
 /// `CreateUser` on tonic's own glue.
-struct CreateUser {
-    ladder: Ladder,
+struct CreateUser<H> {
+    ladder: Ladder<H>,
     request: Request<Body>,
 }
 
-impl WithUserCodec for CreateUser {
+impl<H: Handler> WithUserCodec for CreateUser<H> {
     type Output = BoxFuture<Result<Response<Body>, Infallible>>;
 
     fn with<U, E, D>(self, codec: Pair<E, D>) -> Self::Output
@@ -227,12 +321,6 @@ pub fn grpc_response<B>(body: B) -> Response<B> {
     response
 }
 
-/// What `Put` receives from: tonic's `Streaming` or the rope.
-trait Messages {
-    type Item: Payload;
-    fn next(&mut self) -> impl Future<Output = Result<Option<Self::Item>, Status>> + Send;
-}
-
 impl<M: Payload> Messages for Streaming<M> {
     type Item = M;
     fn next(&mut self) -> impl Future<Output = Result<Option<M>, Status>> + Send {
@@ -251,55 +339,34 @@ where
     }
 }
 
-/// The handler of `Put`.
-async fn receive<M: Messages>(mut messages: M, ladder: Ladder) -> Result<pb_owned::PutSummary, Status> {
-    let mut summary = pb_owned::PutSummary::default();
-    let mut kept = VecDeque::with_capacity(ladder.retain + 1);
-    while let Some(message) = messages.next().await? {
-        let bytes = message.payload().len();
-        summary.messages += 1;
-        summary.bytes += bytes as u64;
-        if ladder.retain > 0 {
-            kept.push_back(message);
-            if kept.len() > ladder.retain {
-                kept.pop_front();
-            }
-        } else {
-            drop(message);
-        }
-        ladder.meter.message(bytes);
-    }
-    Ok(summary)
-}
+struct PutMethod<H>(Ladder<H>);
 
-struct PutMethod(Ladder);
-
-impl<M: Payload + Sync> ClientStreamingService<M> for PutMethod {
+impl<M: Payload + Sync, H: Handler> ClientStreamingService<M> for PutMethod<H> {
     type Response = pb_owned::PutSummary;
     type Future = BoxFuture<Result<tonic::Response<pb_owned::PutSummary>, Status>>;
 
     fn call(&mut self, request: tonic::Request<Streaming<M>>) -> Self::Future {
         let ladder = self.0.clone();
-        Box::pin(async move { receive(request.into_inner(), ladder).await.map(tonic::Response::new) })
+        Box::pin(async move { ladder.handler.put(request.into_inner()).await.map(tonic::Response::new) })
     }
 }
 
-struct GetMethod<M>(Ladder, PhantomData<fn() -> M>);
+struct GetMethod<M, H>(Ladder<H>, PhantomData<fn() -> M>);
 
-impl<M: Outgoing> ServerStreamingService<pb_owned::GetRequest> for GetMethod<M> {
+impl<M: Outgoing, H: Handler> ServerStreamingService<pb_owned::GetRequest> for GetMethod<M, H> {
     type Response = M;
     type ResponseStream = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
     type Future = std::future::Ready<Result<tonic::Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: tonic::Request<pb_owned::GetRequest>) -> Self::Future {
         let chunks = self.0.clone().chunks::<M>(request.into_inner());
-        std::future::ready(Ok(tonic::Response::new(Box::pin(chunks) as Self::ResponseStream)))
+        std::future::ready(chunks.map(|chunks| tonic::Response::new(Box::pin(chunks) as Self::ResponseStream)))
     }
 }
 
-struct CreateUserMethod(Ladder);
+struct CreateUserMethod<H>(Ladder<H>);
 
-impl<U: UserRecord> UnaryService<U> for CreateUserMethod {
+impl<U: UserRecord, H: Handler> UnaryService<U> for CreateUserMethod<H> {
     type Response = U;
     type Future = BoxFuture<Result<tonic::Response<U>, Status>>;
 

@@ -195,8 +195,9 @@ proptest! {
     fn no_run_panics(file in damaged(&serde_json::to_string(&run()).expect("serialises"))) {
         let Ok(text) = String::from_utf8(file) else { return Ok(()) };
         if let Ok(run) = Run::from_json(&text) && fits::check(&text).is_ok() {
-            page::render(&run, &Profiles::default());
-            crate::render::text::summary::text(&run, std::path::Path::new("report.html"), None);
+            let profiles = Profiles::default();
+            page::render(&run, &profiles);
+            crate::render::text::summary::text(&run, &profiles, std::path::Path::new("report.html"), None);
         }
     }
 

@@ -1,13 +1,13 @@
 //! Runs made up for the tests of the verbs that read them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use alloc_ladder::record::{
-    CountRow, Counts, Environment, Instrument, Measurement, Run, SCHEMA, Stacks, StepRecord, Usage,
+    CountRow, Counts, Environment, Instrument, Measurement, Run, SCHEMA, Stacks, StepRecord, Usage, Workload,
 };
-use alloc_ladder::subject::ladder::{StepSet, Tuning};
-use alloc_ladder::subject::scenario::{Scenario, Workload};
+use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage, Tally};
 
 use crate::store::layout::RUN_JSON;
@@ -18,7 +18,7 @@ pub(crate) fn run(id: &str, scenario: Scenario) -> Run {
         schema: SCHEMA,
         id: id.to_owned(),
         created: "2026-08-20T14:02:11Z".to_owned(),
-        scenario: Some(scenario),
+        subject: scenario.subject(),
         workload: Workload::default(),
         stacks_workload: None,
         environment: Environment::default(),
@@ -41,8 +41,8 @@ pub(crate) fn write(profiles: &Path, run: &Run) {
 pub(crate) fn step(name: &str, measurements: Vec<Measurement>) -> StepRecord {
     StepRecord {
         name: name.to_owned(),
-        set: StepSet::UpTo(name.to_owned()),
-        tuning: Tuning::default(),
+        set: format!("up-to={name}"),
+        settings: BTreeMap::new(),
         measurements,
         stacks: Vec::new(),
         cpu: Vec::new(),
@@ -107,14 +107,5 @@ pub(crate) fn stacks(folder: &Path, step: &str, messages: u64, points: &[(&[&str
     });
     let file = format!("{step}.json");
     fs::write(folder.join(&file), json.to_string()).expect("writes");
-    Stacks {
-        side: Side::Server,
-        messages,
-        payload_bytes: 0,
-        total_blocks: 0,
-        total_bytes: 0,
-        peak_bytes: 0,
-        stages: Vec::new(),
-        dhat: file,
-    }
+    Stacks { side: Side::Server, messages, payload_bytes: 0, dhat: file }
 }

@@ -1,9 +1,12 @@
 //! The verbs of this repository: measuring its own subject, and its chores.
 
+pub(crate) mod again;
 pub(crate) mod agent;
 pub(crate) mod ci;
 pub(crate) mod codegen;
 pub(crate) mod cost;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 pub(crate) mod limits;
 pub(crate) mod list;
 pub(crate) mod readme;
@@ -12,6 +15,14 @@ pub(crate) mod sweep;
 use clap::Subcommand;
 
 use crate::verbs::profile;
+
+/// Arguments for a build of the command with another feature.
+#[cfg(not(feature = "fuzz"))]
+#[derive(Debug, clap::Args)]
+pub(crate) struct Passed {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
 
 /// The verbs of this repository.
 #[derive(Debug, Subcommand)]
@@ -24,6 +35,13 @@ pub(crate) enum Verb {
     Codegen(codegen::Args),
     /// Measure what the instruments themselves cost a service
     Cost(cost::Args),
+    /// Damage good inputs and give them to every reader of files and of the wire
+    #[cfg(feature = "fuzz")]
+    Fuzz(fuzz::Args),
+    /// Damage good inputs and give them to every reader of files and of the wire
+    #[cfg(not(feature = "fuzz"))]
+    #[command(disable_help_flag = true)]
+    Fuzz(Passed),
     /// Measure the same payload without gRPC: raw TCP, h2, hyper, file servers
     Limits(limits::Args),
     /// Show the scenarios and the steps of their ladders
@@ -46,6 +64,10 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Ci(args) => ci::run(args),
         Verb::Codegen(args) => codegen::run(args),
         Verb::Cost(args) => cost::run(args),
+        #[cfg(feature = "fuzz")]
+        Verb::Fuzz(args) => fuzz::run(args),
+        #[cfg(not(feature = "fuzz"))]
+        Verb::Fuzz(Passed { args }) => again::with_feature("fuzz", &[vec!["fuzz".to_owned()], args].concat()),
         Verb::Limits(args) => limits::run(args),
         Verb::List(args) => list::run(args),
         Verb::Profile(args) => profile::run(args),

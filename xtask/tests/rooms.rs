@@ -54,9 +54,12 @@ const LIBRARY: &[Room] = &[
     // Words alone.
     room("trust", &[]),
     room("tonic", &["alloc", "stage", "method", "wire"]),
-    room("steps", &["stage", "tonic", "wire"]),
+    room("steps", &["method", "stage", "tonic", "wire"]),
+    // For build scripts, which have nothing else of the library.
+    Room { name: "build", may: &[], crates: Some(&["prost_build", "tonic_prost_build"]) },
     room("live", &["alloc", "stage", "method", "sampled", "tonic", "wire", "listen"]),
-    room("record", &["alloc", "stage", "method"]),
+    // A record names steps and settings as text: it knows no ladder, and no command line.
+    Room { name: "record", may: &["alloc", "stage", "method"], crates: Some(&["serde", "serde_json", "thiserror"]) },
     // Its instruments are the allocators of the library.
     room("driver", &["alloc", "stage", "method", "record", "recorder", "sampled"]),
     room("subject", EVERY_ROOM),

@@ -309,9 +309,9 @@ fn advice_comes_with_its_numbers() {
     }
     let report = json(&output(&["advise", run, "--step", "baseline", "--json"]));
     assert_eq!(report["step"], "baseline");
-    for rung in report["left"][0]["rungs"].as_array().expect("rungs") {
-        let evidence = &rung["evidence"];
-        assert!(evidence.is_null() || evidence["before"]["bytes"].is_number(), "{rung}");
+    for step in report["left"][0]["steps"].as_array().expect("steps") {
+        let evidence = &step["evidence"];
+        assert!(evidence.is_null() || evidence["before"]["bytes"].is_number(), "{step}");
     }
     refused(&output(&["advise", run, "--step", "rope"]), 2, &["has no counts of step `rope`"]);
 }

@@ -4,6 +4,7 @@
     missing_docs,
     unused_qualifications,
     clippy::field_reassign_with_default,
+    clippy::useless_conversion,
     reason = "generated code, and code that is shared with it"
 )]
 

@@ -2,6 +2,8 @@
 //! compression, short and long, and failures. Needs grpcio for `PYTHON` (python3 if not set); where it is missing, the tests
 //! say so and pass.
 
+#![allow(clippy::print_stdout, reason = "what was skipped")]
+
 mod support;
 
 use std::io::{BufRead, BufReader};

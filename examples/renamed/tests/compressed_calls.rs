@@ -1,6 +1,8 @@
 //! A compressed call makes no compressor of its own: what the server allocates for one fits in a few kilobytes, where tonic
 //! makes 476 kB for gzip and 310 kB for zstd.
 
+#![allow(clippy::print_stdout, reason = "what was counted")]
+
 use std::sync::{Arc, Mutex};
 
 use alloc_ladder::{CountingAlloc, Snapshot};

@@ -181,9 +181,10 @@ impl Reader<'_> {
 
     fn metric(&mut self, place: Place, name: &str, item: &Item) -> Result<(), BadBudgets> {
         let Place { scenario, step, side, stage } = place;
-        let fits =
-            |metric: &&Metric| metric.sides(Some(scenario)).contains(&side) && (stage.is_none() || metric.has_stages());
-        let fitting: Vec<&'static Metric> = metric::of(Some(scenario)).filter(fits).collect();
+        let fits = |metric: &&Metric| {
+            metric.sides(scenario.shape()).contains(&side) && (stage.is_none() || metric.has_stages())
+        };
+        let fitting: Vec<&'static Metric> = metric::of(scenario.shape()).filter(fits).collect();
         let metric = fitting.iter().find(|metric| metric.name == name).ok_or_else(|| {
             let of = stage.map_or_else(|| format!("{scenario} {side}"), |stage| format!("{scenario} {side} {stage}"));
             self.unknown(item, &format!("metric of {of}"), name, fitting.iter().map(|metric| metric.name))

@@ -121,6 +121,12 @@ impl Samples {
         samples as f64 / self.total().max(1) as f64
     }
 
+    /// The share of samples in code that is neither the allocator's, nor copying, nor the kernel's, 0 to 1.
+    pub(crate) fn own_share(&self) -> f64 {
+        let others = [Spent::Allocator, Spent::Copy, Spent::Kernel].map(|spent| self.share(spent));
+        (1.0 - others.iter().sum::<f64>()).max(0.0)
+    }
+
     /// Folded stacks with short names, a line each: `kernel;frame;…;recv N`.
     pub(crate) fn folded(&self) -> String {
         let mut text = String::new();

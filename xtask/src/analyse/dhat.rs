@@ -166,7 +166,7 @@ fn is_number(text: &str) -> bool {
 /// Where the first position outside the name's brackets begins.
 fn first_outside(position: &Position<'_>) -> Option<usize> {
     let bytes = position.name.as_bytes();
-    let mut depth = 0_i64;
+    let mut depth = 0_u64;
     for (at, byte) in bytes.iter().enumerate() {
         // `decltype (…)` is how C++ writes a type.
         if depth == 0 && position.begins(at) && !bytes[..at].ends_with(b"decltype") {
@@ -176,7 +176,8 @@ fn first_outside(position: &Position<'_>) -> Option<usize> {
             b'<' | b'(' | b'[' | b'{' => depth += 1,
             // The arrow of `fn() -> T` closes nothing.
             b'>' if at > 0 && bytes[at - 1] == b'-' => {}
-            b'>' | b')' | b']' | b'}' => depth -= 1,
+            // What closes nothing (`operator>>`) leaves nothing open.
+            b'>' | b')' | b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
@@ -233,7 +234,16 @@ mod tests {
 
     #[test]
     fn a_position_is_dropped_whole_whatever_the_folder_is_called() {
-        let names = ["f", "app::Server::put", "f::<fn(u8) (odd)>", "<(A, B) as fn() -> C>::g", "(below main)", "???"];
+        let names = [
+            "f",
+            "app::Server::put",
+            "f::<fn(u8) (odd)>",
+            "<(A, B) as fn() -> C>::g",
+            "(below main)",
+            "???",
+            "operator>>",
+            "a]::b",
+        ];
         let positions = [
             "(svc/src/main.rs:40:9)",
             "(svc (copy)/src/main.rs:40:9)",

@@ -7,12 +7,19 @@ use std::cmp::Ordering;
 use std::fmt::Write;
 
 use alloc_ladder::Stage;
-use alloc_ladder::record::StackStage;
 
 use crate::analyse::classify::{self, Rule};
 use crate::analyse::dhat::{Dhat, Point};
 use crate::analyse::frame::name::Name;
 use crate::analyse::frame::runtime;
+
+/// One stage's share of what was allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StackStage {
+    pub(crate) stage: Stage,
+    pub(crate) blocks: u64,
+    pub(crate) bytes: u64,
+}
 
 /// Which count a graph's widths and a folded file's numbers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

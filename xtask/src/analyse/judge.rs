@@ -9,7 +9,7 @@ use alloc_ladder::record::{Instrument, Run, StepRecord};
 use alloc_ladder::{Side, Stage};
 use serde::Serialize;
 
-use crate::analyse::metric::{Better, Kind, Metric};
+use crate::analyse::metric::{Accuracy, Better, Metric};
 use crate::analyse::stats::{self, Change, change};
 
 /// The p-value below which times count as different, unless a command is told otherwise.
@@ -62,7 +62,7 @@ fn ratio<S: serde::Serializer>(change: &Change, serializer: S) -> Result<S::Ok, 
 
 /// One figure of two steps, and what can be said of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Pair {
+pub(crate) struct JudgedPair {
     pub(crate) old: Vec<f64>,
     pub(crate) new: Vec<f64>,
     pub(crate) judged: Judged,
@@ -77,7 +77,7 @@ pub(crate) fn steps(
     stage: Option<Stage>,
     [before, after]: [&StepRecord; 2],
     alpha: f64,
-) -> Option<Pair> {
+) -> Option<JudgedPair> {
     let (old, new) = (metric.samples(before, side, stage), metric.samples(after, side, stage));
     if old.is_empty() || new.is_empty() {
         return None;
@@ -86,7 +86,7 @@ pub(crate) fn steps(
     // Each of the two may be off by what its instrument may have wrong.
     let slack = metric.slack(before, side) + metric.slack(after, side);
     let judged = samples(metric, &old, &new, slack.max(varies), alpha);
-    Some(Pair { old, new, judged })
+    Some(JudgedPair { old, new, judged })
 }
 
 /// Judges two samples of one figure.
@@ -102,20 +102,20 @@ pub(crate) fn samples(metric: &Metric, old: &[f64], new: &[f64], slack: f64, alp
     if old.iter().chain(new).all(|value| *value == before) {
         return Judged { verdict: Verdict::Equal, change, p: None };
     }
-    match metric.kind {
-        Kind::Exact | Kind::ExactWithin(_)
+    match metric.accuracy {
+        Accuracy::Exact | Accuracy::Within(_)
             if metric.instrument == Instrument::Count && old.len() < 2 && new.len() < 2 =>
         {
             Judged { verdict: Verdict::OneRound, change, p: None }
         }
-        Kind::Exact | Kind::ExactWithin(_) => {
+        Accuracy::Exact | Accuracy::Within(_) => {
             let ((old_low, old_high), (new_low, new_high)) = (range(old), range(new));
             let apart = (new_low - old_high).max(old_low - new_high);
             let within = (old_high - old_low).max(new_high - new_low).max(slack);
             let verdict = if apart > within { towards } else { Verdict::Unclear };
             Judged { verdict, change, p: None }
         }
-        Kind::Sampled => {
+        Accuracy::Sampled => {
             let p = stats::mann_whitney(old, new);
             let verdict = match () {
                 () if stats::smallest_p(old.len(), new.len()) >= alpha => Verdict::TooFew,
@@ -176,44 +176,47 @@ mod tests {
 
     use super::*;
 
-    fn judged(metric: &str, old: &[f64], new: &[f64]) -> Judged {
-        samples(metric::find(metric).expect("in the table"), old, new, 0.0, ALPHA)
+    fn judged(metric: &Metric, old: &[f64], new: &[f64]) -> Judged {
+        samples(metric, old, new, 0.0, ALPHA)
     }
 
     #[test]
     fn exact_counts_are_equal_or_different_unless_rounds_differ_by_as_much() {
-        let allocs = |old: &[f64], new: &[f64]| judged("allocs-per-message", old, new).verdict;
+        let allocs = |old: &[f64], new: &[f64]| judged(&metric::ALLOCS_PER_MESSAGE, old, new).verdict;
         assert_eq!(allocs(&[3.0, 3.0], &[3.0, 3.0]), Verdict::Equal);
         assert_eq!(allocs(&[3.0, 3.0], &[2.999, 2.999]), Verdict::Better);
         assert_eq!(allocs(&[3.0, 3.0], &[3.001]), Verdict::Worse, "the rounds of one side show that they repeat");
         assert_eq!(allocs(&[3.0, 3.01], &[3.005, 3.02]), Verdict::Unclear);
         assert_eq!(allocs(&[3.0, 3.01], &[3.019, 3.02]), Verdict::Unclear);
         assert_eq!(allocs(&[3.0, 3.01], &[3.05, 3.06]), Verdict::Worse);
-        assert_eq!(judged("allocs-per-message", &[3.0, 3.0], &[0.0, 0.0]).change, Change::Gone);
-        let peak = metric::find("peak-heap").expect("in the table");
+        assert_eq!(judged(&metric::ALLOCS_PER_MESSAGE, &[3.0, 3.0], &[0.0, 0.0]).change, Change::Gone);
+        let peak = &metric::PEAK_HEAP;
         assert_eq!(samples(peak, &[100_000.0; 2], &[104_000.0; 2], 4096.0, ALPHA).verdict, Verdict::Unclear);
         assert_eq!(samples(peak, &[100_000.0; 2], &[104_100.0; 2], 4096.0, ALPHA).verdict, Verdict::Worse);
     }
 
     #[test]
     fn two_counts_of_one_round_each_are_not_compared_unless_they_are_equal() {
-        for metric in ["allocs-per-message", "bytes-per-message", "peak-heap"] {
+        for metric in [&metric::ALLOCS_PER_MESSAGE, &metric::BYTES_PER_MESSAGE, &metric::PEAK_HEAP] {
             assert_eq!(judged(metric, &[3.0], &[3.0]).verdict, Verdict::Equal);
             assert_eq!(judged(metric, &[3.0], &[300.0]).verdict, Verdict::OneRound);
             assert_eq!(judged(metric, &[300.0], &[3.0]).verdict, Verdict::OneRound);
             assert!(!judged(metric, &[3.0], &[300.0]).verdict.moved());
         }
         // Counted once by design, with a share that it varies by.
-        let instructions = metric::find("instructions-per-message").expect("in the table");
+        let instructions = &metric::INSTRUCTIONS_PER_MESSAGE;
         assert_eq!(samples(instructions, &[1000.0], &[1100.0], 10.0, ALPHA).verdict, Verdict::Worse);
     }
 
     #[test]
     fn a_p_that_no_sample_of_that_size_could_beat_is_told_apart() {
         // Three against three: 0.1 at best, however far apart they are.
-        assert_eq!(judged("cpu-per-gb", &[1.0, 1.1, 1.2], &[9.0, 9.1, 9.2]).verdict, Verdict::TooFew);
-        assert_eq!(judged("cpu-per-gb", &[1.0, 1.1, 1.2, 1.3], &[9.0, 9.1, 9.2, 9.3]).verdict, Verdict::Worse);
-        assert_eq!(judged("cpu-per-gb", &[1.0, 1.1, 1.2, 1.3], &[1.05, 1.15, 1.0, 1.3]).verdict, Verdict::Unclear);
+        assert_eq!(judged(&metric::CPU_PER_GB, &[1.0, 1.1, 1.2], &[9.0, 9.1, 9.2]).verdict, Verdict::TooFew);
+        assert_eq!(judged(&metric::CPU_PER_GB, &[1.0, 1.1, 1.2, 1.3], &[9.0, 9.1, 9.2, 9.3]).verdict, Verdict::Worse);
+        assert_eq!(
+            judged(&metric::CPU_PER_GB, &[1.0, 1.1, 1.2, 1.3], &[1.05, 1.15, 1.0, 1.3]).verdict,
+            Verdict::Unclear
+        );
     }
 
     #[test]
@@ -246,12 +249,12 @@ mod tests {
     fn times_are_judged_by_rank_and_the_better_direction() {
         let slow: Vec<f64> = (0..10).map(|i| 1.0 + f64::from(i) / 1000.0).collect();
         let fast: Vec<f64> = slow.iter().map(|value| value * 1.5).collect();
-        assert_eq!(judged("throughput", &slow, &fast).verdict, Verdict::Better);
-        assert_eq!(judged("throughput", &fast, &slow).verdict, Verdict::Worse);
-        assert_eq!(judged("cpu-per-gb", &slow, &fast).verdict, Verdict::Worse);
-        assert_eq!(judged("cpu-per-gb", &slow, &slow).verdict, Verdict::Unclear);
-        assert_eq!(judged("cpu-per-gb", &slow[..3], &fast[..3]).verdict, Verdict::TooFew);
-        assert_eq!(judged("cpu-per-gb", &[1.0; 9], &[1.0; 9]).verdict, Verdict::Equal);
+        assert_eq!(judged(&metric::THROUGHPUT, &slow, &fast).verdict, Verdict::Better);
+        assert_eq!(judged(&metric::THROUGHPUT, &fast, &slow).verdict, Verdict::Worse);
+        assert_eq!(judged(&metric::CPU_PER_GB, &slow, &fast).verdict, Verdict::Worse);
+        assert_eq!(judged(&metric::CPU_PER_GB, &slow, &slow).verdict, Verdict::Unclear);
+        assert_eq!(judged(&metric::CPU_PER_GB, &slow[..3], &fast[..3]).verdict, Verdict::TooFew);
+        assert_eq!(judged(&metric::CPU_PER_GB, &[1.0; 9], &[1.0; 9]).verdict, Verdict::Equal);
     }
 
     #[test]

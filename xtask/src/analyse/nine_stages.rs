@@ -22,6 +22,7 @@
 use alloc_ladder::record::{Counts, Measurement, StepRecord};
 use alloc_ladder::subject::ladder::ClientStack;
 use alloc_ladder::{Side, Stage};
+use clap::ValueEnum;
 
 /// One stage of a unary call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +101,13 @@ pub(crate) struct PerCall {
 /// The rows of a unary step, in the order of [`CallStage::ALL`]; `None` where a side was not counted.
 pub(crate) fn of_step(step: &StepRecord) -> Option<[PerCall; 10]> {
     let side = |side| step.counts(side).and_then(|measurement| Some((measurement, measurement.counts.as_ref()?)));
-    Some(per_call(side(Side::Server)?, side(Side::Client)?, step.tuning.client))
+    Some(per_call(side(Side::Server)?, side(Side::Client)?, client_of(step)))
+}
+
+/// What the client of a step was built on; a record that does not say is of the stock client.
+fn client_of(step: &StepRecord) -> ClientStack {
+    let named = step.settings.get("client").and_then(|name| ClientStack::from_str(name, false).ok());
+    named.unwrap_or_default()
 }
 
 /// The rows of a call from the counts of both its sides.
@@ -127,6 +134,7 @@ pub(crate) fn per_call(
 pub(crate) mod tests {
     use alloc_ladder::Tally;
     use alloc_ladder::record::CountRow;
+    use alloc_ladder::subject::ladder::Tuning;
 
     use super::*;
     use crate::fixture;
@@ -187,7 +195,7 @@ pub(crate) mod tests {
         ];
         let mut step =
             fixture::step("lean-server", vec![counted(Side::Server, &server), counted(Side::Client, &client)]);
-        step.tuning.client = ClientStack::Lean;
+        step.settings = Tuning { client: ClientStack::Lean, ..Tuning::default() }.settings();
         step
     }
 

@@ -1,17 +1,20 @@
-//! What lies beside a record, read once: its dhat files, also folded, and the names of all files.
+//! What lies beside a record, read once: its dhat files, also folded, the samples of CPU time, and the names of all
+//! files. Whatever a report says of call sites and CPU time is made from these, by today's rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloc_ladder::Side;
 
+use crate::analyse::cpu::Samples;
 use crate::analyse::dhat::Dhat;
 use crate::analyse::fold::Profile;
 
-/// What lies beside a record: its dhat files by step (counted from 0) and side, and the names of all files. What is not
-/// here was not measured.
+/// What lies beside a record: its dhat files and samples by step (counted from 0) and side, and the names of all files.
+/// What is not here was not measured.
 #[derive(Debug, Default)]
 pub(crate) struct Profiles {
     sides: BTreeMap<(usize, Side), Stored>,
+    cpu: BTreeMap<(usize, Side), Samples>,
     pub(crate) files: BTreeSet<String>,
 }
 
@@ -50,6 +53,16 @@ impl Profiles {
     /// The file as it was read.
     pub(crate) fn dhat(&self, step: usize, side: Side) -> Option<&Dhat> {
         self.sides.get(&(step, side)).map(|stored| &stored.dhat)
+    }
+
+    /// Keeps what the sampling profiler took.
+    pub(crate) fn insert_samples(&mut self, step: usize, side: Side, samples: Samples) {
+        self.cpu.insert((step, side), samples);
+    }
+
+    /// The samples of CPU time.
+    pub(crate) fn samples(&self, step: usize, side: Side) -> Option<&Samples> {
+        self.cpu.get(&(step, side))
     }
 
     /// Whether a file, named relative to the run's folder, is there to be linked.

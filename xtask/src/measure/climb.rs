@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use alloc_ladder::Side;
 use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, StepRecord, Usage};
 use alloc_ladder::subject::case::Case;
-use alloc_ladder::subject::ladder::Socket;
+use alloc_ladder::subject::ladder::{Socket, StepSet};
 use alloc_ladder::subject::peer::Direction;
 use alloc_ladder::subject::scenario::Scenario;
 use anyhow::Context;
@@ -32,7 +32,7 @@ use crate::store::write::RunFolder;
 /// What is said of a run while it is measured.
 pub(crate) struct Lines {
     /// After each step, counted from 0.
-    pub(crate) step: fn(&Run, usize) -> String,
+    pub(crate) step: fn(&Run, &Profiles, usize) -> String,
     /// After the last count.
     pub(crate) counted: fn(&Run) -> String,
 }
@@ -45,7 +45,9 @@ pub(crate) struct Climb<'a> {
     binaries: HashMap<Instrument, Binary>,
     remote: Option<Remote>,
     run: Run,
-    /// What dhat wrote, as it was read for the record.
+    /// The step set of each step of the run.
+    sets: Vec<StepSet>,
+    /// What the profilers wrote, as it was read when it was kept.
     profiles: Profiles,
 }
 
@@ -63,8 +65,15 @@ impl<'a> Climb<'a> {
     ) -> anyhow::Result<Climb<'a>> {
         let mut steps = Vec::new();
         for (name, set) in &plan.sets {
-            let (name, set, tuning) = (name.clone(), set.clone(), set.tuning(plan.scenario)?);
-            steps.push(StepRecord { name, set, tuning, measurements: vec![], stacks: vec![], cpu: vec![] });
+            let (name, settings) = (name.clone(), set.tuning(plan.scenario)?.settings());
+            steps.push(StepRecord {
+                name,
+                set: set.to_string(),
+                settings,
+                measurements: vec![],
+                stacks: vec![],
+                cpu: vec![],
+            });
         }
         let mut climb = Climb {
             plan,
@@ -72,12 +81,13 @@ impl<'a> Climb<'a> {
             folder,
             binaries: HashMap::new(),
             remote: None,
+            sets: plan.sets.iter().map(|(_, set)| set.clone()).collect(),
             profiles: Profiles::default(),
             run: Run {
                 schema: SCHEMA,
                 id,
                 created,
-                scenario: Some(plan.scenario),
+                subject: plan.scenario.subject(),
                 workload: plan.workload,
                 stacks_workload: plan.has(Instrument::Stacks).then(|| plan.workload(Instrument::Stacks)),
                 environment: environment::environment(plan.allocator, &plan.profile),
@@ -111,7 +121,7 @@ impl<'a> Climb<'a> {
         &self.folder
     }
 
-    /// The run, its folder, and the dhat files that were read for the record.
+    /// The run, its folder, and what the profilers wrote.
     pub(crate) fn into_parts(self) -> (Run, RunFolder, Profiles) {
         (self.run, self.folder, self.profiles)
     }
@@ -174,16 +184,19 @@ impl<'a> Climb<'a> {
                 .help("leave them out (--instruments count,time,stacks), or leave --server out")
                 .into());
         }
-        let (here, elsewhere): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.run.steps).into_iter().partition(|step| step.tuning.socket == Socket::Unix);
-        for step in &here {
+        let mut elsewhere = Vec::new();
+        for (step, set) in std::mem::take(&mut self.run.steps).into_iter().zip(std::mem::take(&mut self.sets)) {
+            if set.tuning(self.plan.scenario)?.socket != Socket::Unix {
+                elsewhere.push((step, set));
+                continue;
+            }
             let line = format!("{}: a Unix socket joins processes of one host", step.name);
             terminal::labelled(Style::Dim, "skipped", &line);
         }
         if elsewhere.is_empty() {
             return Err(Failure::new(Kind::Usage, "none of these steps can be measured between two hosts").into());
         }
-        self.run.steps = elsewhere;
+        (self.run.steps, self.sets) = elsewhere.into_iter().unzip();
         let remote = Remote::connect(at)?;
         let (own, other) = (&self.run.environment, remote.environment());
         if (&own.revision, own.dirty) != (&other.revision, other.dirty) || own.dirty {
@@ -232,7 +245,7 @@ impl<'a> Climb<'a> {
             if instructions {
                 self.count_instructions(index)?;
             }
-            terminal::progress("Measured", &(self.lines.step)(&self.run, index));
+            terminal::progress("Measured", &(self.lines.step)(&self.run, &self.profiles, index));
             self.save()?;
         }
         if count {
@@ -285,7 +298,7 @@ impl<'a> Climb<'a> {
 
     fn case(&self, index: usize, instrument: Instrument, round: u32) -> Case {
         Case {
-            set: self.run.steps[index].set.clone(),
+            set: self.sets[index].clone(),
             workload: self.plan.workload(instrument),
             instrument,
             round,
@@ -325,7 +338,7 @@ impl<'a> Climb<'a> {
         let pair = self.run_case(&self.case(index, Instrument::Cpu, 0), Some(&|side| scratch.side(side)))?;
         for measurement in [pair.server, pair.client] {
             let from = scratch.side(measurement.side);
-            let profile = cpu::keep(&self.folder, &from, &self.run, index, &measurement)?;
+            let profile = cpu::keep(&self.folder, &from, &self.run, index, &measurement, &mut self.profiles)?;
             self.run.steps[index].cpu.push(profile);
             self.run.steps[index].measurements.push(measurement);
         }

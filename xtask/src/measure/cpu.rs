@@ -5,13 +5,15 @@ use std::path::Path;
 use alloc_ladder::record::{CpuProfile, Measurement, Run};
 use anyhow::Context;
 
-use crate::analyse::cpu::{BadFolded, Samples, Spent};
+use crate::analyse::cpu::{BadFolded, Samples};
+use crate::analyse::profiles::Profiles;
 use crate::measure::stacks::folder;
-use crate::store::layout::{CPU_FOLDED, CPU_RAW};
+use crate::store::layout::CPU_RAW;
 use crate::store::read;
 use crate::store::write::RunFolder;
 
-/// Takes the samples of one side of a step, in `from`, into the run's folder.
+/// Takes the samples of one side of a step, in `from`, into the run's folder, and keeps them in `profiles`: nobody need
+/// read them again.
 ///
 /// # Errors
 /// When there are none, or they cannot be read.
@@ -21,6 +23,7 @@ pub(crate) fn keep(
     run: &Run,
     index: usize,
     measurement: &Measurement,
+    profiles: &mut Profiles,
 ) -> anyhow::Result<CpuProfile> {
     let side = measurement.side;
     let folder = folder(run, index, measurement);
@@ -30,12 +33,6 @@ pub(crate) fn keep(
     into.write(&raw, &text)?;
     let samples = read::taken_apart(&text, &into.path().join(&raw), Samples::parse, BadFolded::help)
         .with_context(|| format!("the samples of the {side} cannot be read"))?;
-    Ok(CpuProfile {
-        side,
-        samples: samples.total(),
-        allocator_share: samples.share(Spent::Allocator),
-        copy_share: samples.share(Spent::Copy),
-        kernel_share: samples.share(Spent::Kernel),
-        folded: format!("{folder}/{CPU_FOLDED}"),
-    })
+    profiles.insert_samples(index, side, samples);
+    Ok(CpuProfile { side, raw })
 }

@@ -1,11 +1,12 @@
 //! From recordings and other tools' files to the files and the record of a run: one step a file.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use alloc_ladder::record::{CountRow, Counts, Environment, Instrument, Measurement, Run, SCHEMA, Stacks, StepRecord};
-use alloc_ladder::subject::ladder::{StepSet, Tuning};
-use alloc_ladder::subject::scenario::Workload;
+use alloc_ladder::record::{
+    CountRow, Counts, Environment, Instrument, Measurement, Run, SCHEMA, Shape, Stacks, StepRecord, Subject, Workload,
+};
 use alloc_ladder::{Side, Stage, Tally};
 
 use crate::analyse::dhat::Dhat;
@@ -123,25 +124,16 @@ fn write(
     let profile = Profile::from_dhat(dhat);
     let file = format!("{}/{}/{DHAT_FILE}", step_folder(index, &about.name), about.side);
     folder.write(&file, json)?;
-    let stacks = Stacks {
-        side: about.side,
-        messages: 1,
-        payload_bytes: 0,
-        stages: profile.stages(),
-        total_blocks: profile.total_blocks(),
-        total_bytes: profile.total_bytes(),
-        peak_bytes: profile.peak_bytes(),
-        dhat: file,
-    };
+    let stacks = Stacks { side: about.side, messages: 1, payload_bytes: 0, dhat: file };
     let measurements = counts.map(|counts| Measurement {
         messages: 1,
         counts: Some(counts),
         ..Measurement::new(about.side, Instrument::Count)
     });
     let step = StepRecord {
-        set: StepSet::Only(about.name.clone()),
+        set: format!("only={}", about.name),
         name: about.name.clone(),
-        tuning: Tuning::default(),
+        settings: BTreeMap::new(),
         measurements: measurements.into_iter().collect(),
         stacks: vec![stacks],
         cpu: Vec::new(),
@@ -162,12 +154,14 @@ pub(crate) fn step_name(program: &str, index: usize) -> String {
 
 /// A run of these steps.
 pub(crate) fn run(id: String, created: String, command: String, steps: Vec<StepRecord>, partial: bool) -> Run {
+    // Of several steps the first: the page says of what file each is.
+    let subject = steps.first().map_or_else(String::new, |step| step.name.clone());
     let Environment { cpu, cores, kernel, .. } = environment::environment(Allocator::System, "");
     Run {
         schema: SCHEMA,
         id,
         created,
-        scenario: None,
+        subject: Subject { name: subject, shape: Shape::Program },
         workload: Workload { messages: 1, warmup: 0, ..Workload::default() },
         stacks_workload: None,
         environment: Environment { cpu, cores, kernel, command, ..Environment::default() },
@@ -263,7 +257,7 @@ mod tests {
         let run_folder = RunFolder::create(folder.path()).expect("writable");
         let first = import(&file, &run_folder, 0, &about("before")).expect("imports");
         let second = import(&dhat, &run_folder, 1, &about("after")).expect("imports");
-        assert_eq!(first.step.stacks[0].total_bytes, 312);
+        assert_eq!(first.profile.total_bytes(), 312);
         assert!(folder.path().join("01-before/server/dhat.json").is_file());
         assert_eq!(first.notes.len(), 1);
         let run = run("open-1".to_owned(), String::new(), String::new(), vec![first.step, second.step], false);

@@ -38,17 +38,8 @@ pub(crate) fn keep(
     let dhat = format!("{}/{DHAT_FILE}", folder(run, index, measurement));
     into.write(&dhat, text.as_bytes())?;
     let seen = read::taken_apart(text.as_bytes(), &into.path().join(&dhat), Dhat::parse, BadDhat::help)?;
-    let profile = profiles.insert(index, side, seen);
-    Ok(Stacks {
-        side,
-        messages: measurement.messages,
-        payload_bytes: measurement.payload_bytes,
-        stages: profile.stages(),
-        total_blocks: profile.total_blocks(),
-        total_bytes: profile.total_bytes(),
-        peak_bytes: profile.peak_bytes(),
-        dhat,
-    })
+    profiles.insert(index, side, seen);
+    Ok(Stacks { side, messages: measurement.messages, payload_bytes: measurement.payload_bytes, dhat })
 }
 
 /// What dhat wrote without the folders of this machine: a run is there to be shown to others.

@@ -4,7 +4,7 @@
 //! here can be missing, and everything but those can be made again.
 
 use alloc_ladder::Side;
-use alloc_ladder::record::{Instrument, Run, Stacks, StepRecord};
+use alloc_ladder::record::{CpuProfile, Instrument, Run, Stacks, StepRecord};
 use alloc_ladder::subject::scenario::Scenario;
 
 use crate::analyse::cpu::{BadFolded, Samples, margin};
@@ -14,11 +14,11 @@ use crate::analyse::profiles::Profiles;
 use crate::cli::failure::Failure;
 use crate::render::flame;
 use crate::render::pprof;
-use crate::store::layout::{CPU_FOLDED, CPU_RAW};
+use crate::store::layout::CPU_FOLDED;
 use crate::store::read;
 use crate::store::write::RunFolder;
 
-/// Reads the dhat files a run's record names.
+/// Reads the dhat files and the samples a run's record names.
 ///
 /// # Errors
 /// One of them cannot be read.
@@ -28,7 +28,7 @@ pub(crate) fn load(folder: &RunFolder, run: &Run) -> anyhow::Result<Profiles> {
     Ok(profiles)
 }
 
-/// Reads those of the dhat files that were not read before, and lists the files there are.
+/// Reads those of the dhat files and samples that were not read before, and lists the files there are.
 ///
 /// # Errors
 /// As [`load`].
@@ -36,10 +36,15 @@ pub(crate) fn complete(folder: &RunFolder, run: &Run, profiles: &mut Profiles) -
     profiles.files = existing(folder, run).collect();
     for (index, step) in run.steps.iter().enumerate() {
         for stacks in &step.stacks {
-            if profiles.get(index, stacks.side).is_some() {
-                continue;
+            if profiles.get(index, stacks.side).is_none() {
+                profiles.insert(index, stacks.side, dhat(folder, stacks)?);
             }
-            profiles.insert(index, stacks.side, dhat(folder, stacks)?);
+        }
+        for cpu in &step.cpu {
+            // Git keeps no samples: a run without them has no figures of CPU time.
+            if profiles.samples(index, cpu.side).is_none() && folder.has(&cpu.raw) {
+                profiles.insert_samples(index, cpu.side, samples(folder, cpu)?);
+            }
         }
     }
     Ok(())
@@ -54,6 +59,11 @@ pub(crate) fn dhat(folder: &RunFolder, stacks: &Stacks) -> Result<Dhat, Failure>
         .read(&stacks.dhat)
         .map_err(|failure| failure.help("profile again, or name a run folder that still has its dhat files"))?;
     read::taken_apart(&text, &folder.path().join(&stacks.dhat), Dhat::parse, BadDhat::help)
+}
+
+/// Reads the samples of one side of a step.
+fn samples(folder: &RunFolder, cpu: &CpuProfile) -> anyhow::Result<Samples> {
+    Ok(read::taken_apart(&folder.read(&cpu.raw)?, &folder.path().join(&cpu.raw), Samples::parse, BadFolded::help)?)
 }
 
 /// What is made from a dhat file, and what it is.
@@ -103,10 +113,8 @@ pub(crate) fn make(dir: &RunFolder, run: &Run, profiles: &Profiles) -> anyhow::R
             made.write(dir, &folder)?;
         }
         for cpu in &record.cpu {
-            let Some((folder, _)) = cpu.folded.rsplit_once('/') else { continue };
-            let messages = record.of(cpu.side, Instrument::Cpu).next().map_or(0, |measurement| measurement.messages);
-            if dir.has(&format!("{folder}/{CPU_RAW}")) {
-                make_cpu(dir, folder, record, cpu.side, messages)?;
+            if let Some(samples) = profiles.samples(step, cpu.side) {
+                make_cpu(dir, record, cpu, samples)?;
             }
         }
     }
@@ -150,7 +158,7 @@ impl Made<'_> {
                 write(&format!("diff-{}.folded", unit.name()), union.as_bytes())?;
             }
         }
-        let rpc = run.scenario.map_or("", Scenario::path);
+        let rpc = Scenario::of(&run.subject).map_or("", Scenario::path);
         write("profile.pb.gz", &pprof::encode(&[(side, rpc, profile)]))
     }
 }
@@ -158,18 +166,17 @@ impl Made<'_> {
 /// Makes the readable folded file and the flame graph from a side's samples.
 ///
 /// # Errors
-/// The samples cannot be read, or a file cannot be written.
-fn make_cpu(dir: &RunFolder, folder: &str, step: &StepRecord, side: Side, messages: u64) -> anyhow::Result<()> {
-    let raw = format!("{folder}/{CPU_RAW}");
-    let samples = read::taken_apart(&dir.read(&raw)?, &dir.path().join(&raw), Samples::parse, BadFolded::help)?;
-    let title = format!("CPU time of the {side}, {}", step.name);
+/// A file cannot be written.
+fn make_cpu(dir: &RunFolder, step: &StepRecord, cpu: &CpuProfile, samples: &Samples) -> anyhow::Result<()> {
+    let messages = step.of(cpu.side, Instrument::Cpu).next().map_or(0, |measurement| measurement.messages);
+    let title = format!("CPU time of the {}, {}", cpu.side, step.name);
     let subtitle = format!(
         "{messages} messages, {} samples, shares ± {:.0} % at worst",
         samples.total(),
         margin(samples.total()) * 100.0
     );
-    dir.write(&format!("{folder}/{CPU_FOLDED}"), samples.folded().as_bytes())?;
-    dir.write(&format!("{folder}/{CPU_GRAPH}"), flame::cpu_svg(&samples, &title, &subtitle)?.as_bytes())
+    dir.write(&cpu_folded(cpu), samples.folded().as_bytes())?;
+    dir.write(&cpu_graph(cpu), flame::cpu_svg(samples, &title, &subtitle)?.as_bytes())
 }
 
 /// Every file that a record names or that is made from one: what a run's folder holds when nothing is missing.
@@ -185,7 +192,7 @@ pub(crate) fn named(run: &Run) -> Vec<String> {
             );
         }
         for cpu in &step.cpu {
-            files.extend([cpu.folded.clone(), cpu_graph(&cpu.folded)]);
+            files.extend([cpu.raw.clone(), cpu_folded(cpu), cpu_graph(cpu)]);
         }
     }
     files
@@ -196,9 +203,18 @@ pub(crate) fn existing(folder: &RunFolder, run: &Run) -> impl Iterator<Item = St
     named(run).into_iter().filter(|file| folder.has(file))
 }
 
-/// The flame graph beside a folded file of CPU time.
-pub(crate) fn cpu_graph(folded: &str) -> String {
-    format!("{}.svg", folded.strip_suffix(".folded").unwrap_or(folded))
+/// The readable folded file that is made of the samples of one side.
+pub(crate) fn cpu_folded(cpu: &CpuProfile) -> String {
+    beside(cpu, CPU_FOLDED)
+}
+
+/// The flame graph that is made of the samples of one side.
+pub(crate) fn cpu_graph(cpu: &CpuProfile) -> String {
+    beside(cpu, CPU_GRAPH)
+}
+
+fn beside(cpu: &CpuProfile, name: &str) -> String {
+    cpu.raw.rsplit_once('/').map_or_else(|| name.to_owned(), |(folder, _)| format!("{folder}/{name}"))
 }
 
 #[cfg(test)]
@@ -231,9 +247,12 @@ mod tests {
         let after: Vec<String> = existing(&open, &run).collect();
         // The first step has no difference to another.
         assert_eq!(after.len(), 4 + 2 * MADE.len() + 2 * (MADE.len() - 4), "{after:?}");
-        for stacks in run.steps.iter().flat_map(|step| &step.stacks) {
+        let all =
+            run.steps.iter().enumerate().flat_map(|(index, step)| step.stacks.iter().map(move |one| (index, one)));
+        for (index, stacks) in all {
             let folder = dir.path().join(folder(stacks).expect("a folder"));
-            for (unit, total) in [("bytes", stacks.total_bytes), ("blocks", stacks.total_blocks)] {
+            let profile = profiles.get(index, stacks.side).expect("it was loaded");
+            for (unit, total) in [("bytes", profile.total_bytes()), ("blocks", profile.total_blocks())] {
                 for file in [format!("{unit}.folded"), format!("{unit}.raw.folded")] {
                     let text = std::fs::read_to_string(folder.join(&file)).expect("reads");
                     let counts = text.lines().map(|line| line.rsplit(' ').next().expect("a count"));

@@ -31,16 +31,16 @@ use crate::store::write::RunFolder;
 pub(crate) use document::{render, shell};
 pub(crate) use raw::encoded;
 
-/// Renders a run into its folder with every file that the page links, and returns the page's path. Of its dhat files
-/// those that `profiles` lacks are read.
+/// Renders a run into its folder with every file that the page links, and returns the page's path. Of the files that its
+/// record names those that `profiles` lacks are read.
 ///
 /// # Errors
 /// A dhat file the record names cannot be read, or the folder cannot be written.
-pub(crate) fn write_all(folder: &RunFolder, run: &Run, mut profiles: Profiles) -> anyhow::Result<PathBuf> {
-    files::complete(folder, run, &mut profiles)?;
-    files::make(folder, run, &profiles)?;
+pub(crate) fn write_all(folder: &RunFolder, run: &Run, profiles: &mut Profiles) -> anyhow::Result<PathBuf> {
+    files::complete(folder, run, profiles)?;
+    files::make(folder, run, profiles)?;
     profiles.files = files::existing(folder, run).collect();
-    write_page(folder, run, &profiles)
+    write_page(folder, run, profiles)
 }
 
 /// Renders a run's page into its folder and returns its path. The page appears whole or not at all, and links what is

@@ -90,7 +90,7 @@ pub(crate) fn table(sites: &[Site]) -> String {
     for site in &sites[..sites.len().min(SHOWN)] {
         let style = if site.grew() { Style::Worse } else { Style::Better };
         table.row([
-            Cell::right(numbers::signed(site.bytes_more(), numbers::bytes_in_full)).style(style),
+            Cell::right(numbers::signed(site.bytes_more(), numbers::bytes)).style(style),
             Cell::right(numbers::signed(site.blocks_more(), numbers::number)).style(style),
             Cell::right(change(site.before.bytes, site.after.bytes).to_string()),
             Cell::left(site.stage.name()),
@@ -137,9 +137,9 @@ mod tests {
         let moved = moved(end(&old), end(&new), Side::Server).expect("reads").expect("both have stacks");
         let text = crate::cli::terminal::plain(&table(&moved.changes));
         expect_test::expect![[r#"
-            +65 536 B   +1.00     new  handler  subject::copy ← subject::put
-               −500 B   −2.00    gone  handler  subject::gone ← subject::put
-              −3.20 B  −0.100  −50.0%  handler  subject::less ← subject::put
+            +64 KiB   +1.00     new  handler  subject::copy ← subject::put
+             −500 B   −2.00    gone  handler  subject::gone ← subject::put
+            −3.20 B  −0.100  −50.0%  handler  subject::less ← subject::put
         "#]]
         .assert_eq(&text);
         assert!(super::moved(end(&old), end(&new), Side::Client).expect("reads").is_none());

@@ -14,6 +14,7 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style};
 use crate::measure::program::find;
+use crate::repository::again;
 use crate::repository::codegen;
 use crate::repository::readme;
 use crate::store::layout::root;
@@ -28,7 +29,7 @@ pub(crate) struct Args {
 
 /// Features that tests, examples and documentation need. One set for all of them, so that cargo builds every dependency
 /// once.
-const ALL: &str = "subject,live,otel,sampled,cpu,repository";
+const ALL: &str = "subject,live,otel,sampled,cpu,repository,fuzz,codegen,build,deflate,gzip,zstd";
 
 /// Features of the library that `cargo check` is given alone. Clippy has seen the code with [`ALL`]; this finds a
 /// feature that asks for too little, and code that only some feature uses.
@@ -37,6 +38,10 @@ const ALONE: &[&str] = &[
     "tonic",
     "transport",
     "steps",
+    "steps,deflate",
+    "steps,gzip",
+    "steps,zstd",
+    "build",
     "live",
     "otel",
     "sampled",
@@ -86,6 +91,10 @@ const TESTS: &[Check] = &[
     check("test: build", || tests(&["--no-run"])),
     check("test: library", library),
     check("test: command", || tests(&strings(&tests_in("xtask/tests")?))),
+    check("test: steps in somebody else's service", || {
+        let programs = [tests_in("examples/generated/tests")?, tests_in("examples/renamed/tests")?].concat();
+        tests(&strings(&programs))
+    }),
     check("test: examples in documentation", || tests(&["--doc"])),
     check("test: cargo's own runner", || {
         tests(&["--test", "assert_reach", "--test", "assert_stacks", "--test", "assert_not_installed"])
@@ -107,6 +116,11 @@ const BESIDE: &[Check] = &[
     check("browser", browser),
     check("foreign services", || {
         cargo(&["test", "--manifest-path", "examples/foreign/Cargo.toml", "--target-dir", "target"])
+    }),
+    check("fuzz", || {
+        // The same few thousand cases of every target each time.
+        let args = ["fuzz", "--for", "1s", "--cases", "2000", "--seed", "1"].map(str::to_owned);
+        again::with_feature("fuzz", &args).map(|()| Outcome::Passed)
     }),
     check("budgets", || check::run(check::Args::default()).map(|()| Outcome::Passed)),
 ];

@@ -21,30 +21,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     generate::run(args)
 }
 
-/// Has the command that has the generators built in do it.
+/// Has a build of the command do it that has the generators.
 #[cfg(not(feature = "codegen"))]
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    use anyhow::Context;
-
-    use crate::cli::failure::{Failure, Kind};
-    use crate::measure::interrupt::Cancel;
-    use crate::measure::process::{Process, Streams};
-    use crate::measure::program::Program;
-    use crate::store::layout::root;
-
-    let mut cargo = Program::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["run", "--quiet", "--package", "cargo-alloc-ladder", "--bin", "xtask"])
-        .args(["--features", "repository,codegen", "--", "codegen"])
-        .in_folder(root());
-    if args.check {
-        cargo = cargo.arg("--check");
-    }
-    let mut process = Process::start("code generation", &cargo, Streams::Told, &Cancel::default())?;
-    let far = std::time::Instant::now() + crate::measure::build::LONGEST;
-    process.lines(far)?;
-    match process.wait(far)?.context("code generation took too long")?.code() {
-        Some(0) => Ok(()),
-        Some(1) => Err(Failure::new(Kind::Verdict, "generated code is stale").help("cargo xtask codegen").into()),
-        _ => Err(Failure::new(Kind::Environment, "code generation failed").help("its messages stand above").into()),
-    }
+    let check = args.check.then_some("--check");
+    let args: Vec<String> = ["codegen"].into_iter().chain(check).map(str::to_owned).collect();
+    super::again::with_feature("codegen", &args)
 }

@@ -132,28 +132,28 @@ fn limit(text: &str) -> Result<Limit, String> {
 /// What rounds say of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Verdict {
+enum CostVerdict {
     Within,
     Above,
     /// The limit lies in the interval.
     Unsettled,
 }
 
-impl Verdict {
-    fn of((low, high): (f64, f64), max: f64) -> Verdict {
+impl CostVerdict {
+    fn of((low, high): (f64, f64), max: f64) -> CostVerdict {
         if low > max {
-            Verdict::Above
+            CostVerdict::Above
         } else if high <= max {
-            Verdict::Within
+            CostVerdict::Within
         } else {
-            Verdict::Unsettled
+            CostVerdict::Unsettled
         }
     }
 }
 
 /// What one build costs one side of a scenario.
 #[derive(Clone, Debug, Serialize)]
-struct Row {
+struct CostRow {
     scenario: Scenario,
     side: Side,
     build: Build,
@@ -166,7 +166,7 @@ struct Row {
     cpu_ratio_interval: (f64, f64),
     /// The limit it was held to, if any.
     max: Option<f64>,
-    verdict: Option<Verdict>,
+    verdict: Option<CostVerdict>,
 }
 
 /// What `--out` writes.
@@ -176,7 +176,7 @@ struct Record<'a> {
     environment: Environment,
     step: &'a str,
     messages: u64,
-    rows: &'a [Row],
+    rows: &'a [CostRow],
 }
 
 /// CPU microseconds a message of one scenario, one a round, in round order.
@@ -217,7 +217,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         }
     }
     bar.finish();
-    let rows: Vec<Row> =
+    let rows: Vec<CostRow> =
         sets.iter().zip(&measured).flat_map(|((scenario, _), measured)| rows(*scenario, measured, &args.max)).collect();
     if let Some(path) = &args.out {
         let record = Record {
@@ -239,18 +239,18 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Fails where a limit is exceeded, and says where rounds do not tell.
-fn gate(rows: &[Row]) -> anyhow::Result<()> {
-    let say = |row: &Row| {
-        let Row { scenario, side, build, cpu_ratio, cpu_ratio_interval: (low, high), max, .. } = row;
+fn gate(rows: &[CostRow]) -> anyhow::Result<()> {
+    let say = |row: &CostRow| {
+        let CostRow { scenario, side, build, cpu_ratio, cpu_ratio_interval: (low, high), max, .. } = row;
         let (build, max) = (build.name(), max.unwrap_or(f64::NAN));
         format!("{scenario} {side} {build}: {cpu_ratio:.3} ({low:.3} … {high:.3}), limit {max}")
     };
     let of = |verdict| rows.iter().filter(move |row| row.verdict == Some(verdict));
-    for row in of(Verdict::Unsettled) {
+    for row in of(CostVerdict::Unsettled) {
         let message = format!("{}: inconclusive: the limit lies inside the interval; use more --runs", say(row));
         terminal::labelled(Style::Warning, "unsettled", &message);
     }
-    let above: Vec<String> = of(Verdict::Above).map(say).collect();
+    let above: Vec<String> = of(CostVerdict::Above).map(say).collect();
     if above.is_empty() {
         return Ok(());
     }
@@ -259,13 +259,13 @@ fn gate(rows: &[Row]) -> anyhow::Result<()> {
         .into())
 }
 
-fn rows(scenario: Scenario, measured: &Measured, limits: &[Limit]) -> Vec<Row> {
+fn rows(scenario: Scenario, measured: &Measured, limits: &[Limit]) -> Vec<CostRow> {
     let row = |(side, build)| {
         let of = |build| &measured[&(side, build)];
         let ratios: Vec<f64> = of(build).iter().zip(of(Build::Bare)).map(|(own, bare)| own / bare).collect();
         let cpu_ratio_interval = stats::interval95(&ratios);
         let max = limits.iter().find(|limit| limit.build == build).map(|limit| limit.max);
-        Row {
+        CostRow {
             scenario,
             side,
             build,
@@ -274,13 +274,13 @@ fn rows(scenario: Scenario, measured: &Measured, limits: &[Limit]) -> Vec<Row> {
             cpu_ratio: stats::median(&ratios),
             cpu_ratio_interval,
             max,
-            verdict: max.map(|max| Verdict::of(cpu_ratio_interval, max)),
+            verdict: max.map(|max| CostVerdict::of(cpu_ratio_interval, max)),
         }
     };
     Side::ALL.into_iter().flat_map(|side| Build::ALL.map(|build| (side, build))).map(row).collect()
 }
 
-fn text(rows: &[Row], step: &str) -> String {
+fn text(rows: &[CostRow], step: &str) -> String {
     let mut table = Table::default();
     let heads = ["", "side", "build", "CPU µs/message", "CPU ×", "95 % interval"];
     table.row(heads.map(|head| Cell::left(head).style(Style::Bold)));
@@ -340,12 +340,12 @@ mod tests {
             let limits: Vec<Limit> = limits.split(',').map(|text| limit(text).expect("a limit")).collect();
             rows(Scenario::Put, &measured(), &limits)
         };
-        let verdict = |rows: &[Row], build| rows.iter().find(|row| row.build == build).expect("a row").verdict;
+        let verdict = |rows: &[CostRow], build| rows.iter().find(|row| row.build == build).expect("a row").verdict;
         let rows = judged("count=1.2,sampled=1.1,seams=1");
         assert_eq!(verdict(&rows, Build::Bare), None);
-        assert_eq!(verdict(&rows, Build::Seams), Some(Verdict::Within));
-        assert_eq!(verdict(&rows, Build::Count), Some(Verdict::Within));
-        assert_eq!(verdict(&rows, Build::Sampled), Some(Verdict::Unsettled));
+        assert_eq!(verdict(&rows, Build::Seams), Some(CostVerdict::Within));
+        assert_eq!(verdict(&rows, Build::Count), Some(CostVerdict::Within));
+        assert_eq!(verdict(&rows, Build::Sampled), Some(CostVerdict::Unsettled));
         gate(&rows).expect("what is not settled is no failure");
         let error = gate(&judged("count=1.03")).expect_err("a tenth is above three hundredths");
         assert_eq!(error.downcast_ref::<Failure>().expect("a failure").kind, Kind::Verdict);

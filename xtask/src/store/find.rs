@@ -59,7 +59,7 @@ fn load_from(profiles: &Path, name: &str) -> anyhow::Result<(PathBuf, Run)> {
 
 fn newest_from(profiles: &Path, scenario: Option<Scenario>) -> anyhow::Result<(PathBuf, Run)> {
     let mut runs = all(profiles);
-    runs.retain(|(_, run)| scenario.is_none_or(|scenario| run.scenario == Some(scenario)));
+    runs.retain(|(_, run)| scenario.is_none_or(|scenario| Scenario::of(&run.subject) == Some(scenario)));
     runs.into_iter().next().ok_or_else(|| {
         let of = scenario.map_or_else(String::new, |scenario| format!(" of `{scenario}`"));
         Failure::new(Kind::Usage, format!("there is no run{of} in `{}`", profiles.display()))

@@ -52,7 +52,7 @@ fn first_bad(run: &Run) -> Result<(), BadName> {
     good("the id", &run.id, is_plain(&run.id))?;
     for (index, step) in run.steps.iter().enumerate() {
         good("the step", &step.name, is_plain(&step.name) && is_plain(&step_folder(index, &step.name)))?;
-        let files = step.stacks.iter().map(|stacks| &stacks.dhat).chain(step.cpu.iter().map(|cpu| &cpu.folded));
+        let files = step.stacks.iter().map(|stacks| &stacks.dhat).chain(step.cpu.iter().map(|cpu| &cpu.raw));
         for file in files {
             good("the file", file, is_plain_path(file))?;
         }

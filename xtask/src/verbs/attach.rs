@@ -5,15 +5,14 @@
 //! `run.json` and its report. The figures are those of the whole process, from its start. Its children are not counted:
 //! they leave counters of their own, which `--child` records.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use alloc_ladder::driver;
-use alloc_ladder::record::{Environment, Measurement, Run, SCHEMA, StepRecord};
-use alloc_ladder::subject::ladder::{StepSet, Tuning};
-use alloc_ladder::subject::scenario::Workload;
+use alloc_ladder::record::{Environment, Measurement, Run, SCHEMA, Shape, StepRecord, Subject, Workload};
 use alloc_ladder::{Side, Stage};
 use anyhow::Context;
 
@@ -83,7 +82,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         schema: SCHEMA,
         id: format!("attach-{stamp}"),
         created,
-        scenario: None,
+        subject: Subject { name: file_name(&args.command[0]), shape: Shape::Program },
         workload: Workload { messages: args.messages, warmup: 0, ..Workload::default() },
         stacks_workload: None,
         environment: machine(&args.command),
@@ -156,9 +155,9 @@ fn steps(chosen: &[Record], followed: &Followed, args: &Args) -> anyhow::Result<
             ..read(&record.file, program, followed.status)?
         };
         Ok(StepRecord {
-            set: StepSet::Only(name.clone()),
+            set: format!("only={name}"),
             name,
-            tuning: Tuning::default(),
+            settings: BTreeMap::new(),
             measurements: vec![measurement],
             stacks: Vec::new(),
             cpu: Vec::new(),
@@ -194,6 +193,11 @@ fn read(file: &Path, program: &str, status: ExitStatus) -> anyhow::Result<Measur
 }
 
 /// What is known of a program somebody else built: the machine, and how it was started.
+/// What a program is called: the name of its file.
+fn file_name(program: &str) -> String {
+    Path::new(program).file_name().map_or_else(|| program.to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
 fn machine(command: &[String]) -> Environment {
     let Environment { cpu, cores, kernel, .. } = environment::environment(Allocator::System, "");
     Environment { cpu, cores, kernel, command: command.join(" "), ..Environment::default() }

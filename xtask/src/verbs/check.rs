@@ -6,36 +6,27 @@
 //! does not pay for that.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use alloc_ladder::record::{Instrument, Run, StepRecord};
+use alloc_ladder::record::{Instrument, Run};
 use alloc_ladder::subject::ladder::{Step, ladder};
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
 use anyhow::Context;
-use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::analyse::budget::{BadBudgets, Budget, Budgets};
-use crate::analyse::judge;
-use crate::analyse::metric::{self, Better};
+use crate::analyse::held::{Blessed, Checked, Grown, Kept, checked, grown_stages, over};
 use crate::analyse::sites;
-use crate::analyse::stats::{self, change};
 use crate::cli::failure::{Failure, Kind};
-use crate::cli::numbers;
 use crate::cli::suggest::{Named, nearest};
-use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
 use crate::measure::climb::{self, Lines};
 use crate::measure::interrupt;
 use crate::render::sites::{self as drawn, Endpoint};
-use crate::render::text::{repeat, summary};
+use crate::render::text::{self, repeat, summary};
 use crate::store::find;
 use crate::store::{layout, place, read, write};
-
-/// The share of a budget without tolerance from which on it is nearly used up.
-const NEAR: f64 = 0.9;
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
@@ -69,7 +60,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             scenarios.into_iter().map(|of| Subject::measure(of, &budgets, built)).collect::<anyhow::Result<_>>()?
         }
     };
-    let lines: Vec<Line> = subjects.iter().flat_map(|subject| lines(&budgets, &subject.run)).collect();
+    let lines: Vec<Checked> = subjects.iter().flat_map(|subject| checked(&budgets, &subject.run)).collect();
     let ids: Vec<String> = subjects.iter().map(|subject| subject.run.id.clone()).collect();
     if lines.is_empty() {
         return Err(Failure::new(Kind::Usage, format!("no budget is for a step of {}", ids.join(", ")))
@@ -92,7 +83,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         let title = paint(Style::Bold, &format!("{file} against {}", ids.join(", ")));
         let explained: String = grown.iter().map(Grown::text).collect();
-        terminal::result(&format!("{title}\n{}{explained}", table(&lines)))?;
+        terminal::result(&format!("{title}\n{}{explained}", text::held::table(&lines)))?;
     }
     verdict(&lines, args.run.as_deref())
 }
@@ -144,7 +135,9 @@ impl Subject {
 
     /// Has dhat look at the steps that are over, where this run was measured here and now.
     fn look_closer(&mut self, over: &[&Budget]) -> anyhow::Result<()> {
-        let (Place::Measured(_, built), Some(scenario)) = (&self.place, self.run.scenario) else { return Ok(()) };
+        let (Place::Measured(_, built), Some(scenario)) = (&self.place, Scenario::of(&self.run.subject)) else {
+            return Ok(());
+        };
         let is_over = |name: &&String| over.iter().any(|budget| budget.step.name == name.as_str());
         let steps: Vec<String> = self.run.steps.iter().map(|step| &step.name).filter(is_over).cloned().collect();
         if steps.is_empty() {
@@ -169,135 +162,12 @@ impl Subject {
     }
 }
 
-/// One budget, checked.
-#[derive(Debug, Serialize)]
-struct Line {
-    #[serde(rename = "budget", serialize_with = "name_of")]
-    budget: Budget,
-    figure: f64,
-    tolerance: f64,
-    /// The median of the run's rounds; `None` where the run lacks it.
-    measured: Option<f64>,
-    /// Of the rounds the one that comes closest to the limit, or is farthest beyond.
-    worst: Option<f64>,
-    verdict: Verdict,
-}
-
-fn name_of<S: serde::Serializer>(budget: &Budget, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(budget)
-}
-
-/// How a budget was kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Verdict {
-    Ok,
-    /// Within its tolerance, or nearly used up.
-    Near,
-    Over,
-    /// The run did not measure it.
-    Unmeasured,
-}
-
-impl Verdict {
-    fn of(budget: &Budget, measured: f64) -> Verdict {
-        let Budget { figure, tolerance, .. } = *budget;
-        let (beyond, over, used) = match budget.metric.better {
-            Better::Less => (measured > figure, measured > figure * (1.0 + tolerance), measured / figure),
-            Better::More => (measured < figure, measured < figure * (1.0 - tolerance), figure / measured),
-        };
-        match () {
-            () if over => Verdict::Over,
-            // A budget with a tolerance states what is usual; one without states a limit.
-            () if beyond => Verdict::Near,
-            () if tolerance == 0.0 && measured != figure && used >= NEAR => Verdict::Near,
-            () => Verdict::Ok,
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Verdict::Ok => "ok",
-            Verdict::Near => "near",
-            Verdict::Over => "OVER",
-            Verdict::Unmeasured => "–",
-        }
-    }
-
-    fn style(self) -> Style {
-        match self {
-            Verdict::Ok => Style::Verb,
-            Verdict::Near => Style::Warning,
-            Verdict::Over => Style::Error,
-            Verdict::Unmeasured => Style::Dim,
-        }
-    }
-}
-
-/// The budgets of a run's scenario, in the order they are written.
-fn lines(budgets: &Budgets, run: &Run) -> Vec<Line> {
-    let of_run = budgets.all.iter().filter(|budget| run.scenario == Some(budget.scenario));
-    of_run
-        .map(|budget| {
-            let samples = step_of(run, budget).map(|step| budget.metric.samples(step, budget.side, budget.stage));
-            let samples = samples.filter(|samples| !samples.is_empty());
-            let measured = samples.as_deref().map(stats::median);
-            let worst = samples.as_deref().map(judge::range).map(|(low, high)| match budget.metric.better {
-                Better::Less => high,
-                Better::More => low,
-            });
-            let verdict = measured.map_or(Verdict::Unmeasured, |measured| Verdict::of(budget, measured));
-            Line { budget: *budget, figure: budget.figure, tolerance: budget.tolerance, measured, worst, verdict }
-        })
-        .collect()
-}
-
-fn step_of<'a>(run: &'a Run, budget: &Budget) -> Option<&'a StepRecord> {
-    run.steps.iter().find(|step| step.name == budget.step.name)
-}
-
-fn table(lines: &[Line]) -> String {
-    let mut table = Table::default();
-    for line in lines {
-        let Line { budget, figure, tolerance, measured, verdict, worst: _ } = line;
-        let sign = match budget.metric.better {
-            Better::Less => '≤',
-            Better::More => '≥',
-        };
-        let share = measured.filter(|_| matches!(verdict, Verdict::Near | Verdict::Over) && *figure > 0.0);
-        let allowed = match *tolerance {
-            0.0 => String::new(),
-            tolerance => format!("({} allowed)", percent(1.0 + tolerance)),
-        };
-        table.row([
-            Cell::left(verdict.word()).style(verdict.style()),
-            Cell::left(budget.to_string()),
-            Cell::right(measured.map_or_else(|| "not measured".to_owned(), |measured| budget.metric.show(measured))),
-            Cell::right(format!("{sign} {}", budget.metric.show(*figure))),
-            Cell::right(share.map_or_else(String::new, |measured| percent(measured / figure))),
-            Cell::left(share.map_or("", |_| allowed.as_str())),
-        ]);
-    }
-    table.render()
-}
-
-/// A share in percent, with as many digits as it takes to tell it from 100.
-fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    let decimals = match (percent - 100.0).abs() {
-        apart if apart >= 1.0 => 0,
-        apart if apart >= 0.1 => 1,
-        _ => 3,
-    };
-    format!("{percent:.decimals$} %")
-}
-
 /// Fails where a budget is exceeded, where nothing at all could be checked, and where a check that measures did not
 /// measure one: nothing holds a figure that nobody looks at. A run on disk may have measured less than all budgets are
 /// for.
-fn verdict(lines: &[Line], run: Option<&str>) -> anyhow::Result<()> {
+fn verdict(lines: &[Checked], run: Option<&str>) -> anyhow::Result<()> {
     let count = |verdict| lines.iter().filter(|line| line.verdict == verdict).count();
-    let (over, unmeasured) = (count(Verdict::Over), count(Verdict::Unmeasured));
+    let (over, unmeasured) = (count(Kept::Over), count(Kept::Unmeasured));
     let are = |count: usize| if count == 1 { "is" } else { "are" };
     let exceeded = format!("{over} of {} budgets {} exceeded", lines.len(), are(over));
     let missed = format!("{unmeasured} of {} budgets {} for what was not measured", lines.len(), are(unmeasured));
@@ -329,31 +199,9 @@ fn verdict(lines: &[Line], run: Option<&str>) -> anyhow::Result<()> {
     }
 }
 
-/// What grew on one side of a step, against the reference run.
-#[derive(Debug, Serialize)]
-struct Grown {
-    step: String,
-    side: Side,
-    reference: String,
-    /// Blocks and bytes per message of stages that grew: before and after.
-    stages: Vec<(Stage, sites::Amount, sites::Amount)>,
-    /// Call sites that grew, the largest first; `None` where one of the runs has no stacks.
-    sites: Option<Vec<sites::Site>>,
-    /// Why nothing can be told, where nothing can.
-    unknown: Option<String>,
-    #[serde(skip)]
-    scenario: Scenario,
-}
-
-/// The budgets that a run exceeds.
-fn over<'a>(run: &Run, lines: &'a [Line]) -> Vec<&'a Budget> {
-    let over = lines.iter().filter(|line| line.verdict == Verdict::Over);
-    over.map(|line| &line.budget).filter(|budget| run.scenario == Some(budget.scenario)).collect()
-}
-
 /// Says of every exceeded budget which stages and call sites grew, or why that cannot be told.
 fn explain(run: &Run, folder: PathBuf, over: &[&Budget]) -> anyhow::Result<Vec<Grown>> {
-    let Some(scenario) = run.scenario.filter(|_| !over.is_empty()) else { return Ok(Vec::new()) };
+    let Some(scenario) = Scenario::of(&run.subject).filter(|_| !over.is_empty()) else { return Ok(Vec::new()) };
     let reference = layout::reference(scenario);
     let reference = match reference.join(layout::RUN_JSON).is_file() {
         true => Some(find::load(&reference.to_string_lossy())?),
@@ -392,129 +240,60 @@ fn explain_against(
         let after = Endpoint { folder, run: &run.id, step: &run.steps[new] };
         // `None` where one of the budgets is for the whole side.
         let stages = over.iter().filter(|b| (b.step.name, b.side) == (name, side)).map(|b| b.stage).collect();
-        Grown::between(scenario, [reference, run], before, after, side, stages)
+        grown_between(scenario, [reference, run], before, after, side, stages)
     });
     grown.collect()
 }
 
-/// The stages that allocate more than before, by more than rounds differ by: before and after.
-fn grown_stages(runs: [&Run; 2], steps: [&StepRecord; 2], side: Side) -> Vec<(Stage, sites::Amount, sites::Amount)> {
-    let judged = |stage| {
-        let of = |metric| judge::steps(&runs, metric, side, Some(stage), steps, judge::ALPHA);
-        let (blocks, bytes) = (of(&metric::ALLOCS_PER_MESSAGE)?, of(&metric::BYTES_PER_MESSAGE)?);
-        let grew = [&blocks, &bytes].iter().any(|pair| pair.judged.verdict == judge::Verdict::Worse);
-        let amount = |blocks: &[f64], bytes: &[f64]| sites::Amount {
-            blocks: stats::median(blocks),
-            bytes: stats::median(bytes),
-        };
-        grew.then(|| (stage, amount(&blocks.old, &bytes.old), amount(&blocks.new, &bytes.new)))
-    };
-    Stage::ALL.into_iter().filter_map(judged).collect()
-}
-
-impl Grown {
-    /// What grew between two runs of one step; of the call sites only those of `stages`, if it names any.
-    fn between(
-        scenario: Scenario,
-        runs: [&Run; 2],
-        before: Endpoint<'_>,
-        after: Endpoint<'_>,
-        side: Side,
-        stages: Option<BTreeSet<Stage>>,
-    ) -> anyhow::Result<Grown> {
-        let wanted = |site: &sites::Site| site.grew() && stages.as_ref().is_none_or(|some| some.contains(&site.stage));
-        let moved = drawn::moved(before, after, side)?;
-        Ok(Grown {
-            step: after.step.name.clone(),
-            side,
-            reference: before.run.to_owned(),
-            stages: grown_stages(runs, [before.step, after.step], side),
-            sites: moved.map(|moved| moved.changes.into_iter().filter(wanted).collect()),
-            unknown: None,
-            scenario,
-        })
-    }
-
-    fn text(&self) -> String {
-        let Grown { step, side, reference, scenario, .. } = self;
-        if let Some(why) = &self.unknown {
-            return format!("\n{scenario}/{step} {side}: what grew is not known: {why}\n");
-        }
-        let title = format!("{scenario}/{step} {side}: what grew since {reference}, per message");
-        let mut text = format!("\n{}\n", paint(Style::Bold, &title));
-        let mut table = Table::default();
-        for (stage, before, after) in &self.stages {
-            table.row([
-                Cell::left(stage.name()),
-                Cell::right(format!("{} → {} blocks", numbers::number(before.blocks), numbers::number(after.blocks))),
-                Cell::right(format!(
-                    "{} → {}",
-                    numbers::bytes_in_full(before.bytes),
-                    numbers::bytes_in_full(after.bytes)
-                )),
-                Cell::right(change(before.bytes, after.bytes).to_string()).style(Style::Worse),
-            ]);
-        }
-        text += &table.render();
-        match &self.sites {
-            Some(sites) if sites.is_empty() => text += "no call site grew in the run's stacks\n",
-            Some(sites) => text += &drawn::table(sites),
-            None => {
-                let _ = writeln!(text, "call sites are not known: the run or the reference has no stacks of this step");
-            }
-        }
-        text
-    }
+/// What grew between two runs of one step; of the call sites only those of `stages`, if it names any.
+fn grown_between(
+    scenario: Scenario,
+    runs: [&Run; 2],
+    before: Endpoint<'_>,
+    after: Endpoint<'_>,
+    side: Side,
+    stages: Option<BTreeSet<Stage>>,
+) -> anyhow::Result<Grown> {
+    let wanted = |site: &sites::Site| site.grew() && stages.as_ref().is_none_or(|some| some.contains(&site.stage));
+    let moved = drawn::moved(before, after, side)?;
+    Ok(Grown {
+        step: after.step.name.clone(),
+        side,
+        reference: before.run.to_owned(),
+        stages: grown_stages(runs, [before.step, after.step], side),
+        sites: moved.map(|moved| moved.changes.into_iter().filter(wanted).collect()),
+        unknown: None,
+        scenario,
+    })
 }
 
 /// Rewrites the figures that were measured, and shows which of them changed.
-///
-/// What is usual becomes what was measured. A limit that holds stays as it was written, for it says what is allowed and
-/// not what happened: 0.01 allocations a message are not 0 because one run had none. A limit that was passed becomes
-/// the worst of the rounds, so that the next run may do the same.
-fn bless(budgets: &mut Budgets, lines: &[Line], path: &Path) -> anyhow::Result<()> {
-    let mut table = Table::default();
-    let (mut changed, mut held) = (0, 0);
-    for line in lines {
-        let Some(measured) = (if line.tolerance > 0.0 { line.measured } else { line.worst }) else { continue };
-        if measured == line.figure {
-            continue;
-        }
-        if line.tolerance == 0.0 && line.verdict != Verdict::Over {
-            held += 1;
-            continue;
-        }
-        budgets.bless(&line.budget, measured);
-        changed += 1;
-        let worse =
-            matches!((line.budget.metric.better, measured > line.figure), (Better::Less, true) | (Better::More, false));
-        let show = |value| line.budget.metric.show(value);
-        table.row([
-            Cell::left(line.budget.to_string()),
-            Cell::right(show(line.figure)),
-            Cell::left("→"),
-            Cell::right(show(measured)),
-            Cell::right(change(line.figure, measured).to_string()).style(if worse {
-                Style::Worse
-            } else {
-                Style::Better
-            }),
-        ]);
+fn bless(budgets: &mut Budgets, lines: &[Checked], path: &Path) -> anyhow::Result<()> {
+    let becomes = |line: &'_ Checked| match line.blessed() {
+        Blessed::Becomes(figure) => Some(figure),
+        Blessed::Same | Blessed::Held | Blessed::Unmeasured => None,
+    };
+    let changes: Vec<(&Checked, f64)> = lines.iter().filter_map(|line| Some((line, becomes(line)?))).collect();
+    for (line, figure) in &changes {
+        budgets.bless(&line.budget, *figure);
     }
-    if changed > 0 {
+    if !changes.is_empty() {
         write::whole(path, budgets.text().as_bytes())?;
     }
-    terminal::result(&table.render())?;
-    let unmeasured = lines.iter().filter(|line| line.measured.is_none()).count();
-    let kept = [(held, "held and kept"), (unmeasured, "not measured and kept")];
+    terminal::result(&text::held::blessed(&changes))?;
+    let kept = [(Blessed::Held, "held and kept"), (Blessed::Unmeasured, "not measured and kept")];
+    let kept = kept.map(|(what, why)| (lines.iter().filter(|line| line.blessed() == what).count(), why));
     let kept = kept.iter().filter(|(count, _)| *count > 0).map(|(count, why)| format!(", {count} {why}"));
     let kept: String = kept.collect();
-    terminal::progress("Blessed", &format!("{changed} of {} budgets in {}{kept}", lines.len(), path.display()));
+    let (changed, all) = (changes.len(), lines.len());
+    terminal::progress("Blessed", &format!("{changed} of {all} budgets in {}{kept}", path.display()));
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc_ladder::record::StepRecord;
+
     use crate::fixture;
 
     use super::*;
@@ -547,7 +326,7 @@ allocs-per-message = 1
     #[test]
     fn budgets_are_kept_nearly_used_up_exceeded_or_unmeasured() {
         let budgets = Budgets::parse(BUDGETS).expect("parses");
-        let checked = lines(&budgets, &run((900, 41_000)));
+        let all = checked(&budgets, &run((900, 41_000)));
         expect_test::expect![[r#"
             near  put/baseline server allocs/msg                  2.90      ≤ 3.00   97 %
             near  put/baseline server bytes/msg                  105 B     ≤ 100 B  105 %  (110 % allowed)
@@ -556,14 +335,14 @@ allocs-per-message = 1
             –     put/baseline client allocs/msg          not measured      ≤ 1.00
             –     put/tuned-h2 server allocs/msg          not measured      ≤ 1.00
         "#]]
-        .assert_eq(&terminal::plain(&table(&checked)));
-        let failure = |lines: &[Line], run| {
+        .assert_eq(&terminal::plain(&text::held::table(&all)));
+        let failure = |lines: &[Checked], run| {
             let failure = verdict(lines, run).err()?.downcast::<Failure>().expect("a failure");
             assert_eq!(failure.kind, Kind::Verdict);
             Some(failure.message)
         };
-        assert_eq!(failure(&checked, None).as_deref(), Some("1 of 6 budgets is exceeded"));
-        let kept = lines(&budgets, &run((500, 1000)));
+        assert_eq!(failure(&all, None).as_deref(), Some("1 of 6 budgets is exceeded"));
+        let kept = checked(&budgets, &run((500, 1000)));
         assert_eq!(failure(&kept, Some("put-a")), None, "a run on disk may have measured less");
         let missed = "2 of 6 budgets are for what was not measured";
         assert_eq!(failure(&kept, None).as_deref(), Some(missed), "a check that measures may not");
@@ -575,10 +354,10 @@ allocs-per-message = 1
         let empty = Run { steps: Vec::new(), ..silent.clone() };
         silent.steps[0].measurements.iter_mut().for_each(|m| m.counts = None);
         for run in [empty, hollow, silent] {
-            let checked = lines(&budgets, &run);
-            assert_eq!(checked.len(), 6);
+            let all = checked(&budgets, &run);
+            assert_eq!(all.len(), 6);
             for named in [None, Some("put-a")] {
-                let nothing = failure(&checked, named).expect("nothing was checked");
+                let nothing = failure(&all, named).expect("nothing was checked");
                 assert!(nothing.starts_with("nothing was checked: "), "{nothing}");
             }
         }
@@ -596,14 +375,14 @@ allocs-per-message = 1
     #[test]
     fn a_count_has_no_tolerance_unless_one_is_written() {
         let budgets = Budgets::parse(BUDGETS).expect("parses");
-        let of = |index: usize, measured| Verdict::of(&budgets.all[index], measured);
-        assert_eq!(of(0, 3.0), Verdict::Ok, "the figure itself is not near itself");
-        assert_eq!(of(0, 3.0005), Verdict::Over);
-        assert_eq!(of(0, 2.9), Verdict::Near);
-        assert_eq!(of(0, 2.0), Verdict::Ok);
-        assert_eq!(of(1, 99.9), Verdict::Ok, "with a tolerance the figure is what is usual");
-        assert_eq!(of(1, 109.0), Verdict::Near);
-        assert_eq!(of(1, 111.0), Verdict::Over);
+        let of = |index: usize, measured| Kept::of(&budgets.all[index], measured);
+        assert_eq!(of(0, 3.0), Kept::Ok, "the figure itself is not near itself");
+        assert_eq!(of(0, 3.0005), Kept::Over);
+        assert_eq!(of(0, 2.9), Kept::Near);
+        assert_eq!(of(0, 2.0), Kept::Ok);
+        assert_eq!(of(1, 99.9), Kept::Ok, "with a tolerance the figure is what is usual");
+        assert_eq!(of(1, 109.0), Kept::Near);
+        assert_eq!(of(1, 111.0), Kept::Over);
     }
 
     #[test]
@@ -631,13 +410,13 @@ allocs-per-message = 0.01
         };
         let mut budgets = Budgets::parse(text).expect("parses");
         let file = tempfile::NamedTempFile::new().expect("creates");
-        bless(&mut budgets, &lines(&Budgets::parse(text).expect("parses"), &run), file.path()).expect("writes");
+        bless(&mut budgets, &checked(&Budgets::parse(text).expect("parses"), &run), file.path()).expect("writes");
         let blessed = text
             .replace("max = 100", "max = 97")
             .replace("= 1000 #", &format!("= {} #", 4 << 20))
             .replace("[put.rope.server]\nallocs-per-message = 0.01", "[put.rope.server]\nallocs-per-message = 0.7");
         assert_eq!(std::fs::read_to_string(file.path()).expect("reads"), blessed);
-        let again = lines(&Budgets::parse(&blessed).expect("parses"), &run);
+        let again = checked(&Budgets::parse(&blessed).expect("parses"), &run);
         assert!(verdict(&again, None).is_ok(), "what was blessed passes");
     }
 
@@ -647,7 +426,7 @@ allocs-per-message = 0.01
         let step = |name| fixture::step(name, vec![fixture::count(Side::Server, 0, &[(Stage::Handler, 1000, 0)])]);
         let run = Run { steps: vec![step("one-frame")], ..fixture::run("put-a", Scenario::Put) };
         let reference = Run { steps: vec![step("baseline")], ..fixture::run("put-reference", Scenario::Put) };
-        let lines = lines(&budgets, &run);
+        let lines = checked(&budgets, &run);
         let text = |reference: Option<&(PathBuf, Run)>| {
             let grown = explain_against(&run, Path::new(""), &over(&run, &lines), Scenario::Put, reference);
             grown.expect("reads nothing").iter().map(Grown::text).collect::<String>()
@@ -675,15 +454,15 @@ allocs-per-message = 0.01
         let of = |step: &StepRecord| Run { steps: vec![step.clone()], ..fixture::run("put-a", Scenario::Put) };
         let (reference, run) = (of(&old), of(&new));
         let grown = |stages| {
-            Grown::between(Scenario::Put, [&reference, &run], before, after, Side::Server, stages).expect("reads")
+            grown_between(Scenario::Put, [&reference, &run], before, after, Side::Server, stages).expect("reads")
         };
         assert_eq!(grown(Some([Stage::Marshal].into())).sites, Some(Vec::new()));
         let grown = grown(None);
         expect_test::expect![[r#"
 
             put/baseline server: what grew since reference, per message
-            handler  0 → 1.00 blocks  0 B → 65 536 B  new
-            +65 536 B  +1.00  new  handler  subject::put::copy ← subject::put
+            handler  0 → 1.00 blocks  0 B → 64 KiB  new
+            +64 KiB  +1.00  new  handler  subject::put::copy ← subject::put
         "#]]
         .assert_eq(&terminal::plain(&grown.text()));
     }

@@ -4,24 +4,18 @@
 //! `~` where the samples cannot tell, `=` where exact counts are equal. It refuses to compare what was not measured
 //! alike, and it never makes a new measurement.
 
-use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use alloc_ladder::record::{Instrument, Run, StepRecord};
+use alloc_ladder::Side;
+use alloc_ladder::record::{Run, StepRecord};
 use alloc_ladder::subject::ladder::ladder;
-use alloc_ladder::{Side, Stage};
-use serde::Serialize;
+use alloc_ladder::subject::scenario::Scenario;
 
+use crate::analyse::comparison::{self, Compared, Report};
 use crate::analyse::environments::{environments, json_differences};
-use crate::analyse::judge::{self, Judged, Pair, Verdict};
-use crate::analyse::metric::{self, Metric};
-use crate::analyse::sites;
-use crate::analyse::stats;
+use crate::analyse::judge::{self, Verdict};
 use crate::cli::failure::{Failure, Kind};
-use crate::cli::numbers;
-use crate::cli::table::{Cell, Table};
-use crate::cli::terminal::{self, Style, paint};
+use crate::cli::terminal::{self, Style};
 use crate::render::sites::{self as drawn, Endpoint};
 use crate::store::find;
 use crate::store::layout;
@@ -77,8 +71,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let flames = flames(&args, &new_folder);
     let mut report = Report { old: old.id.clone(), new: new.id.clone(), alpha: args.alpha, steps: Vec::new() };
     for (before, after) in pairs {
-        if args.new.is_some() && before.tuning != after.tuning {
-            let changed = json_differences(&before.tuning, &after.tuning);
+        if args.new.is_some() && before.settings != after.settings {
+            let changed = json_differences(&before.settings, &after.settings);
             let text = format!("`{}` is not the same step in both runs: {}", before.name, changed.join(", "));
             terminal::labelled(Style::Warning, "warning", &text);
         }
@@ -86,14 +80,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         if old.stacks_workload == new.stacks_workload {
             let before = Endpoint { folder: &old_folder, run: &old.id, step: before };
             let after = Endpoint { folder: &new_folder, run: &new.id, step: after };
-            compared.add_sites(before, after, flames.as_deref())?;
+            add_sites(&mut compared, before, after, flames.as_deref())?;
         } else {
             terminal::labelled(Style::Warning, "warning", "call sites are left out: dhat saw different workloads");
         }
         report.steps.push(compared);
     }
     if report.steps.iter().all(|step| step.rows.is_empty()) {
-        let have = |run: &Run| instruments(run).join(", ");
+        let have = |run: &Run| comparison::instruments(run).join(", ");
         return Err(Failure::new(
             Kind::Usage,
             format!("nothing to compare: `{}` has {}, `{}` has {}", old.id, have(&old), new.id, have(&new)),
@@ -125,25 +119,11 @@ fn flames(args: &Args, newer: &Path) -> Option<PathBuf> {
     Some(newer.to_path_buf())
 }
 
-/// Refuses runs whose figures mean different things.
-fn comparable(old: &Run, new: &Run) -> anyhow::Result<()> {
-    let mut differ = Vec::new();
-    if old.scenario != new.scenario {
-        let name = |run: &Run| run.scenario.map_or("another program", |scenario| scenario.name());
-        differ.push(format!("scenario {} and {}", name(old), name(new)));
-    }
-    differ.extend(json_differences(&old.workload, &new.workload));
-    if differ.is_empty() {
-        return Ok(());
-    }
-    let message = format!("`{}` and `{}` cannot be compared: {}", old.id, new.id, differ.join(", "));
-    Err(Failure::new(Kind::Usage, message).help("compare runs of one scenario and one workload").into())
-}
-
 fn step<'a>(run: &'a Run, name: &str) -> anyhow::Result<&'a StepRecord> {
     run.steps.iter().find(|step| step.name == name).ok_or_else(|| {
         let measured: Vec<&str> = run.steps.iter().map(|step| step.name.as_str()).collect();
-        let exists = run.scenario.is_some_and(|scenario| ladder(scenario).iter().any(|step| step.name == name));
+        let exists =
+            Scenario::of(&run.subject).is_some_and(|scenario| ladder(scenario).iter().any(|step| step.name == name));
         let why = if exists { "did not measure step" } else { "has no step" };
         Failure::new(Kind::Usage, format!("`{}` {why} `{name}`", run.id))
             .help(format!("its steps: {}", measured.join(", ")))
@@ -172,242 +152,45 @@ fn common_steps<'a>(
     Ok(pairs)
 }
 
-fn instruments(run: &Run) -> Vec<&'static str> {
-    let used = |instrument| run.steps.iter().any(|step| step.measurements.iter().any(|m| m.instrument == instrument));
-    Instrument::ALL.into_iter().filter(|instrument| used(*instrument)).map(Instrument::name).collect()
-}
-
-/// The whole comparison.
-#[derive(Debug, Serialize)]
-struct Report {
-    old: String,
-    new: String,
-    alpha: f64,
-    steps: Vec<Compared>,
-}
-
-/// One step, or a pair of steps, compared.
-#[derive(Debug, Serialize)]
-struct Compared {
-    before: String,
-    after: String,
-    #[serde(skip)]
-    headings: (&'static str, &'static str),
-    rows: Vec<Row>,
-    /// Figures only one of the two has.
-    missing: BTreeSet<String>,
-    /// The call sites that changed most, by side.
-    sites: Vec<sites::Moved>,
-}
-
-/// One figure, compared.
-#[derive(Debug, Serialize)]
-struct Row {
-    #[serde(serialize_with = "name_of")]
-    metric: &'static Metric,
-    /// `None` for a figure of the whole case.
-    side: Option<Side>,
-    /// `None` for the whole side.
-    stage: Option<Stage>,
-    old: Vec<f64>,
-    new: Vec<f64>,
-    #[serde(flatten)]
-    judged: Judged,
-}
-
-fn name_of<S: serde::Serializer>(metric: &&'static Metric, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(metric.name)
-}
-
-impl std::ops::Deref for Row {
-    type Target = Judged;
-
-    fn deref(&self) -> &Judged {
-        &self.judged
+/// Refuses runs whose figures mean different things.
+fn comparable(old: &Run, new: &Run) -> anyhow::Result<()> {
+    let differ = comparison::differences(old, new);
+    if differ.is_empty() {
+        return Ok(());
     }
+    let message = format!("`{}` and `{}` cannot be compared: {}", old.id, new.id, differ.join(", "));
+    Err(Failure::new(Kind::Usage, message).help("compare runs of one scenario and one workload").into())
 }
 
-/// What the columns of two steps are called: `old` and `new` of one step measured twice, `before` and `after` of two.
-fn headings(before: &StepRecord, after: &StepRecord) -> (&'static str, &'static str) {
-    if before.name == after.name { ("old", "new") } else { ("before", "after") }
-}
-
-impl Compared {
-    fn new(runs: [&Run; 2], before: &StepRecord, after: &StepRecord, alpha: f64) -> Compared {
-        let scenario = runs[1].scenario;
-        let headings = headings(before, after);
-        let (mut rows, mut missing) = (Vec::new(), BTreeSet::new());
-        for metric in metric::compared(scenario) {
-            for side in metric.sides(scenario) {
-                let whole_case = metric.sides(scenario).len() == 1;
-                let mut add = |stage: Option<Stage>| {
-                    let steps = [before, after];
-                    let Some(Pair { old, new, judged }) = judge::steps(&runs, metric, *side, stage, steps, alpha)
-                    else {
-                        let [old, new] = steps.map(|step| metric.samples(step, *side, stage).len());
-                        if old != new {
-                            let has = if old == 0 { headings.1 } else { headings.0 };
-                            missing.insert(format!("{side} {} figures (only {has})", metric.instrument.name()));
-                        }
-                        return;
-                    };
-                    // A stage is worth a line where it explains a change.
-                    if stage.is_none() || judged.verdict.moved() {
-                        rows.push(Row { metric, side: (!whole_case).then_some(*side), stage, old, new, judged });
-                    }
-                };
-                add(None);
-                if metric.shows_stages() {
-                    Stage::ALL.into_iter().for_each(|stage| add(Some(stage)));
-                }
-            }
+/// Adds the call sites that changed, and draws a differential flame graph of each side in `flames`. A folder that
+/// cannot be written costs the graphs, not the comparison.
+fn add_sites(
+    compared: &mut Compared,
+    before: Endpoint<'_>,
+    after: Endpoint<'_>,
+    flames: Option<&Path>,
+) -> anyhow::Result<()> {
+    for side in Side::ALL {
+        let Some(mut moved) = drawn::moved(before, after, side)? else { continue };
+        if let Some(folder) = flames.filter(|_| !moved.changes.is_empty()) {
+            let file = folder.join(drawn::flame_name(before, after, side));
+            moved.flame = drawn::draw(before, after, side, file).unwrap_or_else(|error| {
+                let text = format!("the differential flame graph is left out: {error:#}");
+                terminal::labelled(Style::Warning, "warning", &text);
+                None
+            });
         }
-        Compared { before: before.name.clone(), after: after.name.clone(), headings, rows, missing, sites: Vec::new() }
+        compared.sites.push(moved);
     }
-
-    /// Adds the call sites that changed, and draws a differential flame graph of each side in `flames`. A folder that
-    /// cannot be written costs the graphs, not the comparison.
-    fn add_sites(&mut self, before: Endpoint<'_>, after: Endpoint<'_>, flames: Option<&Path>) -> anyhow::Result<()> {
-        for side in Side::ALL {
-            let Some(mut moved) = drawn::moved(before, after, side)? else { continue };
-            if let Some(folder) = flames.filter(|_| !moved.changes.is_empty()) {
-                let file = folder.join(drawn::flame_name(before, after, side));
-                moved.flame = drawn::draw(before, after, side, file).unwrap_or_else(|error| {
-                    let text = format!("the differential flame graph is left out: {error:#}");
-                    terminal::labelled(Style::Warning, "warning", &text);
-                    None
-                });
-            }
-            self.sites.push(moved);
-        }
-        Ok(())
-    }
-}
-
-impl Report {
-    /// The figures that are judged: stages explain them and are not counted again.
-    fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.steps.iter().flat_map(|step| &step.rows).filter(|row| row.stage.is_none())
-    }
-
-    fn text(&self) -> String {
-        let mut text = String::new();
-        for (index, step) in self.steps.iter().enumerate() {
-            if index > 0 {
-                text.push('\n');
-            }
-            text += &step.text(&self.old, &self.new);
-        }
-        let count = |wanted: &[Verdict]| self.rows().filter(|row| wanted.contains(&row.verdict)).count();
-        let _ = write!(
-            text,
-            "\n{} better, {} worse, {} unchanged",
-            count(&[Verdict::Better]),
-            count(&[Verdict::Worse]),
-            count(&[Verdict::Equal, Verdict::Unclear]),
-        );
-        match count(&[Verdict::TooFew]) {
-            0 => {}
-            few => {
-                let _ = write!(text, ", {few} with too few rounds to tell");
-            }
-        }
-        match count(&[Verdict::OneRound]) {
-            0 => {}
-            once => {
-                let _ = write!(text, ", {once} not comparable with one round");
-            }
-        }
-        let _ = writeln!(text, " (Mann–Whitney, α = {})", self.alpha);
-        text
-    }
-}
-
-impl Compared {
-    fn text(&self, old: &str, new: &str) -> String {
-        let rounds = |pick: fn(&Row) -> &Vec<f64>| {
-            let timed = self.rows.iter().filter(|row| matches!(row.metric.kind, metric::Kind::Sampled));
-            timed.map(|row| pick(row).len()).max()
-        };
-        let mut title = match (old == new, self.before == self.after) {
-            (true, _) => format!("{new}, step {} → {}", self.before, self.after),
-            (false, true) => format!("{old} → {new}, step {}", self.after),
-            (false, false) => format!("{old} {} → {new} {}", self.before, self.after),
-        };
-        if let (Some(n), Some(m)) = (rounds(|row| &row.old), rounds(|row| &row.new)) {
-            let _ = write!(title, ", n = {n} + {m}");
-        }
-        let mut text = paint(Style::Bold, &title) + "\n";
-        let mut table = Table::default();
-        table.row([
-            Cell::left(""),
-            Cell::right(self.headings.0),
-            Cell::left(""),
-            Cell::right(self.headings.1),
-            Cell::left(""),
-            Cell::right(format!("vs {}", self.headings.0)),
-        ]);
-        for row in &self.rows {
-            table.row(row.cells());
-        }
-        text += &table.render();
-        if !self.missing.is_empty() {
-            let _ = writeln!(text, "not compared: {}", Vec::from_iter(self.missing.iter().cloned()).join(", "));
-        }
-        for moved in &self.sites {
-            text += "\n";
-            text += &moved.text();
-        }
-        text
-    }
-}
-
-impl Row {
-    fn cells(&self) -> Vec<Cell> {
-        let label = match (self.side, self.stage) {
-            (_, Some(stage)) => format!("  {stage}"),
-            (Some(side), None) => format!("{side} {}", self.metric.label),
-            (None, None) => self.metric.label.to_owned(),
-        };
-        let spread = |values: &[f64]| match values.len() {
-            0 | 1 => String::new(),
-            _ => stats::plus_minus(values, |value| self.metric.show(value)),
-        };
-        let (change, p) = match (self.verdict, self.p) {
-            (Verdict::Better, _) => (Cell::right(self.change.to_string()).style(Style::Better), self.p),
-            (Verdict::Worse, _) => (Cell::right(self.change.to_string()).style(Style::Worse), self.p),
-            (Verdict::Equal, _) => (Cell::right("="), None),
-            (Verdict::Unclear | Verdict::TooFew, p) => (Cell::right("~"), p),
-            (Verdict::OneRound, _) => (Cell::right(self.change.to_string()), None),
-        };
-        let why = match (self.verdict, p) {
-            (Verdict::Equal, _) => "(all equal)".to_owned(),
-            (Verdict::TooFew, _) => {
-                let (n, m) = (self.old.len(), self.new.len());
-                format!("(n too small: p of {n} + {m} rounds is at least {:.3})", stats::smallest_p(n, m))
-            }
-            (Verdict::OneRound, _) => "(not comparable with one round)".to_owned(),
-            (Verdict::Unclear, None) => "(rounds differ by as much)".to_owned(),
-            (_, Some(p)) => format!("({})", numbers::p_value(p)),
-            (_, None) => String::new(),
-        };
-        vec![
-            Cell::left(label),
-            Cell::right(self.metric.show(stats::median(&self.old))),
-            Cell::right(spread(&self.old)),
-            Cell::right(self.metric.show(stats::median(&self.new))),
-            Cell::right(spread(&self.new)),
-            change,
-            Cell::left(why),
-        ]
-    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
 
+    use alloc_ladder::Stage;
     use alloc_ladder::record::Measurement;
-    use alloc_ladder::subject::scenario::{Scenario, Workload};
+    use alloc_ladder::record::Workload;
 
     use crate::fixture;
 
@@ -479,16 +262,16 @@ mod tests {
             not compared: client count figures (only new)
 
             put-20260819-0911 → put-20260820-1402, step tuned-h2, n = 10 + 10
-                                    old             new          vs old
-            throughput GB/s        1.00  ±<0.1%    1.00  ±<0.1%       ~  (p=1.000)
-            server CPU-s/GB       0.602   ±0.3%   0.602   ±0.3%       ~  (p=1.000)
-            server allocs/msg      2.00     ±0%    2.00     ±0%       =  (all equal)
-            server bytes/msg     64.0 B     ±0%  64.0 B     ±0%       =  (all equal)
-            server B/payload B    0.064     ±0%   0.064     ±0%       =  (all equal)
-            server reallocs/msg       0     ±0%       0     ±0%       =  (all equal)
-            server peak heap      4 MiB     ±0%   4 MiB     ±0%       =  (all equal)
-            server peak RSS       8 MiB     ±0%   8 MiB     ±0%       =  (all equal)
-            server switches/msg    1.00     ±0%    1.00     ±0%       =  (all equal)
+                                   old            new          vs old
+            throughput GB/s       1.00  ±<0.1%   1.00  ±<0.1%       ~  (p=1.000)
+            server CPU-s/GB      0.602   ±0.3%  0.602   ±0.3%       ~  (p=1.000)
+            server allocs/msg     2.00     ±0%   2.00     ±0%       =  (all equal)
+            server bytes/msg      64 B     ±0%   64 B     ±0%       =  (all equal)
+            server B/payload B   0.064     ±0%  0.064     ±0%       =  (all equal)
+            server reallocs/msg      0     ±0%      0     ±0%       =  (all equal)
+            server peak heap     4 MiB     ±0%  4 MiB     ±0%       =  (all equal)
+            server peak RSS      8 MiB     ±0%  8 MiB     ±0%       =  (all equal)
+            server switches/msg   1.00     ±0%   1.00     ±0%       =  (all equal)
 
             0 better, 4 worse, 14 unchanged (Mann–Whitney, α = 0.05)
         "#]]
@@ -498,18 +281,18 @@ mod tests {
         let report = Report { old: old.id.clone(), new: old.id.clone(), alpha: 0.05, steps: vec![within] };
         expect_test::expect![[r#"
             put-20260819-0911, step baseline → tuned-h2, n = 10 + 10
-                                 before           after          vs before
-            throughput GB/s        1.00  ±<0.1%    1.00  ±<0.1%          ~  (p=1.000)
-            server CPU-s/GB        1.00   ±0.2%   0.602   ±0.3%     −39.9%  (p<0.001)
-            server allocs/msg      3.00     ±0%    2.00     ±0%     −33.3%
-              handler              1.00     ±0%       0     ±0%       gone
-            server bytes/msg      130 B     ±0%  64.0 B     ±0%     −50.6%
-              handler            65.5 B     ±0%     0 B     ±0%       gone
-            server B/payload B    0.130     ±0%   0.064     ±0%     −50.6%
-            server reallocs/msg       0     ±0%       0     ±0%          =  (all equal)
-            server peak heap      4 MiB     ±0%   4 MiB     ±0%          =  (all equal)
-            server peak RSS       8 MiB     ±0%   8 MiB     ±0%          =  (all equal)
-            server switches/msg    1.00     ±0%    1.00     ±0%          =  (all equal)
+                                 before          after          vs before
+            throughput GB/s        1.00  ±<0.1%   1.00  ±<0.1%          ~  (p=1.000)
+            server CPU-s/GB        1.00   ±0.2%  0.602   ±0.3%     −39.9%  (p<0.001)
+            server allocs/msg      3.00     ±0%   2.00     ±0%     −33.3%
+              handler              1.00     ±0%      0     ±0%       gone
+            server bytes/msg      130 B     ±0%   64 B     ±0%     −50.6%
+              handler            65.5 B     ±0%    0 B     ±0%       gone
+            server B/payload B    0.130     ±0%  0.064     ±0%     −50.6%
+            server reallocs/msg       0     ±0%      0     ±0%          =  (all equal)
+            server peak heap      4 MiB     ±0%  4 MiB     ±0%          =  (all equal)
+            server peak RSS       8 MiB     ±0%  8 MiB     ±0%          =  (all equal)
+            server switches/msg    1.00     ±0%   1.00     ±0%          =  (all equal)
 
             4 better, 0 worse, 5 unchanged (Mann–Whitney, α = 0.05)
         "#]]

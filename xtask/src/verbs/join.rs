@@ -1,7 +1,6 @@
 //! `cargo xtask join A B C`: runs of one step each, as the steps of one ladder, with a report of its own.
 
 use alloc_ladder::record::Run;
-use alloc_ladder::subject::ladder::StepSet;
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
@@ -45,11 +44,11 @@ fn join(runs: Vec<Run>, (created, stamp): (String, String)) -> anyhow::Result<Ru
             step.cpu.clear();
         }
         let Some(joined) = &mut joined else {
-            step.set = StepSet::UpTo(step.name.clone());
+            step.set = format!("up-to={}", step.name);
             joined = Some(Run { id: format!("join-{stamp}"), created: created.clone(), ..run });
             continue;
         };
-        if run.scenario != joined.scenario || run.workload != joined.workload {
+        if !run.subject.is_like(&joined.subject) || run.workload != joined.workload {
             return Err(Failure::new(Kind::Usage, format!("`{}` was measured with another workload", run.id))
                 .help("give `attach` the same --messages each time, or compare two runs instead")
                 .into());
@@ -60,7 +59,7 @@ fn join(runs: Vec<Run>, (created, stamp): (String, String)) -> anyhow::Result<Ru
         if let Some(free) = free.filter(|_| taken(&step.name)) {
             step.name = free;
         }
-        step.set = StepSet::UpTo(step.name.clone());
+        step.set = format!("up-to={}", step.name);
         joined.partial |= run.partial;
         joined.steps.push(step);
     }
@@ -69,7 +68,8 @@ fn join(runs: Vec<Run>, (created, stamp): (String, String)) -> anyhow::Result<Ru
 
 #[cfg(test)]
 mod tests {
-    use alloc_ladder::subject::scenario::{Scenario, Workload};
+    use alloc_ladder::record::{Shape, Subject, Workload};
+    use alloc_ladder::subject::scenario::Scenario;
     use alloc_ladder::{Side, Stage};
 
     use crate::fixture;
@@ -78,7 +78,8 @@ mod tests {
 
     fn attached(id: &str, step: &str) -> Run {
         let counts = fixture::count(Side::Server, 0, &[(Stage::Handler, 3, 300)]);
-        Run { scenario: None, steps: vec![fixture::step(step, vec![counts])], ..fixture::run(id, Scenario::Put) }
+        let subject = Subject { name: format!("program-of-{id}"), shape: Shape::Program };
+        Run { subject, steps: vec![fixture::step(step, vec![counts])], ..fixture::run(id, Scenario::Put) }
     }
 
     fn now() -> (String, String) {
@@ -92,7 +93,7 @@ mod tests {
         assert_eq!(joined.id, "join-20260820-140211");
         let names: Vec<&str> = joined.steps.iter().map(|step| step.name.as_str()).collect();
         assert_eq!(names, ["before", "attached", "attached-2"]);
-        assert_eq!(joined.steps[2].set, StepSet::UpTo("attached-2".to_owned()));
+        assert_eq!(joined.steps[2].set, "up-to=attached-2");
         assert!(joined.steps.iter().all(|step| step.counts(Side::Server).is_some()));
     }
 

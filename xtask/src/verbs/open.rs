@@ -63,7 +63,7 @@ fn read(args: &Args, folder: &RunFolder, created: String) -> anyhow::Result<Path
     }
     let run = import::run(folder.name(), created, String::new(), steps, false);
     folder.save(&run)?;
-    page::write_all(folder, &run, Profiles::default())
+    page::write_all(folder, &run, &mut Profiles::default())
 }
 
 /// A step's name for each file, no two alike.

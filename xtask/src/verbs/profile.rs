@@ -165,13 +165,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         give_up(climb);
         return Err(error);
     }
-    let (run, folder, profiles) = climb.into_parts();
+    let (run, folder, mut profiles) = climb.into_parts();
     let run = &run;
-    let page = rendering(folder.path(), || page::write_all(&folder, run, profiles))?;
+    let page = rendering(folder.path(), || page::write_all(&folder, run, &mut profiles))?;
     if args.json {
         terminal::result(&(serde_json::to_string_pretty(run)? + "\n"))?;
     } else {
-        terminal::result(&summary::text(run, &page, args.link))?;
+        terminal::result(&summary::text(run, &profiles, &page, args.link))?;
     }
     terminal::progress("Finished", &format!("in {:.1} s", began.elapsed().as_secs_f64()));
     if args.open && !browser::open(&page) {
@@ -184,7 +184,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 fn give_up(mut climb: Climb<'_>) {
     let kept = climb.keep_finished().and_then(|any| {
         let run: &Run = climb.run();
-        let page = || page::write_all(climb.folder(), run, Profiles::default());
+        let page = || page::write_all(climb.folder(), run, &mut Profiles::default());
         any.then(|| page().map(|page| (run.steps.len(), page))).transpose()
     });
     match kept {

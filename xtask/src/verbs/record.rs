@@ -86,7 +86,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let recorded = recorded?;
     let failed = !recorded.status.success() && !recorded.told;
     let (folder, run, imported) = keep(&args, &command, &recorded, failed)?;
-    let page = page::write_all(&folder, &run, Profiles::default())?;
+    let page = page::write_all(&folder, &run, &mut Profiles::default())?;
     for note in imported.iter().flat_map(|imported| &imported.notes) {
         terminal::labelled(Style::Warning, "warning", note);
     }

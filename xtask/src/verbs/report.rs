@@ -15,6 +15,6 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (dir, run) = find::load(&args.run)?;
     let folder = RunFolder::edit(&dir)?;
-    let path = rendering(&dir, || page::write_all(&folder, &run, Profiles::default()))?;
+    let path = rendering(&dir, || page::write_all(&folder, &run, &mut Profiles::default()))?;
     terminal::result(&format!("{}\n", path.display()))
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask view`: opens a run's page in the browser, or serves the folder of runs to a browser elsewhere.
 
-mod serve;
+pub(crate) mod serve;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ fn rendered(dir: &Path, run: &Run) -> anyhow::Result<PathBuf> {
         return Ok(dir.join(layout::REPORT));
     }
     let folder = RunFolder::edit(dir)?;
-    rendering(dir, || page::write_all(&folder, run, Profiles::default()))
+    rendering(dir, || page::write_all(&folder, run, &mut Profiles::default()))
 }
 
 #[cfg(test)]

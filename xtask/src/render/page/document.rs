@@ -1,6 +1,6 @@
 //! The page around the sections: one file, no network, its own style and script and nobody else's.
 
-use alloc_ladder::record::Run;
+use alloc_ladder::record::{Instrument, Run};
 use alloc_ladder::{Side, Stage};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 use super::figures::{self, StepView};
-use super::sites::{self, PerMessage};
+use super::sites::{self, SeenSites};
 use super::{charts, graphs, limits, nine_stages, overview, raw, step, summary};
 use crate::analyse::fold::Unit;
 use crate::analyse::profiles::Profiles;
@@ -88,8 +88,8 @@ fn body(run: &Run, steps: &[StepView<'_>], profiles: &Profiles) -> Markup {
                 div id="steps" tabindex="-1" {
                     @for view in steps { (step_section(run, view, steps.len(), profiles)) }
                 }
-                (limits::section(run, steps))
-                (summary::section(run, steps))
+                @if !figures::is_program(run) || !run.limits.is_empty() { (limits::section(run, steps)) }
+                @if !figures::is_program(run) || steps.len() > 1 { (summary::section(run, steps)) }
             }
         }
         footer {
@@ -123,49 +123,66 @@ fn step_section(run: &Run, view: &StepView<'_>, count: usize, profiles: &Profile
         section.step id=(view.anchor()) aria-labelledby={ (view.anchor()) "-title" } data-index=(view.index) {
             div.panel {
                 (step::story(run, view, count))
-                (step::metrics(run, view))
+                (step::metrics(run, view, profiles))
             }
             div.panel {
                 (step::stages(run, view))
-                (step::attribution(view))
+                (step::attribution(run, view, profiles))
                 (step::cpu(view, profiles))
             }
-            div.panel {
-                h3 { "Flame graph" }
-                div.graph-slot {
-                    noscript {
-                        @match profiles.get(view.index, Side::Server) {
-                            Some(profile) if view.index == 0 => {
-                                p.note { "Server, bytes. The other graphs need JavaScript; the tables below do not." }
-                                div.scroll tabindex="0" role="region" aria-label="Flame graph" {
-                                    (graphs::still(profile, Unit::Bytes))
-                                }
-                            }
-                            _ => { p.note { "Graphs of this step need JavaScript; the tables below say the same." } }
+            @if figures::has_call_sites(run, profiles) {
+                div.panel {
+                    h3 { "Flame graph" }
+                    div.graph-slot { noscript { (without_script(view, profiles)) } }
+                    @for side in figures::sides(run) {
+                        div class={ "of-" (side.name()) } {
+                            h3 { "Largest allocation sites, " (side.name()) }
+                            (site_table(run, view, profiles, side))
                         }
                     }
                 }
-                @for side in Side::ALL {
-                    div class={ "of-" (side.name()) } {
-                        h3 { "Largest allocation sites, " (side.name()) }
-                        (site_table(run, view, profiles, side))
-                    }
+            } @else {
+                // The script looks for it.
+                div.graph-slot hidden {}
+            }
+            @for side in figures::sides(run) {
+                div class={ "halves" (seen_with(run, side)) } { (step::distributions(run, view, side)) }
+            }
+            @for side in figures::sides(run) {
+                @let retained = run.steps.iter().any(|step| step.of(side, Instrument::Retained).next().is_some());
+                @if retained || !figures::is_program(run) {
+                    div class={ "panel" (seen_with(run, side)) } { (step::retained(run, view, side)) }
                 }
             }
-            @for side in Side::ALL {
-                div class={ "halves of-" (side.name()) } { (step::distributions(view, side)) }
-            }
-            @for side in Side::ALL {
-                div class={ "panel of-" (side.name()) } { (step::retained(run, view, side)) }
-            }
-            (raw::section(view, profiles))
+            (raw::section(run, view, profiles))
         }
     }
 }
 
+/// What stands in the graph's place where the script does not run.
+fn without_script(view: &StepView<'_>, profiles: &Profiles) -> Markup {
+    html! {
+        @match profiles.get(view.index, Side::Server) {
+            Some(profile) if view.index == 0 => {
+                p.note { "Server, bytes. The other graphs need JavaScript; the tables below do not." }
+                div.scroll tabindex="0" role="region" aria-label="Flame graph" {
+                    (graphs::still(profile, Unit::Bytes))
+                }
+            }
+            _ => { p.note { "Graphs of this step need JavaScript; the tables below say the same." } }
+        }
+    }
+}
+
+/// The class of what is about one side: it is seen while that side is chosen. Of a program with one side there is
+/// nothing to choose.
+fn seen_with(run: &Run, side: Side) -> String {
+    if figures::sides(run).len() == 1 { String::new() } else { format!(" of-{}", side.name()) }
+}
+
 fn site_table(run: &Run, view: &StepView<'_>, profiles: &Profiles, side: Side) -> Markup {
     let of =
-        |index: usize| Some(PerMessage { profile: profiles.get(index, side)?, stacks: run.steps[index].stacks(side)? });
+        |index: usize| Some(SeenSites { profile: profiles.get(index, side)?, stacks: run.steps[index].stacks(side)? });
     match of(view.index) {
         Some(this) => sites::table(side.name(), figures::noun(run), this, view.index.checked_sub(1).and_then(of)),
         None => html! { p.empty { "Not measured: no call sites of this side of this step." } },

@@ -4,181 +4,162 @@
 
 use std::collections::BTreeMap;
 
-use alloc_ladder::record::{Counts, Instrument, Run, StepRecord};
+use alloc_ladder::record::{Counts, Instrument, Run, Shape, StepRecord};
 use alloc_ladder::subject::ladder::{self, Step, StepSet};
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage, Tally};
 
+use crate::analyse::cpu::Spent;
 pub(crate) use crate::analyse::judge::ALPHA;
 use crate::analyse::judge::{self, Judged};
-use crate::analyse::metric;
+use crate::analyse::metric::{self, Better, Metric, Part};
+use crate::analyse::profiles::Profiles;
 use crate::analyse::stats;
 use crate::cli::numbers;
 
-/// A figure the page shows: a metric, or a share of a CPU profile, under the name a reader knows it by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A figure the page shows: a row of the one table of metrics, or a share of the samples of CPU time.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Figure {
-    Blocks,
-    Amplification,
-    BytesPerMessage,
-    CpuPerGb,
-    CpuPerMessage,
-    PeakHeap,
-    PeakRss,
-    SetupBlocks,
-    Instructions,
-    AllocatorShare,
-    CopyShare,
-    KernelShare,
-    /// As the side that receives the payload saw it.
-    Throughput(Side),
-    MessagesPerSecond,
-    LatencyP50,
-    LatencyP99,
+    Metric(&'static Metric),
+    /// Neither more nor less of it is better by itself.
+    Share(Spent),
+}
+
+/// What one side is said of, in the order the page shows it.
+const OF_SIDE: [&Metric; 8] = [
+    &metric::ALLOCS_PER_MESSAGE,
+    &metric::AMPLIFICATION,
+    &metric::BYTES_PER_MESSAGE,
+    &metric::CPU_PER_GB,
+    &metric::CPU_PER_MESSAGE,
+    &metric::PEAK_HEAP,
+    &metric::PEAK_RSS,
+    &metric::SETUP_ALLOCS,
+];
+
+/// What client and server together are said of.
+const OF_PAIR: [&Metric; 4] =
+    [&metric::THROUGHPUT, &metric::CALLS_PER_SECOND, &metric::LATENCY_P50, &metric::LATENCY_P99];
+
+/// The four figures of the head, the ladder and the README.
+#[derive(Clone, Copy)]
+pub(crate) struct Headline {
+    pub(crate) blocks: Figure,
+    pub(crate) bytes: Figure,
+    pub(crate) cpu: Figure,
+    pub(crate) rate: Figure,
+}
+
+impl Headline {
+    /// What a payload byte costs says little of a unary call, which hardly has any: there the figures are per call.
+    pub(crate) fn of(run: &Run) -> Headline {
+        let [bytes, cpu, rate] = match run.subject.shape {
+            Shape::Upload | Shape::Download => [&metric::AMPLIFICATION, &metric::CPU_PER_GB, &metric::THROUGHPUT],
+            Shape::Unary | Shape::Program => {
+                [&metric::BYTES_PER_MESSAGE, &metric::CPU_PER_MESSAGE, &metric::CALLS_PER_SECOND]
+            }
+        };
+        let [blocks, bytes, cpu, rate] = [&metric::ALLOCS_PER_MESSAGE, bytes, cpu, rate].map(Figure::Metric);
+        Headline { blocks, bytes, cpu, rate }
+    }
+
+    /// Those that the page shows: of a program, what was measured of it.
+    pub(crate) fn shown(self, run: &Run) -> Vec<Figure> {
+        let all = [self.blocks, self.bytes, self.cpu, self.rate];
+        let shown = |figure: &Figure| {
+            run.subject.shape != Shape::Program || run.steps.iter().any(|step| figure.pair(run, step).is_some())
+        };
+        all.into_iter().filter(shown).collect()
+    }
 }
 
 impl Figure {
-    /// The metrics of one side, in the order the table shows them. What a payload byte costs says little of a
-    /// unary call, which hardly has any: there the figures are per call.
-    pub(crate) fn of_side(run: &Run) -> Vec<Figure> {
-        use Figure::*;
-        let per_payload = !matches!(run.scenario, Some(Scenario::Unary));
-        let candidates = [
-            Blocks,
-            if per_payload { Amplification } else { BytesPerMessage },
-            if per_payload { CpuPerGb } else { CpuPerMessage },
-            PeakHeap,
-            PeakRss,
-            SetupBlocks,
-            Instructions,
-            AllocatorShare,
-            CopyShare,
-            KernelShare,
-        ];
-        candidates.into_iter().filter(|metric| !metric.is_extra() || metric.anywhere(run)).collect()
+    /// The figures of one side, in the order the table shows them. Of a program only what was measured of it; of a
+    /// ladder the others say "not measured", but for those that few runs have.
+    pub(crate) fn of_side(run: &Run, profiles: &Profiles) -> Vec<Figure> {
+        let shape = run.subject.shape;
+        let metrics = OF_SIDE.into_iter().filter(|metric| {
+            let wanted = match shape {
+                Shape::Upload | Shape::Download => **metric != metric::BYTES_PER_MESSAGE,
+                Shape::Unary | Shape::Program => true,
+            };
+            let always = shape != Shape::Program && metric.part == Part::Measured;
+            wanted && metric.is_meant_for(shape) && (always || anywhere(run, metric))
+        });
+        let instructions = Some(&metric::INSTRUCTIONS_PER_MESSAGE).filter(|metric| anywhere(run, metric)).into_iter();
+        let sampled =
+            (0..run.steps.len()).any(|step| Side::ALL.iter().any(|side| profiles.samples(step, *side).is_some()));
+        let shares = [Spent::Allocator, Spent::Copy, Spent::Kernel].into_iter().filter(|_| sampled);
+        metrics.chain(instructions).map(Figure::Metric).chain(shares.map(Figure::Share)).collect()
     }
 
-    /// The metrics of client and server together.
+    /// The figures of client and server together; none of a program, which is one process.
     pub(crate) fn of_pair(run: &Run) -> Vec<Figure> {
-        use Figure::*;
-        if run.scenario == Some(Scenario::Unary) {
-            vec![MessagesPerSecond, LatencyP50, LatencyP99]
-        } else {
-            vec![Throughput(receiver(run))]
-        }
-    }
-
-    /// The four figures of the head and the ladder: blocks, bytes, CPU, throughput.
-    pub(crate) fn headline(run: &Run) -> [Figure; 4] {
-        use Figure::*;
-        if run.scenario == Some(Scenario::Unary) {
-            [Blocks, BytesPerMessage, CpuPerMessage, MessagesPerSecond]
-        } else {
-            [Blocks, Amplification, CpuPerGb, Throughput(receiver(run))]
-        }
-    }
-
-    /// Rows that only appear where a run has them; the others say "not measured".
-    fn is_extra(self) -> bool {
-        use Figure::*;
-        matches!(self, SetupBlocks | Instructions | AllocatorShare | CopyShare | KernelShare)
-    }
-
-    fn anywhere(self, run: &Run) -> bool {
-        run.steps.iter().any(|step| Side::ALL.into_iter().any(|side| self.sample(step, side).is_some()))
+        let shape = run.subject.shape;
+        let pair = OF_PAIR.into_iter().filter(|metric| shape != Shape::Program && metric.is_meant_for(shape));
+        pair.map(Figure::Metric).collect()
     }
 
     pub(crate) fn label(self, noun: &str) -> String {
         match self {
-            Figure::Blocks => format!("Allocations per {noun}"),
-            Figure::Amplification => "Bytes allocated per payload byte".to_owned(),
-            Figure::BytesPerMessage => format!("Bytes allocated per {noun}"),
-            Figure::CpuPerGb => "CPU-seconds per GB".to_owned(),
-            Figure::CpuPerMessage => format!("CPU per {noun}"),
-            Figure::PeakHeap => "Peak heap".to_owned(),
-            Figure::PeakRss => "Peak resident set".to_owned(),
-            Figure::SetupBlocks => "Allocations of set-up".to_owned(),
-            Figure::Instructions => format!("Instructions per {noun}"),
-            Figure::AllocatorShare => "CPU in the allocator".to_owned(),
-            Figure::CopyShare => "CPU in memcpy".to_owned(),
-            Figure::KernelShare => "CPU in the kernel".to_owned(),
-            Figure::Throughput(_) => "Throughput, GB/s".to_owned(),
-            Figure::MessagesPerSecond => format!("{noun}s per second"),
-            Figure::LatencyP50 => "Latency, median".to_owned(),
-            Figure::LatencyP99 => "Latency, 99th percentile".to_owned(),
+            Figure::Metric(metric) => metric.title(noun),
+            Figure::Share(Spent::Allocator) => "CPU in the allocator".to_owned(),
+            Figure::Share(Spent::Copy) => "CPU in memcpy".to_owned(),
+            Figure::Share(Spent::Kernel) => "CPU in the kernel".to_owned(),
+            Figure::Share(Spent::Own) => "CPU in own code".to_owned(),
         }
     }
 
     pub(crate) fn format(self, value: f64) -> String {
         match self {
-            Figure::BytesPerMessage | Figure::PeakHeap | Figure::PeakRss => numbers::bytes(value),
-            Figure::CpuPerMessage => numbers::nanoseconds(value * 1e3),
-            Figure::LatencyP50 | Figure::LatencyP99 => numbers::nanoseconds(value),
-            Figure::AllocatorShare | Figure::CopyShare | Figure::KernelShare => numbers::share(value),
-            _ => numbers::number(value),
+            Figure::Metric(metric) => metric.show(value),
+            Figure::Share(_) => numbers::share(value),
         }
-    }
-
-    /// The row of the one table of metrics this figure is; the shares of a CPU profile are not in it: neither more nor
-    /// less of one is better by itself.
-    fn metric(self) -> Option<&'static metric::Metric> {
-        metric::find(match self {
-            Figure::Blocks => "allocs-per-message",
-            Figure::Amplification => "amplification",
-            Figure::BytesPerMessage => "bytes-per-message",
-            Figure::CpuPerGb => "cpu-per-gb",
-            Figure::CpuPerMessage => "cpu-per-message",
-            Figure::PeakHeap => "peak-heap",
-            Figure::PeakRss => "peak-rss",
-            Figure::SetupBlocks => "setup-allocs",
-            Figure::Instructions => "instructions-per-message",
-            Figure::Throughput(_) => "throughput",
-            Figure::MessagesPerSecond => "calls-per-second",
-            Figure::LatencyP50 => "latency-p50",
-            Figure::LatencyP99 => "latency-p99",
-            Figure::AllocatorShare | Figure::CopyShare | Figure::KernelShare => return None,
-        })
     }
 
     /// Whether more of it is what one wants.
     pub(crate) fn more_is_better(self) -> bool {
-        self.metric().is_some_and(|metric| metric.better == metric::Better::More)
+        matches!(self, Figure::Metric(metric) if metric.better == Better::More)
     }
 
     /// Who saw a figure of the pair, in words.
-    pub(crate) fn seen_by(self) -> String {
-        self.taken_from().map_or_else(|| "both sides".to_owned(), |side| format!("as the {side} saw it"))
+    pub(crate) fn seen_by(self, run: &Run) -> String {
+        self.taken_from(run).map_or_else(|| "both sides".to_owned(), |side| format!("as the {side} saw it"))
     }
 
     /// The one side this figure of a pair is taken from; `None` where both sides add up.
-    fn taken_from(self) -> Option<Side> {
-        match self {
-            Figure::Throughput(receiver) => Some(receiver),
-            Figure::MessagesPerSecond | Figure::LatencyP50 | Figure::LatencyP99 => Some(Side::Client),
+    fn taken_from(self, run: &Run) -> Option<Side> {
+        let Figure::Metric(metric) = self else { return None };
+        match metric.sides(run.subject.shape) {
+            [side] => Some(*side),
             _ => None,
         }
     }
 
     /// What was measured of this on one side; `None` where nothing was.
     pub(crate) fn sample(self, step: &StepRecord, side: Side) -> Option<Sample> {
-        let Some(metric) = self.metric() else {
-            let profile = step.cpu.iter().find(|profile| profile.side == side)?;
-            let share = match self {
-                Figure::CopyShare => profile.copy_share,
-                Figure::KernelShare => profile.kernel_share,
-                _ => profile.allocator_share,
-            };
-            return Sample::of(vec![share], true, 0.0);
-        };
+        let Figure::Metric(metric) = self else { return None };
         Sample::of(metric.samples(step, side, None), metric.is_exact(), metric.slack(step, side))
     }
 
-    /// Server and client together: costs add up round by round, rates and latencies are one side's.
-    pub(crate) fn pair(self, step: &StepRecord) -> Option<Sample> {
-        if let Some(side) = self.taken_from() {
+    /// The same of a step by its index, shares of CPU time included.
+    pub(crate) fn sample_at(self, run: &Run, profiles: &Profiles, step: usize, side: Side) -> Option<Sample> {
+        match self {
+            Figure::Metric(_) => self.sample(run.steps.get(step)?, side),
+            Figure::Share(spent) => Sample::of(vec![profiles.samples(step, side)?.share(spent)], true, 0.0),
+        }
+    }
+
+    /// Server and client together: costs add up round by round, rates and latencies are one side's. A program is one
+    /// side alone.
+    pub(crate) fn pair(self, run: &Run, step: &StepRecord) -> Option<Sample> {
+        let Figure::Metric(metric) = self else { return None };
+        if let Some(side) = self.taken_from(run) {
             return self.sample(step, side);
         }
-        let metric = self.metric()?;
+        if run.subject.shape == Shape::Program {
+            return Side::ALL.into_iter().find_map(|side| self.sample(step, side));
+        }
         let rounds = |side| -> BTreeMap<u32, f64> {
             let of_side = step.of(side, metric.instrument);
             of_side.filter_map(|measurement| Some((measurement.round, metric.take(measurement, None)?))).collect()
@@ -188,6 +169,20 @@ impl Figure {
         let slack = Side::ALL.map(|side| metric.slack(step, side)).iter().sum();
         Sample::of(sums.collect(), metric.is_exact(), slack)
     }
+}
+
+fn anywhere(run: &Run, metric: &Metric) -> bool {
+    run.steps.iter().any(|step| Side::ALL.into_iter().any(|side| !metric.samples(step, side, None).is_empty()))
+}
+
+/// The sides the page speaks of: both of a ladder, and of a program those that were measured.
+pub(crate) fn sides(run: &Run) -> Vec<Side> {
+    let measured = |side: &Side| {
+        let of_side =
+            |step: &StepRecord| step.measurements.iter().any(|m| m.side == *side) || step.stacks(*side).is_some();
+        run.subject.shape != Shape::Program || run.steps.iter().any(of_side)
+    };
+    Side::ALL.into_iter().filter(measured).collect()
 }
 
 /// The values of one metric, one a round. Counts are exact, and rounds of a stream may still differ in them.
@@ -230,7 +225,7 @@ impl Sample {
 
 /// How a figure moved, as the page shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Movement {
     Better,
     Worse,
     /// Moved, and neither direction is better.
@@ -249,46 +244,46 @@ pub(crate) enum Verdict {
 
 /// A figure against another.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Change {
+pub(crate) struct FigureChange {
     pub(crate) before: f64,
     pub(crate) after: f64,
     /// Mann–Whitney's p, for timed rounds.
     pub(crate) p: Option<f64>,
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: Movement,
 }
 
-impl Change {
+impl FigureChange {
     /// From `before` to `after`; `None` where either was not measured.
-    pub(crate) fn between(figure: Figure, before: Option<&Sample>, after: Option<&Sample>) -> Option<Change> {
+    pub(crate) fn between(figure: Figure, before: Option<&Sample>, after: Option<&Sample>) -> Option<FigureChange> {
         let (before, after) = (before?, after?);
         let (old, new) = (before.median(), after.median());
-        let Some(metric) = figure.metric() else {
-            return Some(Change::of(old, new, judge::once(old, new), true, true));
+        let Figure::Metric(metric) = figure else {
+            return Some(FigureChange::of(old, new, judge::once(old, new), true, true));
         };
         let slack = before.slack + after.slack;
         let mut judged = judge::samples(metric, &before.values, &after.values, slack, ALPHA);
         // The p of one round against others says nothing but how few they are.
         judged.p = judged.p.filter(|_| before.values.len() > 1 && after.values.len() > 1);
-        Some(Change::of(old, new, judged, false, metric.is_exact()))
+        Some(FigureChange::of(old, new, judged, false, metric.is_exact()))
     }
 
     /// Between two exact costs that were taken once.
-    pub(crate) fn cost(before: f64, after: f64) -> Change {
-        Change::of(before, after, judge::once(before, after), false, true)
+    pub(crate) fn cost(before: f64, after: f64) -> FigureChange {
+        FigureChange::of(before, after, judge::once(before, after), false, true)
     }
 
-    fn of(before: f64, after: f64, judged: Judged, neutral: bool, exact: bool) -> Change {
+    fn of(before: f64, after: f64, judged: Judged, neutral: bool, exact: bool) -> FigureChange {
         let verdict = match judged.verdict {
-            judge::Verdict::Equal => Verdict::Same,
-            judge::Verdict::OneRound => Verdict::OneRound,
-            judge::Verdict::TooFew => Verdict::TooFew,
-            judge::Verdict::Unclear if exact => Verdict::Close,
-            judge::Verdict::Unclear => Verdict::Noise,
-            judge::Verdict::Better | judge::Verdict::Worse if neutral => Verdict::Moved,
-            judge::Verdict::Better => Verdict::Better,
-            judge::Verdict::Worse => Verdict::Worse,
+            judge::Verdict::Equal => Movement::Same,
+            judge::Verdict::OneRound => Movement::OneRound,
+            judge::Verdict::TooFew => Movement::TooFew,
+            judge::Verdict::Unclear if exact => Movement::Close,
+            judge::Verdict::Unclear => Movement::Noise,
+            judge::Verdict::Better | judge::Verdict::Worse if neutral => Movement::Moved,
+            judge::Verdict::Better => Movement::Better,
+            judge::Verdict::Worse => Movement::Worse,
         };
-        Change { before, after, p: judged.p, verdict }
+        FigureChange { before, after, p: judged.p, verdict }
     }
 
     /// The relative change in words: `−92.4%`, `gone`, `new`, `=`.
@@ -321,9 +316,9 @@ pub(crate) struct StepView<'a> {
 
 impl StepView<'_> {
     pub(crate) fn title(&self) -> String {
-        match (&self.record.set, self.step) {
-            (StepSet::Only(_), Some(step)) => format!("Only {}", step.title().to_lowercase()),
-            (StepSet::Without(_), Some(step)) => format!("Without {}", step.title().to_lowercase()),
+        match (self.record.set.parse(), self.step) {
+            (Ok(StepSet::Only(_)), Some(step)) => format!("Only {}", step.title().to_lowercase()),
+            (Ok(StepSet::Without(_)), Some(step)) => format!("Without {}", step.title().to_lowercase()),
             (_, Some(step)) => step.title(),
             (_, None) => clipped(&self.record.name, TITLE_MAX),
         }
@@ -338,11 +333,11 @@ impl StepView<'_> {
 /// The steps of a run, in order.
 pub(crate) fn steps(run: &Run) -> Vec<StepView<'_>> {
     let known = |record: &StepRecord| {
-        let name = match &record.set {
-            StepSet::Baseline => &record.name,
+        let name = match record.set.parse().ok()? {
+            StepSet::Baseline => record.name.clone(),
             StepSet::UpTo(name) | StepSet::Only(name) | StepSet::Without(name) => name,
         };
-        ladder::step(run.scenario?, name).ok().map(|(_, step)| step)
+        ladder::step(Scenario::of(&run.subject)?, &name).ok().map(|(_, step)| step)
     };
     run.steps
         .iter()
@@ -364,16 +359,23 @@ pub(crate) fn is_measured(step: &StepRecord) -> bool {
 
 /// What the first step of a run is to the others: a run of some steps only may lack the baseline.
 pub(crate) fn first_is(step: &StepView<'_>) -> &'static str {
-    if step.baseline.set == StepSet::Baseline { "baseline" } else { "first step" }
+    if step.baseline.set == StepSet::Baseline.to_string() { "baseline" } else { "first step" }
 }
 
-fn receiver(run: &Run) -> Side {
-    run.scenario.map_or(Side::Server, Scenario::receiver)
+/// Whether the run is of somebody's program: then the page speaks of what was measured and of nothing else.
+pub(crate) fn is_program(run: &Run) -> bool {
+    run.subject.shape == Shape::Program
 }
 
-/// What one message is called.
+/// Whether the page has a place for flame graphs: that of a ladder says where call sites were not measured.
+pub(crate) fn has_call_sites(run: &Run, profiles: &Profiles) -> bool {
+    let seen = |step: usize| Side::ALL.into_iter().any(|side| profiles.get(step, side).is_some());
+    !is_program(run) || (0..run.steps.len()).any(seen)
+}
+
+/// What one message is called. Of a program that nobody said a number of messages of, figures are per run.
 pub(crate) fn noun(run: &Run) -> &'static str {
-    run.scenario.map_or("message", Scenario::message_noun)
+    if is_program(run) && run.workload.messages == 1 { "run" } else { run.subject.shape.message_noun() }
 }
 
 /// One stage of one side, per message, from the exact counts.
@@ -423,28 +425,32 @@ mod tests {
 
     use super::*;
 
+    const CPU: Figure = Figure::Metric(&metric::CPU_PER_GB);
+
     #[test]
     fn a_timed_change_within_noise_is_no_change() {
         let sample = |values: &[f64]| Sample::timed(values.to_vec()).expect("values");
         let (slow, fast) = (sample(&[2.0, 2.1, 1.9, 2.05, 1.95]), sample(&[1.0, 1.1, 0.9, 1.05, 0.95]));
-        let change = |metric, before, after| Change::between(metric, Some(before), Some(after)).expect("measured");
-        assert_eq!(change(Figure::CpuPerGb, &slow, &fast).verdict, Verdict::Better);
-        assert_eq!(change(Figure::Throughput(Side::Server), &slow, &fast).verdict, Verdict::Worse);
+        let change =
+            |metric, before, after| FigureChange::between(metric, Some(before), Some(after)).expect("measured");
+        assert_eq!(change(CPU, &slow, &fast).verdict, Movement::Better);
+        assert_eq!(change(Figure::Metric(&metric::THROUGHPUT), &slow, &fast).verdict, Movement::Worse);
         let again = sample(&[2.01, 2.12, 1.92, 2.04, 1.93]);
-        assert_eq!(change(Figure::CpuPerGb, &slow, &again).verdict, Verdict::Noise);
+        assert_eq!(change(CPU, &slow, &again).verdict, Movement::Noise);
         // One round proves nothing, however far it is off.
-        assert_eq!(change(Figure::CpuPerGb, &sample(&[2.0]), &sample(&[1.0])).verdict, Verdict::TooFew);
-        assert_eq!(Change::between(Figure::CpuPerGb, None, Some(&fast)), None);
+        assert_eq!(change(CPU, &sample(&[2.0]), &sample(&[1.0])).verdict, Movement::TooFew);
+        assert_eq!(FigureChange::between(CPU, None, Some(&fast)), None);
     }
 
     #[test]
     fn a_count_that_differs_from_round_to_round_is_no_exact_saving() {
         let rounds = |values: [f64; 2]| Sample::of(values.to_vec(), true, 0.0);
-        let change = |before, after| Change::between(Figure::PeakHeap, before, after).expect("measured");
+        let change =
+            |before, after| FigureChange::between(Figure::Metric(&metric::PEAK_HEAP), before, after).expect("measured");
         let (wide, low, steady) = (rounds([1.49e6, 3.07e6]), rounds([1.2e6, 1.2e6]), rounds([1.2e6, 1.2e6]));
-        assert_eq!(change(wide.as_ref(), low.as_ref()).verdict, Verdict::Close);
-        assert_eq!(change(low.as_ref(), steady.as_ref()).verdict, Verdict::Same);
-        assert_eq!(change(rounds([3.0e6, 3.0e6]).as_ref(), low.as_ref()).verdict, Verdict::Better);
+        assert_eq!(change(wide.as_ref(), low.as_ref()).verdict, Movement::Close);
+        assert_eq!(change(low.as_ref(), steady.as_ref()).verdict, Movement::Same);
+        assert_eq!(change(rounds([3.0e6, 3.0e6]).as_ref(), low.as_ref()).verdict, Movement::Better);
         assert!(wide.as_ref().and_then(Sample::spread).is_some_and(|spread| spread > 0.3), "and it says so");
         assert_eq!(low.as_ref().and_then(Sample::spread), None);
         let step = StepRecord {
@@ -456,15 +462,18 @@ mod tests {
         };
         let blocks = subject_per_message(&step, Side::Server).map(|per_message| per_message.blocks);
         assert_eq!(blocks, Some(2.0), "the first round is no better than the others");
-        assert_eq!(Figure::Blocks.sample(&step, Side::Server).map(|sample| sample.median()), blocks);
+        assert_eq!(
+            Figure::Metric(&metric::ALLOCS_PER_MESSAGE).sample(&step, Side::Server).map(|sample| sample.median()),
+            blocks
+        );
     }
 
     #[test]
     fn an_exact_change_needs_no_p() {
-        assert_eq!(Change::cost(5.0, 5.0).verdict, Verdict::Same);
-        assert_eq!(Change::cost(5.0, 5.01).verdict, Verdict::Close);
-        assert_eq!(Change::cost(5.0, 0.0).verdict, Verdict::Better);
-        assert_eq!(Change::cost(0.0, 5.0).words(), "new");
-        assert_eq!(Change::cost(5.0, 0.0).words(), "gone");
+        assert_eq!(FigureChange::cost(5.0, 5.0).verdict, Movement::Same);
+        assert_eq!(FigureChange::cost(5.0, 5.01).verdict, Movement::Close);
+        assert_eq!(FigureChange::cost(5.0, 0.0).verdict, Movement::Better);
+        assert_eq!(FigureChange::cost(0.0, 5.0).words(), "new");
+        assert_eq!(FigureChange::cost(5.0, 0.0).words(), "gone");
     }
 }

@@ -2,16 +2,18 @@
 //!
 //! Deterministic, so that pages rendered from it can be compared byte by byte. No figure here is a measurement.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use alloc_ladder::record::{
     CountRow, Counts, CpuProfile, Environment, FreedBy, HeapSample, Instrument, Limit, Measurement, Retained, Run,
-    SCHEMA, SizeBucket, StackStage, Stacks, StepRecord, Usage,
+    SCHEMA, Shape, SizeBucket, Stacks, StepRecord, Subject, Usage, Workload,
 };
 use alloc_ladder::subject::ladder::{Tuning, ladder};
-use alloc_ladder::subject::scenario::{Scenario, Workload};
+use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage, Tally};
 
+use crate::analyse::cpu::{Samples, Spent, Stack};
 use crate::analyse::fold::{Figures, Profile};
 use crate::analyse::profiles::Profiles;
 use crate::render::files;
@@ -98,7 +100,7 @@ pub(crate) fn run() -> Run {
         schema: SCHEMA,
         id: "put-20260820-140211".to_owned(),
         created: "2026-08-20T14:02:11Z".to_owned(),
-        scenario: Some(Scenario::Put),
+        subject: Scenario::Put.subject(),
         workload: Workload::default(),
         stacks_workload: Some(Workload { messages: STACKS_MESSAGES, ..Workload::default() }),
         environment: Environment {
@@ -154,8 +156,8 @@ fn step(index: usize) -> StepRecord {
     };
     StepRecord {
         name: step.name.to_owned(),
-        set: set.parse().expect("a step set"),
-        tuning,
+        set,
+        settings: tuning.settings(),
         measurements,
         stacks: Side::ALL.map(|side| stacks(side, index)).to_vec(),
         cpu: Side::ALL.map(|side| cpu(side, index)).to_vec(),
@@ -164,14 +166,17 @@ fn step(index: usize) -> StepRecord {
 
 fn cpu(side: Side, step: usize) -> CpuProfile {
     let name = ladder(Scenario::Put)[step].name;
-    CpuProfile {
-        side,
-        samples: 400,
-        allocator_share: 0.2 / (step + 1) as f64,
-        copy_share: 0.25,
-        kernel_share: 0.3,
-        folded: format!("{:02}-{name}/{}/cpu.folded", step + 1, side.name()),
-    }
+    CpuProfile { side, raw: format!("{:02}-{name}/{}/cpu.raw.folded", step + 1, side.name()) }
+}
+
+/// 400 samples, fewer of them in the allocator from step to step.
+fn samples(step: usize) -> Samples {
+    let allocator = 80 / (step as u64 + 1);
+    let spent =
+        [(Spent::Allocator, allocator), (Spent::Copy, 100), (Spent::Kernel, 120), (Spent::Own, 180 - allocator)];
+    let stacks =
+        spent.map(|(spent, samples)| Stack { spent, frames: vec!["ladder::Service::put".to_owned()], samples });
+    Samples { stacks: stacks.to_vec() }
 }
 
 fn measurement(side: Side, instrument: Instrument, round: u32) -> Measurement {
@@ -270,25 +275,11 @@ fn retained(side: Side, step: usize) -> Measurement {
 }
 
 fn stacks(side: Side, step: usize) -> Stacks {
-    let profile = profile(side, step);
     let name = ladder(Scenario::Put)[step].name;
     Stacks {
         side,
         messages: STACKS_MESSAGES,
         payload_bytes: STACKS_MESSAGES * CHUNK,
-        stages: Stage::ALL
-            .map(|stage| {
-                let of_stage = || profile.sites.iter().filter(move |site| site.stage == stage);
-                StackStage {
-                    stage,
-                    blocks: of_stage().map(|site| site.blocks).sum(),
-                    bytes: of_stage().map(|site| site.bytes).sum(),
-                }
-            })
-            .to_vec(),
-        total_blocks: profile.total_blocks(),
-        total_bytes: profile.total_bytes(),
-        peak_bytes: profile.peak_bytes(),
         dhat: format!("{:02}-{name}/{}/dhat.json", step + 1, side.name()),
     }
 }
@@ -297,7 +288,10 @@ fn stacks(side: Side, step: usize) -> Stacks {
 pub(crate) fn profiles() -> Profiles {
     let mut profiles = Profiles::beside(files::named(&run()));
     for step in 0..STEPS {
-        Side::ALL.into_iter().for_each(|side| profiles.insert_folded(step, side, profile(side, step)));
+        for side in Side::ALL {
+            profiles.insert_folded(step, side, profile(side, step));
+            profiles.insert_samples(step, side, samples(step));
+        }
     }
     profiles
 }
@@ -486,7 +480,7 @@ pub(crate) fn hostile() -> (Run, Profiles) {
     let names = hostile_names();
     let mut run = run();
     run.steps.truncate(3);
-    run.scenario = None;
+    run.subject = Subject { name: "program".to_owned(), shape: Shape::Program };
     run.id = "</title><script>alert(1)</script>".to_owned();
     run.environment.command = "cargo xtask profile '</pre><script>'".to_owned();
     run.limits[0].name.clone_from(&names[0]);
@@ -507,6 +501,34 @@ pub(crate) fn hostile() -> (Run, Profiles) {
     profiles.insert_folded(1, Side::Client, profile);
     profiles.insert_folded(2, Side::Client, Profile::default());
     (run, profiles)
+}
+
+/// A service that `attach` followed: one process, counted from its start.
+pub(crate) fn attached() -> Run {
+    let of_put = run();
+    let counts = counted(Side::Server, 0).counts.map(|counts| Counts { heap: Vec::new(), ..counts });
+    let counted =
+        Measurement { messages: 1, payload_bytes: 0, counts, ..measurement(Side::Server, Instrument::Count, 0) };
+    let Environment { cpu, cores, kernel, .. } = of_put.environment;
+    let command = "target/release/service --port 50051".to_owned();
+    Run {
+        id: "attach-20260820-140211".to_owned(),
+        subject: Subject { name: "service".to_owned(), shape: Shape::Program },
+        workload: Workload { messages: 1, warmup: 0, ..Workload::default() },
+        stacks_workload: None,
+        environment: Environment { command, cpu, cores, kernel, ..Environment::default() },
+        seed: 0,
+        steps: vec![StepRecord {
+            name: "attached".to_owned(),
+            set: "only=attached".to_owned(),
+            settings: BTreeMap::new(),
+            measurements: vec![counted],
+            stacks: Vec::new(),
+            cpu: Vec::new(),
+        }],
+        limits: Vec::new(),
+        ..of_put
+    }
 }
 
 /// A run that ended early and was measured with nothing but the counting build, on one side.

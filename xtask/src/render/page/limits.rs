@@ -6,12 +6,15 @@ use maud::{Markup, html};
 
 use super::figures::{Figure, Sample, StepView};
 use super::{charts, parts};
+use crate::analyse::metric;
 use crate::cli::numbers;
 
 /// The peer everything else is a multiple of, where a run has it.
 const FLOOR: &str = "raw-tokio";
 
-struct Row<'a> {
+const CPU: Figure = Figure::Metric(&metric::CPU_PER_GB);
+
+struct LimitRow<'a> {
     name: String,
     words: &'a str,
     peer: bool,
@@ -36,18 +39,20 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
     }
 }
 
-fn rows<'a>(run: &'a Run, steps: &[StepView<'_>]) -> Vec<Row<'a>> {
+fn rows<'a>(run: &'a Run, steps: &[StepView<'_>]) -> Vec<LimitRow<'a>> {
     let of_step = |view: &StepView<'_>| {
-        Some(Row {
+        Some(LimitRow {
             name: format!("{} {}", view.index + 1, view.title()),
             words: "",
             peer: false,
-            cpu: Figure::CpuPerGb.sample(view.record, Side::Server)?,
-            blocks: Figure::Blocks.sample(view.record, Side::Server).map(|sample| sample.median()),
+            cpu: CPU.sample(view.record, Side::Server)?,
+            blocks: Figure::Metric(&metric::ALLOCS_PER_MESSAGE)
+                .sample(view.record, Side::Server)
+                .map(|sample| sample.median()),
         })
     };
     let peers = run.limits.iter().filter_map(|limit| {
-        Some(Row {
+        Some(LimitRow {
             name: limit.name.clone(),
             words: &limit.words,
             peer: true,
@@ -55,12 +60,12 @@ fn rows<'a>(run: &'a Run, steps: &[StepView<'_>]) -> Vec<Row<'a>> {
             blocks: limit.blocks_per_message,
         })
     });
-    let mut rows: Vec<Row<'a>> = steps.iter().filter_map(of_step).chain(peers).collect();
+    let mut rows: Vec<LimitRow<'a>> = steps.iter().filter_map(of_step).chain(peers).collect();
     rows.sort_by(|a, b| a.cpu.median().total_cmp(&b.cpu.median()));
     rows
 }
 
-fn table(rows: &[Row<'_>]) -> Markup {
+fn table(rows: &[LimitRow<'_>]) -> Markup {
     let max = rows.iter().flat_map(|row| row.cpu.values.iter().copied()).fold(0.0, f64::max);
     let floor = rows.iter().find(|row| row.peer && row.name == FLOOR).map(|row| row.cpu.median());
     parts::scrolling(
@@ -86,7 +91,7 @@ fn table(rows: &[Row<'_>]) -> Markup {
                             }
                             td.bars { (charts::plain_bar(if row.peer { "peer-bar" } else { "rung-bar" }, row.cpu.median(), max)) }
                             td.plot-cell { (charts::dots(&row.name, &row.cpu, max)) }
-                            td.number { (parts::figure(Figure::CpuPerGb, Some(&row.cpu))) }
+                            td.number { (parts::figure(CPU, Some(&row.cpu))) }
                             @if let Some(floor) = floor { td.number { (numbers::number(row.cpu.median() / floor)) } }
                             td.number {
                                 @match row.blocks { Some(blocks) => (numbers::number(blocks)), None => (parts::not_measured()) }

@@ -1,7 +1,6 @@
 //! A unary call from the client's marshalling to the client's unmarshalling: the first step beside the last.
 
-use alloc_ladder::record::Run;
-use alloc_ladder::subject::scenario::Scenario;
+use alloc_ladder::record::{Run, Shape};
 use maud::{Markup, html};
 
 use super::figures::StepView;
@@ -10,7 +9,7 @@ use crate::analyse::nine_stages::{self, CallStage, PerCall};
 use crate::cli::numbers;
 
 pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
-    if run.scenario != Some(Scenario::Unary) {
+    if run.subject.shape != Shape::Unary {
         return html! {};
     }
     // A run that ended early ends with what it counted.

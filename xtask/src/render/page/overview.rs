@@ -1,20 +1,22 @@
 //! The top of the page: what was measured, the four figures from baseline to last, and the ladder.
 
-use alloc_ladder::record::{Instrument, Run, StepRecord};
+use alloc_ladder::record::{Environment, Instrument, Run, Shape, StepRecord, Workload};
 use alloc_ladder::subject::ladder;
-use alloc_ladder::subject::scenario::{Scenario, Workload};
+use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
-use super::figures::{self, Change, Figure, StepView};
+use super::figures::{self, Figure, FigureChange, Headline, StepView};
 use super::{charts, parts};
+use crate::analyse::metric;
 use crate::cli::numbers;
 
 /// The page's title and first heading in words.
 pub(crate) fn title(run: &Run) -> String {
-    match run.scenario {
+    match Scenario::of(&run.subject) {
         Some(scenario) => format!("{scenario}: {}", scenario.words()),
-        None => run.id.clone(),
+        None if run.subject.name.is_empty() => run.id.clone(),
+        None => run.subject.name.clone(),
     }
 }
 
@@ -23,9 +25,9 @@ pub(crate) fn head(run: &Run, steps: &[StepView<'_>]) -> Markup {
         header.top {
             p.eyebrow { "allocation profile · " (run.id) }
             h1 {
-                @match run.scenario {
+                @match Scenario::of(&run.subject) {
                     Some(scenario) => { (scenario.name()) " " small { (scenario.words()) } }
-                    None => { (run.id) " " small { "a program of its own" } }
+                    None => { (title(run)) " " small { "a program of its own" } }
                 }
             }
             p.lead { (traffic(run)) }
@@ -41,9 +43,16 @@ pub(crate) fn head(run: &Run, steps: &[StepView<'_>]) -> Markup {
 }
 
 fn traffic(run: &Run) -> String {
+    if figures::is_program(run) {
+        let whole = "Figures are of the whole process, from its start";
+        return match run.workload.messages {
+            1 => format!("{whole}, per run."),
+            messages => format!("{whole}; it was said to have handled {} messages.", numbers::count(messages)),
+        };
+    }
     let noun = figures::noun(run);
     let rounds = run.steps.iter().map(|step| step.of(Side::Server, Instrument::Time).count()).max().unwrap_or(0);
-    let mut text = workload(run.scenario, &run.workload);
+    let mut text = workload(run.subject.shape, &run.workload);
     match rounds {
         0 => text.push_str("; times not measured"),
         1 => text.push_str("; one timed run per step"),
@@ -61,7 +70,7 @@ fn traffic(run: &Run) -> String {
 }
 
 /// `2 000 messages of 64 KiB, 125 MiB of payload, one stream`.
-pub(crate) fn workload(scenario: Option<Scenario>, workload: &Workload) -> String {
+pub(crate) fn workload(shape: Shape, workload: &Workload) -> String {
     let plural = |count: u32, word: &str| match count {
         1 => format!("one {word}"),
         count => format!("{count} {word}s"),
@@ -71,20 +80,20 @@ pub(crate) fn workload(scenario: Option<Scenario>, workload: &Workload) -> Strin
         1 => String::new(),
         connections => format!(" over {connections} connections"),
     };
-    match scenario {
-        Some(Scenario::Unary) => format!("{messages} calls, {}{connections}", plural(workload.streams, "caller")),
-        Some(Scenario::Put | Scenario::Get) => format!(
+    match shape {
+        Shape::Unary => format!("{messages} calls, {}{connections}", plural(workload.streams, "caller")),
+        Shape::Upload | Shape::Download => format!(
             "{messages} messages of {}, {} of payload, {}{connections}",
             numbers::bytes(workload.chunk as f64),
             numbers::bytes(workload.chunk as f64 * workload.messages as f64),
             plural(workload.streams, "stream"),
         ),
-        None => format!("{messages} messages"),
+        Shape::Program => format!("{messages} messages"),
     }
 }
 
 fn partial(run: &Run) -> Markup {
-    let missing: Vec<&str> = run.scenario.map_or_else(Vec::new, |scenario| {
+    let missing: Vec<&str> = Scenario::of(&run.subject).map_or_else(Vec::new, |scenario| {
         let measured = |name: &str| run.steps.iter().any(|step| step.name == name && figures::is_measured(step));
         ladder::ladder(scenario).iter().map(|step| step.name).filter(|name| !measured(name)).collect()
     });
@@ -102,10 +111,10 @@ fn cards(run: &Run) -> Markup {
     let Some(first) = run.steps.first() else { return html! {} };
     html! {
         section.cards aria-label="From the first step to the last" {
-            @for figure in Figure::headline(run) {
+            @for figure in Headline::of(run).shown(run) {
                 // A run that ended early still went from somewhere to somewhere.
-                @let last = run.steps.iter().rfind(|step| figure.pair(step).is_some()).unwrap_or(first);
-                @let (before, after) = (figure.pair(first), figure.pair(last));
+                @let last = run.steps.iter().rfind(|step| figure.pair(run, step).is_some()).unwrap_or(first);
+                @let (before, after) = (figure.pair(run, first), figure.pair(run, last));
                 div.card {
                     h2 { (capitalised(&figure.label(noun))) }
                     p.from-to {
@@ -120,10 +129,10 @@ fn cards(run: &Run) -> Markup {
                         }
                     }
                     @if last != first {
-                        p.delta { (parts::change(Change::between(figure, before.as_ref(), after.as_ref()).as_ref())) }
+                        p.delta { (parts::change(FigureChange::between(figure, before.as_ref(), after.as_ref()).as_ref())) }
                     }
                     p.by-side {
-                        @if after.is_some() { (by_side(figure, first, last)) }
+                        @if after.is_some() { (by_side(run, figure, first, last)) }
                         @if run.partial && last != first { span { "up to " (last.name) } }
                     }
                 }
@@ -133,9 +142,9 @@ fn cards(run: &Run) -> Markup {
 }
 
 /// What each side has of a figure that both pay; a rate belongs to the pair.
-fn by_side(figure: Figure, first: &StepRecord, last: &StepRecord) -> Markup {
+fn by_side(run: &Run, figure: Figure, first: &StepRecord, last: &StepRecord) -> Markup {
     if figure.more_is_better() {
-        return html! { (figure.seen_by()) };
+        return html! { (figure.seen_by(run)) };
     }
     let of = |step: &StepRecord, side| figure.sample(step, side).map(|sample| figure.format(sample.median()));
     html! {
@@ -153,7 +162,32 @@ pub(crate) fn capitalised(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
+/// What is known of a program's run: nothing of how it was built.
+fn program_environment(run: &Run) -> Markup {
+    let Environment { command, cpu, cores, kernel, .. } = &run.environment;
+    html! {
+        details.environment {
+            summary { "Environment and method" }
+            dl {
+                @if !command.is_empty() { dt { "Command" } dd { code { (command) } } }
+                dt { "Begun" } dd { (run.created) }
+                @if !cpu.is_empty() { dt { "Processor" } dd { (cpu) ", " (cores) " logical cores" } }
+                @if !kernel.is_empty() { dt { "Kernel" } dd { (kernel) } }
+            }
+            p {
+                b { "Counts" } " are exact, from the program's own allocator, which counts by stage. A realloc counts as a "
+                "new block of the new size. What the instrument itself allocates has a row of its own and is left out of "
+                "allocations and bytes; sizes of blocks and the peak are the whole process's. Child processes are not "
+                "counted."
+            }
+        }
+    }
+}
+
 fn environment(run: &Run) -> Markup {
+    if figures::is_program(run) {
+        return program_environment(run);
+    }
     let environment = &run.environment;
     let or_dash = |text: &str| if text.is_empty() { "–".to_owned() } else { text.to_owned() };
     let revision = match (environment.revision.as_str(), environment.dirty) {
@@ -163,7 +197,7 @@ fn environment(run: &Run) -> Markup {
     };
     let stacks = run.stacks_workload.as_ref().map_or_else(
         || "not measured".to_owned(),
-        |stacks| workload(run.scenario, stacks) + " (dhat slows a process down, so it carries less)",
+        |stacks| workload(run.subject.shape, stacks) + " (dhat slows a process down, so it carries less)",
     );
     html! {
         details.environment {
@@ -203,35 +237,46 @@ fn environment(run: &Run) -> Markup {
 
 pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
     let noun = figures::noun(run);
-    let [blocks, bytes, cpu, rate] = Figure::headline(run);
+    let Headline { blocks, bytes, cpu, rate } = Headline::of(run);
+    let timed_columns: Vec<Figure> =
+        Headline::of(run).shown(run).into_iter().filter(|figure| [cpu, rate].contains(figure)).collect();
     let bar_max = |side| figures::largest(run, |step| figures::subject_per_message(step, side).map(|sum| sum.bytes));
     let dot_max = |figure: Figure| {
-        figures::largest(run, |step| figure.pair(step).map(|sample| sample.values.iter().copied().fold(0.0, f64::max)))
+        figures::largest(run, |step| {
+            figure.pair(run, step).map(|sample| sample.values.iter().copied().fold(0.0, f64::max))
+        })
     };
-    let max = Side::ALL.map(|side| (side, bar_max(side)));
-    let (cpu_max, rate_max) = (dot_max(cpu), dot_max(rate));
+    let max: Vec<(Side, f64)> = figures::sides(run).into_iter().map(|side| (side, bar_max(side))).collect();
     html! {
         section.panel.ladder aria-labelledby="ladder" {
             div.panel-head {
-                h2 id="ladder" { "The ladder" }
+                h2 id="ladder" {
+                    @if !figures::is_program(run) { "The ladder" }
+                    @else if steps.len() == 1 { "What it allocates" }
+                    @else { "The steps" }
+                }
                 (charts::legend(figures::subject_stages()))
             }
             table role="table" {
                 thead role="rowgroup" {
                     tr role="row" {
                         th.step-name role="columnheader" scope="col" { "Step" }
-                        @for (side, max) in max {
+                        @for &(side, max) in &max {
                             th role="columnheader" scope="col" {
                                 "Allocated, " (side.name()) @if max > 0.0 { br; small { "full bar: " (numbers::bytes(max)) } }
                             }
                         }
                         th.number role="columnheader" scope="col" { "Allocations" br; small { "per " (noun) } }
                         th.number role="columnheader" scope="col" {
-                            @if bytes == Figure::Amplification { "Bytes" br; small { "per payload byte" } }
+                            @if bytes == Figure::Metric(&metric::AMPLIFICATION) { "Bytes" br; small { "per payload byte" } }
                             @else { "Bytes" br; small { "per " (noun) } }
                         }
-                        th role="columnheader" scope="col" { (cpu.label(noun)) br; small { "client + server" } }
-                        th role="columnheader" scope="col" { (capitalised(&rate.label(noun))) br; small { "of the pair" } }
+                        @for figure in &timed_columns {
+                            th role="columnheader" scope="col" {
+                                (capitalised(&figure.label(noun))) br;
+                                small { @if *figure == cpu { "client + server" } @else { "of the pair" } }
+                            }
+                        }
                     }
                 }
                 tbody role="rowgroup" {
@@ -242,26 +287,37 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                                     span.index { (view.index + 1) } " " (view.title())
                                 }
                             }
-                            @for (side, max) in max {
+                            @for &(side, max) in &max {
                                 td.bars role="cell" data-label={ "Allocated, " (side.name()) } {
                                     (bar(view.record, side, max))
                                 }
                             }
-                            td.number role="cell" data-label={ "Allocations per " (noun) } { (exact(blocks, view)) }
-                            td.number role="cell" data-label=(bytes.label(noun)) { (exact(bytes, view)) }
-                            td role="cell" data-label={ (cpu.label(noun)) ", client + server" } {
-                                (timed(cpu, view, cpu_max, noun))
+                            td.number role="cell" data-label={ "Allocations per " (noun) } { (exact(run, blocks, view)) }
+                            td.number role="cell" data-label=(bytes.label(noun)) { (exact(run, bytes, view)) }
+                            @for figure in &timed_columns {
+                                td role="cell" data-label={
+                                    (capitalised(&figure.label(noun))) @if *figure == cpu { ", client + server" }
+                                } {
+                                    (timed(run, *figure, view, dot_max(*figure), noun))
+                                }
                             }
-                            td role="cell" data-label=(capitalised(&rate.label(noun))) { (timed(rate, view, rate_max, noun)) }
                         }
                     }
                 }
             }
             p.note {
-                "Bars are bytes per " (noun) " on one scale per column, so they shrink from step to step. "
-                (parts::plot_words(run)) "; plots begin at zero. Changes are against the step above: "
-                span.better { "blue" } " is better, " span.worse { "orange" } " worse, ~ within noise (p ≥ "
-                (figures::ALPHA) ")."
+                @if figures::is_program(run) {
+                    "Bars are bytes per " (noun) " on one scale."
+                    @if steps.len() > 1 {
+                        " Changes are against the step above: " span.better { "blue" } " is better, "
+                        span.worse { "orange" } " worse."
+                    }
+                } @else {
+                    "Bars are bytes per " (noun) " on one scale per column, so they shrink from step to step. "
+                    (parts::plot_words(run)) "; plots begin at zero. Changes are against the step above: "
+                    span.better { "blue" } " is better, " span.worse { "orange" } " worse, ~ within noise (p ≥ "
+                    (figures::ALPHA) ")."
+                }
             }
         }
     }
@@ -277,20 +333,20 @@ fn bar(step: &StepRecord, side: Side, max: f64) -> Markup {
     }
 }
 
-fn exact(figure: Figure, view: &StepView<'_>) -> Markup {
-    let sample = figure.pair(view.record);
-    let previous = view.previous.and_then(|previous| figure.pair(previous));
+fn exact(run: &Run, figure: Figure, view: &StepView<'_>) -> Markup {
+    let sample = figure.pair(run, view.record);
+    let previous = view.previous.and_then(|previous| figure.pair(run, previous));
     html! {
         span.value { (parts::figure(figure, sample.as_ref())) }
         @if view.previous.is_some() && sample.is_some() {
-            span.delta { (parts::change(Change::between(figure, previous.as_ref(), sample.as_ref()).as_ref())) }
+            span.delta { (parts::change(FigureChange::between(figure, previous.as_ref(), sample.as_ref()).as_ref())) }
         }
     }
 }
 
-fn timed(figure: Figure, view: &StepView<'_>, max: f64, noun: &str) -> Markup {
-    let sample = figure.pair(view.record);
-    let previous = view.previous.and_then(|previous| figure.pair(previous));
+fn timed(run: &Run, figure: Figure, view: &StepView<'_>, max: f64, noun: &str) -> Markup {
+    let sample = figure.pair(run, view.record);
+    let previous = view.previous.and_then(|previous| figure.pair(run, previous));
     html! {
         div.timed {
             @match &sample {
@@ -299,7 +355,7 @@ fn timed(figure: Figure, view: &StepView<'_>, max: f64, noun: &str) -> Markup {
                     span.value { b { (figure.format(sample.median())) } }
                     @if view.previous.is_some() {
                         span.delta {
-                            (parts::change(Change::between(figure, previous.as_ref(), Some(sample)).as_ref()))
+                            (parts::change(FigureChange::between(figure, previous.as_ref(), Some(sample)).as_ref()))
                         }
                     }
                 }

@@ -4,7 +4,7 @@ use alloc_ladder::Side;
 use alloc_ladder::record::{Instrument, Run, StepRecord};
 use maud::{Markup, html};
 
-use super::figures::{Change, Figure, Sample, Verdict};
+use super::figures::{Figure, FigureChange, Movement, Sample};
 use crate::analyse::stats;
 use crate::cli::numbers;
 
@@ -14,7 +14,7 @@ pub(crate) fn not_measured() -> Markup {
 }
 
 /// A change: direction by arrow, sign and word, good or bad by colour on top; p where rounds were timed.
-pub(crate) fn change(change: Option<&Change>) -> Markup {
+pub(crate) fn change(change: Option<&FigureChange>) -> Markup {
     let Some(change) = change else {
         return html! { span.quiet { "–" } };
     };
@@ -22,26 +22,26 @@ pub(crate) fn change(change: Option<&Change>) -> Markup {
     let p = change.p.map(numbers::p_value);
     html! {
         @match change.verdict {
-            Verdict::Same => { span.quiet title="exactly the same" { "=" } }
-            Verdict::Close => { span.quiet title=(change.words()) { "≈" } }
-            Verdict::Noise => {
+            Movement::Same => { span.quiet title="exactly the same" { "=" } }
+            Movement::Close => { span.quiet title=(change.words()) { "≈" } }
+            Movement::Noise => {
                 span.quiet title=(change.words()) { "~" }
                 @if let Some(p) = &p { " " span.p { (p) } }
             }
-            Verdict::TooFew => {
+            Movement::TooFew => {
                 span.quiet title=(change.words()) { "~" }
                 " " span.p { (if p.is_some() { "n too small" } else { "one run" }) }
             }
-            Verdict::OneRound => {
+            Movement::OneRound => {
                 span.quiet title="not comparable with one round" { (change.words()) } " " span.p { "one round" }
             }
             verdict => {
-                span class=(match verdict { Verdict::Better => "better", Verdict::Worse => "worse", _ => "moved" }) {
+                span class=(match verdict { Movement::Better => "better", Movement::Worse => "worse", _ => "moved" }) {
                     span.arrow aria-hidden="true" { (arrow) }
                     (change.words())
                     @match verdict {
-                        Verdict::Better => { span.spoken { " better" } }
-                        Verdict::Worse => { span.spoken { " worse" } }
+                        Movement::Better => { span.spoken { " better" } }
+                        Movement::Worse => { span.spoken { " worse" } }
                         _ => {}
                     }
                 }
@@ -125,20 +125,20 @@ mod tests {
     #[test]
     fn what_too_few_rounds_cannot_tell_says_so() {
         let of = |verdict, p| {
-            let shown = change(Some(&Change { before: 3.0, after: 6.0, p, verdict })).into_string();
+            let shown = change(Some(&FigureChange { before: 3.0, after: 6.0, p, verdict })).into_string();
             assert!(!shown.contains("better") && !shown.contains("worse"), "{shown}");
             shown
         };
-        assert!(of(Verdict::TooFew, Some(0.1)).contains("n too small"));
-        assert!(!of(Verdict::TooFew, Some(0.1)).contains("p=0.1"), "no p that could not have been smaller");
-        assert!(of(Verdict::TooFew, None).contains("one run"));
-        let once = of(Verdict::OneRound, None);
+        assert!(of(Movement::TooFew, Some(0.1)).contains("n too small"));
+        assert!(!of(Movement::TooFew, Some(0.1)).contains("p=0.1"), "no p that could not have been smaller");
+        assert!(of(Movement::TooFew, None).contains("one run"));
+        let once = of(Movement::OneRound, None);
         assert!(once.contains("+100%") && once.contains("not comparable with one round"), "{once}");
     }
 
     #[test]
     fn what_was_not_measured_is_never_a_number() {
-        assert!(!figure(Figure::Blocks, None).into_string().contains('0'));
+        assert!(!figure(Figure::Metric(&crate::analyse::metric::ALLOCS_PER_MESSAGE), None).into_string().contains('0'));
         assert!(!change(None).into_string().contains('0'));
     }
 }

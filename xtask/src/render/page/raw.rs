@@ -1,24 +1,27 @@
 //! The files behind a step, with commands to paste that open them elsewhere.
 
 use alloc_ladder::Side;
+use alloc_ladder::record::Run;
 use maud::{Markup, html};
 
-use super::figures::StepView;
+use super::figures::{self, StepView};
 use crate::analyse::profiles::Profiles;
 use crate::render::files;
 use crate::store::place;
 
-pub(crate) fn section(view: &StepView<'_>, profiles: &Profiles) -> Markup {
+pub(crate) fn section(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Markup {
     let folders: Vec<(Side, String)> =
         Side::ALL.into_iter().filter_map(|side| Some((side, files::folder(view.record.stacks(side)?)?))).collect();
     html! {
         details.panel.raw {
             summary { "Raw files of this step, and how to open them elsewhere" }
             p {
-                "Paths are relative to this page: run the commands in the folder it lies in. "
+                @if !folders.is_empty() || !figures::is_program(run) {
+                    "Paths are relative to this page: run the commands in the folder it lies in. "
+                }
                 a href="run.json" { "run.json" } " holds every figure of every step."
             }
-            @if folders.is_empty() {
+            @if folders.is_empty() && !figures::is_program(run) {
                 p.empty { "No call-site files: the `stacks` instrument was not measured for this step." }
             }
             @for (side, folder) in &folders {

@@ -6,7 +6,7 @@ use alloc_ladder::Stage;
 use alloc_ladder::record::Stacks;
 use maud::{Markup, html};
 
-use super::figures::{self, Change};
+use super::figures::{self, FigureChange};
 use super::{charts, parts};
 use crate::analyse::fold::Profile;
 use crate::cli::numbers;
@@ -19,26 +19,26 @@ const NAME_MAX: usize = 240;
 
 /// A profile with what its counts are divided by.
 #[derive(Clone, Copy)]
-pub(crate) struct PerMessage<'a> {
+pub(crate) struct SeenSites<'a> {
     pub(crate) profile: &'a Profile,
     pub(crate) stacks: &'a Stacks,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Amount {
+struct Allocated {
     bytes: f64,
     blocks: f64,
 }
 
-struct Row {
+struct SiteRow {
     stage: Stage,
     leaf: String,
     caller: String,
-    before: Option<Amount>,
-    after: Amount,
+    before: Option<Allocated>,
+    after: Allocated,
 }
 
-pub(crate) fn table(side: &str, noun: &str, this: PerMessage<'_>, previous: Option<PerMessage<'_>>) -> Markup {
+pub(crate) fn table(side: &str, noun: &str, this: SeenSites<'_>, previous: Option<SeenSites<'_>>) -> Markup {
     let rows = rows(this, previous);
     let total: f64 = gather(this).values().map(|amount| amount.bytes).sum();
     if rows.is_empty() {
@@ -73,7 +73,7 @@ pub(crate) fn table(side: &str, noun: &str, this: PerMessage<'_>, previous: Opti
                     }
                 }
                 @if rows.len() > shown.len() {
-                    @let rest = rows[shown.len()..].iter().fold(Amount::default(), |sum, row| Amount {
+                    @let rest = rows[shown.len()..].iter().fold(Allocated::default(), |sum, row| Allocated {
                         bytes: sum.bytes + row.after.bytes,
                         blocks: sum.blocks + row.after.blocks,
                     });
@@ -94,7 +94,7 @@ pub(crate) fn table(side: &str, noun: &str, this: PerMessage<'_>, previous: Opti
 }
 
 /// The figures of one row; labels are for narrow windows, where a row turns into a card.
-fn numbers(noun: &str, amount: Amount, total: f64, moved: &Markup) -> Markup {
+fn numbers(noun: &str, amount: Allocated, total: f64, moved: &Markup) -> Markup {
     let share = if total > 0.0 { amount.bytes / total } else { 0.0 };
     html! {
         td.number role="cell" data-label={ "bytes / " (noun) } { (numbers::bytes(amount.bytes)) }
@@ -104,41 +104,41 @@ fn numbers(noun: &str, amount: Amount, total: f64, moved: &Markup) -> Markup {
     }
 }
 
-fn moved(row: &Row, has_previous: bool) -> Markup {
+fn moved(row: &SiteRow, has_previous: bool) -> Markup {
     match row.before {
         _ if !has_previous => html! { span.quiet { "–" } },
         None => html! { span.worse { b { "new" } } },
         Some(_) if row.after.blocks == 0.0 => html! { span.better { b { "gone" } } },
-        Some(before) => parts::change(Some(&Change::cost(before.bytes, row.after.bytes))),
+        Some(before) => parts::change(Some(&FigureChange::cost(before.bytes, row.after.bytes))),
     }
 }
 
 /// Largest first, by whichever of before and after is larger: what vanished keeps its place.
-fn rows(this: PerMessage<'_>, previous: Option<PerMessage<'_>>) -> Vec<Row> {
+fn rows(this: SeenSites<'_>, previous: Option<SeenSites<'_>>) -> Vec<SiteRow> {
     let mut after = gather(this);
     let mut before = previous.map(gather).unwrap_or_default();
-    let mut rows: Vec<Row> = Vec::new();
+    let mut rows: Vec<SiteRow> = Vec::new();
     while let Some((key, amount)) = after.pop_first() {
         let before = before.remove(&key);
         let (stage, leaf, caller) = key;
-        rows.push(Row { stage, leaf, caller, before, after: amount });
+        rows.push(SiteRow { stage, leaf, caller, before, after: amount });
     }
-    rows.extend(before.into_iter().map(|((stage, leaf, caller), amount)| Row {
+    rows.extend(before.into_iter().map(|((stage, leaf, caller), amount)| SiteRow {
         stage,
         leaf,
         caller,
         before: Some(amount),
-        after: Amount::default(),
+        after: Allocated::default(),
     }));
-    let size = |row: &Row| row.after.bytes.max(row.before.map_or(0.0, |before| before.bytes));
+    let size = |row: &SiteRow| row.after.bytes.max(row.before.map_or(0.0, |before| before.bytes));
     rows.sort_by(|a, b| size(b).total_cmp(&size(a)));
     rows
 }
 
 /// Sites by stage, allocating frame and caller, per message.
-fn gather(per: PerMessage<'_>) -> BTreeMap<(Stage, String, String), Amount> {
+fn gather(per: SeenSites<'_>) -> BTreeMap<(Stage, String, String), Allocated> {
     let messages = per.stacks.messages.max(1) as f64;
-    let mut amounts: BTreeMap<(Stage, String, String), Amount> = BTreeMap::new();
+    let mut amounts: BTreeMap<(Stage, String, String), Allocated> = BTreeMap::new();
     for site in per.profile.sites.iter().filter(|site| site.stage != Stage::Instrument) {
         let (leaf, caller) = ends(per.profile.frames(site));
         let amount = amounts.entry((site.stage, leaf.to_owned(), caller.to_owned())).or_default();

@@ -1,12 +1,12 @@
 //! One step: what changed, what it costs, every figure against the previous step and the baseline, and the stages.
 
-use alloc_ladder::record::{Counts, Instrument, Retained, Run, StepRecord};
+use alloc_ladder::record::{Counts, CpuProfile, Instrument, Retained, Run, StepRecord};
 use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
-use super::figures::{self, Change, Figure, StepView};
+use super::figures::{self, Figure, FigureChange, StepView};
 use super::{charts, overview, parts, raw, trade_off};
-use crate::analyse::cpu::margin;
+use crate::analyse::cpu::{Samples, Spent, margin};
 use crate::analyse::profiles::Profiles;
 use crate::cli::numbers;
 use crate::render::files;
@@ -14,7 +14,7 @@ use crate::render::files;
 /// What changed, why, the switch, and the trade-off with its measured number.
 pub(crate) fn story(run: &Run, view: &StepView<'_>, count: usize) -> Markup {
     html! {
-        p.eyebrow { "Step " (view.index + 1) " of " (count) }
+        @if count > 1 || !figures::is_program(run) { p.eyebrow { "Step " (view.index + 1) " of " (count) } }
         h2.step-title id={ (view.anchor()) "-title" } tabindex="-1" { (view.title()) }
         @match view.step {
             Some(step) => {
@@ -24,9 +24,11 @@ pub(crate) fn story(run: &Run, view: &StepView<'_>, count: usize) -> Markup {
                 (trade_off::section(run, view, step))
             }
             None => {
-                p.lead {
+                @if !figures::is_program(run) {
+                  p.lead {
                     "Not a step of this version's ladders: the record says "
-                    code { (figures::clipped(&view.record.set.to_string(), 200)) } "."
+                    code { (figures::clipped(&view.record.set, 200)) } "."
+                  }
                 }
                 @if view.previous.is_some() { p.measured { (outcome(run, view)) } }
             }
@@ -51,7 +53,7 @@ fn outcome(run: &Run, view: &StepView<'_>) -> Markup {
             (Some(before), Some(after)) => {
                 (charts::words(stage)) " on the " (side.name()) " " (numbers::bytes(before.bytes)) " → "
                 (numbers::bytes(after.bytes)) " per " (noun) " ("
-                (parts::change(Some(&Change::cost(before.bytes, after.bytes)))) ")"
+                (parts::change(Some(&FigureChange::cost(before.bytes, after.bytes)))) ")"
                 @if promised.is_none() { ", the stage that moved most" }
                 "."
             }
@@ -75,15 +77,18 @@ fn most_moved(record: &StepRecord, previous: &StepRecord) -> Option<(Side, Stage
 }
 
 /// This step, against the previous one, against the baseline: a table a side and one for the pair.
-pub(crate) fn metrics(run: &Run, view: &StepView<'_>) -> Markup {
+pub(crate) fn metrics(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Markup {
     let noun = figures::noun(run);
+    let (of_side, of_pair) = (Figure::of_side(run, profiles), Figure::of_pair(run));
     html! {
         div.sides {
-            @for side in Side::ALL {
-                (metric_table(view, side.name(), &Figure::of_side(run), noun, &|figure, step| figure.sample(step, side)))
+            @for side in figures::sides(run) {
+                (metric_table(view, side.name(), &of_side, noun, &|figure, step| figure.sample_at(run, profiles, step, side)))
             }
         }
-        (metric_table(view, "the pair", &Figure::of_pair(run), noun, &|figure, step| figure.pair(step)))
+        @if !of_pair.is_empty() {
+            (metric_table(view, "the pair", &of_pair, noun, &|figure, step| figure.pair(run, run.steps.get(step)?)))
+        }
     }
 }
 
@@ -92,7 +97,7 @@ fn metric_table(
     name: &str,
     metrics: &[Figure],
     noun: &str,
-    sample: &dyn Fn(Figure, &StepRecord) -> Option<figures::Sample>,
+    sample: &dyn Fn(Figure, usize) -> Option<figures::Sample>,
 ) -> Markup {
     html! {
         table.metrics {
@@ -106,16 +111,16 @@ fn metric_table(
             }
             tbody {
                 @for figure in metrics {
-                    @let this = sample(*figure, view.record);
-                    @let against = |other: Option<&StepRecord>| {
+                    @let this = sample(*figure, view.index);
+                    @let against = |other: Option<usize>| {
                         let other = other.and_then(|step| sample(*figure, step));
-                        Change::between(*figure, other.as_ref(), this.as_ref())
+                        FigureChange::between(*figure, other.as_ref(), this.as_ref())
                     };
                     tr {
                         th scope="row" { (overview::capitalised(&figure.label(noun))) }
                         td.number { (parts::figure(*figure, this.as_ref())) }
-                        td.number { (parts::change(against(view.previous).as_ref())) }
-                        td.number { (parts::change(against(view.previous.map(|_| view.baseline)).as_ref())) }
+                        td.number { (parts::change(against(view.index.checked_sub(1)).as_ref())) }
+                        td.number { (parts::change(against(view.previous.map(|_| 0)).as_ref())) }
                     }
                 }
             }
@@ -128,9 +133,11 @@ pub(crate) fn stages(run: &Run, view: &StepView<'_>) -> Markup {
     let noun = figures::noun(run);
     html! {
         h3 { "Where the bytes come from" }
-        div.sides { @for side in Side::ALL { (stage_table(run, view, side, noun)) } }
+        div.sides { @for side in figures::sides(run) { (stage_table(run, view, side, noun)) } }
         p.note {
-            "Bars share one scale over all steps; the dashed outline is the previous step. "
+            @if run.steps.len() > 1 || !figures::is_program(run) {
+                "Bars share one scale over all steps; the dashed outline is the previous step. "
+            }
             "The instrument's own row is outside the total, and outside every figure of allocations and bytes."
         }
     }
@@ -146,7 +153,7 @@ fn stage_table(run: &Run, view: &StepView<'_>, side: Side, noun: &str) -> Markup
         .map(|stage| figures::largest(run, |step| figures::stage_per_message(step, side, stage).map(|row| row.bytes)))
         .fold(0.0, f64::max);
     let delta = |before: Option<figures::PerMessage>, after: figures::PerMessage| {
-        before.map(|before| Change::cost(before.bytes, after.bytes))
+        before.map(|before| FigureChange::cost(before.bytes, after.bytes))
     };
     html! {
         table.stages {
@@ -195,8 +202,10 @@ fn stage_table(run: &Run, view: &StepView<'_>, side: Side, noun: &str) -> Markup
 /// Where CPU time goes, a row a side; nothing where no sampler ran on this step.
 pub(crate) fn cpu(view: &StepView<'_>, profiles: &Profiles) -> Markup {
     let record = view.record;
+    let sampled: Vec<(&CpuProfile, &Samples)> =
+        record.cpu.iter().filter_map(|cpu| Some((cpu, profiles.samples(view.index, cpu.side)?))).collect();
     html! {
-        @if !record.cpu.is_empty() {
+        @if !sampled.is_empty() {
             h3 { "Where CPU time goes " small { "shares of samples" } }
             (parts::scrolling("Where CPU time goes", html! {
                 table.metrics {
@@ -214,16 +223,16 @@ pub(crate) fn cpu(view: &StepView<'_>, profiles: &Profiles) -> Markup {
                         }
                     }
                     tbody {
-                        @for profile in &record.cpu {
+                        @for (profile, samples) in &sampled {
                             @let used = record.of(profile.side, Instrument::Cpu).next().map(|measurement| measurement.usage);
                             tr {
                                 th scope="row" { (profile.side.name()) }
-                                td.number { (numbers::count(profile.samples)) }
-                                td.number { (numbers::share(margin(profile.samples))) }
-                                td.number { (numbers::share(profile.allocator_share)) }
-                                td.number { (numbers::share(profile.copy_share)) }
-                                td.number { (numbers::share(profile.kernel_share)) }
-                                td.number { (numbers::share(profile.own_share())) }
+                                td.number { (numbers::count(samples.total())) }
+                                td.number { (numbers::share(margin(samples.total()))) }
+                                td.number { (numbers::share(samples.share(Spent::Allocator))) }
+                                td.number { (numbers::share(samples.share(Spent::Copy))) }
+                                td.number { (numbers::share(samples.share(Spent::Kernel))) }
+                                td.number { (numbers::share(samples.own_share())) }
                                 td.number {
                                     @match used.and_then(|usage| usage.system_share()) {
                                         Some(share) => (numbers::share(share)),
@@ -231,8 +240,8 @@ pub(crate) fn cpu(view: &StepView<'_>, profiles: &Profiles) -> Markup {
                                     }
                                 }
                                 td {
-                                    (raw::link(profiles, &files::cpu_graph(&profile.folded), "flame graph")) ", "
-                                    (raw::link(profiles, &profile.folded, "folded"))
+                                    (raw::link(profiles, &files::cpu_graph(profile), "flame graph")) ", "
+                                    (raw::link(profiles, &files::cpu_folded(profile), "folded"))
                                 }
                             }
                         }
@@ -252,9 +261,12 @@ pub(crate) fn cpu(view: &StepView<'_>, profiles: &Profiles) -> Markup {
 const AGREEMENT: f64 = 0.02;
 
 /// What the scopes say beside what the stacks say.
-pub(crate) fn attribution(view: &StepView<'_>) -> Markup {
+pub(crate) fn attribution(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Markup {
     let sides: Vec<(Side, Vec<Attributed>)> =
-        Side::ALL.into_iter().filter_map(|side| Some((side, attributed(view.record, side)?))).collect();
+        Side::ALL.into_iter().filter_map(|side| Some((side, attributed(view, profiles, side)?))).collect();
+    if sides.is_empty() && figures::is_program(run) {
+        return html! {};
+    }
     if sides.is_empty() {
         return html! {
             p.note { b { "Scopes and stacks: " } (parts::not_measured()) ", this step needs both exact counts and call sites." }
@@ -325,12 +337,13 @@ fn worst(rows: &[Attributed]) -> f64 {
     rows.iter().map(Attributed::apart).fold(0.0, f64::max)
 }
 
-fn attributed(record: &StepRecord, side: Side) -> Option<Vec<Attributed>> {
-    let counts = record.counts(side)?.counts.as_ref()?;
-    let stacks = record.stacks(side)?;
-    let of_stacks = |stage| stacks.stages.iter().filter(|row| row.stage == stage).map(|row| row.bytes).sum::<u64>();
+fn attributed(view: &StepView<'_>, profiles: &Profiles, side: Side) -> Option<Vec<Attributed>> {
+    let counts = view.record.counts(side)?.counts.as_ref()?;
+    let stacks = profiles.get(view.index, side)?;
+    let stages = stacks.stages();
+    let of_stacks = |stage| stages.iter().filter(|row| row.stage == stage).map(|row| row.bytes).sum::<u64>();
     let scopes_total = counts.subject().bytes as f64;
-    let stacks_total = (stacks.total_bytes - of_stacks(Stage::Instrument).min(stacks.total_bytes)) as f64;
+    let stacks_total = (stacks.total_bytes() - of_stacks(Stage::Instrument).min(stacks.total_bytes())) as f64;
     let share = |bytes: u64, total: f64| if total > 0.0 { bytes as f64 / total } else { 0.0 };
     let rows = figures::subject_stages().map(|stage| Attributed {
         stage,
@@ -341,7 +354,7 @@ fn attributed(record: &StepRecord, side: Side) -> Option<Vec<Attributed>> {
 }
 
 /// Sizes and heap of one side, with the previous step outlined.
-pub(crate) fn distributions(view: &StepView<'_>, side: Side) -> Markup {
+pub(crate) fn distributions(run: &Run, view: &StepView<'_>, side: Side) -> Markup {
     let counts = |step: &'_ StepRecord| -> Option<Counts> { step.counts(side)?.counts.clone() };
     let this = counts(view.record);
     let previous = view.previous.and_then(counts);
@@ -355,13 +368,15 @@ pub(crate) fn distributions(view: &StepView<'_>, side: Side) -> Markup {
                 None => { p.empty { "Not measured: no exact counts of this side." } }
             }
         }
-        section.panel.half {
+        // Nobody looks at a program's heap between its messages.
+        @let looked_at = this.as_ref().is_some_and(|counts| !counts.heap.is_empty());
+        @if looked_at || !figures::is_program(run) { section.panel.half {
             h3 { "Heap, " (side.name()) " " small { "live bytes as messages go by" } }
             @match &this {
                 Some(this) => { (charts::heap(&format!("Heap, {}", side.name()), this, previous.as_ref())) }
                 None => { p.empty { "Not measured: no exact counts of this side." } }
             }
-        }
+        } }
     }
 }
 
@@ -401,7 +416,7 @@ pub(crate) fn retained(run: &Run, view: &StepView<'_>, side: Side) -> Markup {
                                     td.number { b { (numbers::bytes(row.bytes as f64)) } }
                                     td.number { (numbers::count(row.blocks)) }
                                     td.number {
-                                        (parts::change(before.map(|b| Change::cost(b as f64, row.bytes as f64)).as_ref()))
+                                        (parts::change(before.map(|b| FigureChange::cost(b as f64, row.bytes as f64)).as_ref()))
                                     }
                                     td { (row.freed_words()) }
                                 }

@@ -3,7 +3,7 @@
 use alloc_ladder::record::{Run, StepRecord};
 use maud::{Markup, html};
 
-use super::figures::{self, Change, Figure, StepView, Verdict};
+use super::figures::{self, Figure, FigureChange, Headline, Movement, StepView};
 use super::{overview, parts};
 use crate::cli::numbers;
 
@@ -12,7 +12,7 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
     let measured =
         &steps[..steps.iter().rposition(|view| figures::is_measured(view.record)).map_or(0, |last| last + 1)];
     let (Some(first), Some(last)) = (measured.first(), measured.last()) else { return html! {} };
-    let metrics = Figure::headline(run);
+    let metrics = Headline::of(run);
     html! {
         section.panel aria-labelledby="summary" {
             h2 id="summary" { "In one table" }
@@ -22,18 +22,20 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                         tr {
                             th scope="col" { "workload" }
                             th scope="col" { "benefit" }
-                            th scope="col" { "what to do" }
+                            @if !figures::is_program(run) { th scope="col" { "what to do" } }
                         }
                     }
                     tbody {
                         @for view in &measured[1..] {
                             tr {
                                 th scope="row" { (view.title()) }
-                                td { (benefit(&metrics, view.previous, view)) }
-                                td {
-                                    @match view.step {
-                                        Some(step) => { code { (step.switch) } br; small { (parts::prose(step.cost)) } }
-                                        None => { "–" }
+                                td { (benefit(run, metrics, view.previous, view)) }
+                                @if !figures::is_program(run) {
+                                    td {
+                                        @match view.step {
+                                            Some(step) => { code { (step.switch) } br; small { (parts::prose(step.cost)) } }
+                                            None => { "–" }
+                                        }
                                     }
                                 }
                             }
@@ -42,57 +44,57 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                     tfoot {
                         tr.total {
                             th scope="row" {
-                                (overview::title(run)) br; small { (overview::workload(run.scenario, &run.workload)) }
+                                (overview::title(run)) br; small { (overview::workload(run.subject.shape, &run.workload)) }
                             }
                             td {
-                                @if measured.len() > 1 { (benefit(&metrics, Some(first.record), last)) }
+                                @if measured.len() > 1 { (benefit(run, metrics, Some(first.record), last)) }
                                 @else { "one step: nothing to compare" }
                             }
-                            td { "all of the above" }
+                            @if !figures::is_program(run) { td { "all of the above" } }
                         }
                     }
                 }
             }))
             p.note {
-                "Server and client together, each step against the one before, the last row against the baseline. "
-                "Timed figures appear only where they are beyond noise."
+                @if figures::is_program(run) {
+                    "Each step against the one before, the last row against the first."
+                } @else {
+                    "Server and client together, each step against the one before, the last row against the baseline. "
+                    "Timed figures appear only where they are beyond noise."
+                }
             }
         }
     }
 }
 
 /// What moved for better or worse, in words; what is within noise stays out.
-fn benefit(metrics: &[Figure], before: Option<&StepRecord>, view: &StepView<'_>) -> Markup {
-    let changes: Vec<(Figure, Change)> = metrics
-        .iter()
-        .filter_map(|figure| {
-            let before = before.and_then(|step| figure.pair(step));
-            Some((*figure, Change::between(*figure, before.as_ref(), figure.pair(view.record).as_ref())?))
-        })
-        .collect();
+fn benefit(run: &Run, metrics: Headline, before: Option<&StepRecord>, view: &StepView<'_>) -> Markup {
+    let named = [
+        (metrics.blocks, "allocations"),
+        (metrics.bytes, "bytes allocated"),
+        (metrics.cpu, "CPU"),
+        (metrics.rate, "throughput"),
+    ];
+    let change = |figure: Figure| {
+        let before = before.and_then(|step| figure.pair(run, step));
+        FigureChange::between(figure, before.as_ref(), figure.pair(run, view.record).as_ref())
+    };
+    let changes: Vec<(&str, FigureChange)> =
+        named.into_iter().filter_map(|(figure, words)| Some((words, change(figure)?))).collect();
     if changes.is_empty() {
         return parts::not_measured();
     }
-    let moved: Vec<&(Figure, Change)> =
-        changes.iter().filter(|(_, change)| matches!(change.verdict, Verdict::Better | Verdict::Worse)).collect();
+    let moved: Vec<&(&str, FigureChange)> =
+        changes.iter().filter(|(_, change)| matches!(change.verdict, Movement::Better | Movement::Worse)).collect();
     html! {
         @if moved.is_empty() { span.quiet { "none that was measurable here" } }
         ul.benefit {
-            @for (figure, change) in moved {
+            @for (words, change) in moved {
                 li {
-                    (parts::change(Some(&Change { p: None, ..*change }))) " " (short(*figure))
+                    (parts::change(Some(&FigureChange { p: None, ..*change }))) " " (words)
                     @if let Some(p) = change.p { " " span.p { (numbers::p_value(p)) } }
                 }
             }
         }
-    }
-}
-
-fn short(figure: Figure) -> &'static str {
-    match figure {
-        Figure::Blocks => "allocations",
-        Figure::Amplification | Figure::BytesPerMessage => "bytes allocated",
-        Figure::CpuPerGb | Figure::CpuPerMessage => "CPU",
-        _ => "throughput",
     }
 }

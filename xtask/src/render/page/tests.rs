@@ -52,17 +52,17 @@ fn one_step() {
     let view: &StepView<'_> = &steps[1];
     let golden = [
         ("story", step::story(&run, view, steps.len())),
-        ("metrics", step::metrics(&run, view)),
+        ("metrics", step::metrics(&run, view, &profiles)),
         ("stages", step::stages(&run, view)),
-        ("attribution", step::attribution(view)),
+        ("attribution", step::attribution(&run, view, &profiles)),
         ("cpu", step::cpu(view, &profiles)),
         ("retained", step::retained(&run, view, Side::Server)),
-        ("raw", raw::section(view, &profiles)),
+        ("raw", raw::section(&run, view, &profiles)),
     ];
     for (name, markup) in golden {
         expect_file![format!("golden/{name}.html")].assert_eq(&lines(&markup.into_string()));
     }
-    let of = |index: usize| sites::PerMessage {
+    let of = |index: usize| sites::SeenSites {
         profile: profiles.get(index, Side::Server).expect("a profile"),
         stacks: run.steps[index].stacks(Side::Server).expect("stacks"),
     };
@@ -95,7 +95,7 @@ fn limits_and_summary() {
 fn a_call_has_its_nine_stages_and_a_stream_has_not() {
     let (mut run, _) = short();
     assert_eq!(nine_stages::section(&run, &figures::steps(&run)).into_string(), "");
-    run.scenario = Some(Scenario::Unary);
+    run.subject = Scenario::Unary.subject();
     let section = nine_stages::section(&run, &figures::steps(&run)).into_string();
     expect_file!["golden/nine-stages.html"].assert_eq(&lines(&section));
 }
@@ -159,9 +159,10 @@ fn a_page_holds_the_totals_of_its_record() {
                 .expect("JSON");
         for (index, step) in run.steps.iter().enumerate() {
             for stacks in &step.stacks {
+                let profile = profiles.get(index, stacks.side).expect("it was loaded");
                 let graph = |unit: &str| &data["sides"][stacks.side.name()]["steps"][index][unit]["this"]["total"];
-                assert_eq!(graph("bytes").as_u64(), Some(stacks.total_bytes), "{scenario} {}", step.name);
-                assert_eq!(graph("blocks").as_u64(), Some(stacks.total_blocks), "{scenario} {}", step.name);
+                assert_eq!(graph("bytes").as_u64(), Some(profile.total_bytes()), "{scenario} {}", step.name);
+                assert_eq!(graph("blocks").as_u64(), Some(profile.total_blocks()), "{scenario} {}", step.name);
             }
         }
     }
@@ -240,8 +241,6 @@ fn absent_data_is_said_to_be_absent() {
     ] {
         assert!(page.contains(words), "{words}");
     }
-    run.scenario = None;
-    assert!(render(&run, &Profiles::default()).contains("a program of its own"));
     for step in &mut run.steps {
         step.measurements.clear();
     }
@@ -249,6 +248,58 @@ fn absent_data_is_said_to_be_absent() {
     run.steps.clear();
     let page = render(&run, &Profiles::default());
     assert!(page.contains("nothing to show") && !page.contains("<script"));
+}
+
+/// What a page says, without its style and its scripts.
+fn said(run: &Run) -> String {
+    let page = render(run, &Profiles::default());
+    let (_, body) = page.split_once("<main>").expect("a page has a main part");
+    body.split_once("</main>").expect("it ends").0.to_owned()
+}
+
+#[test]
+fn a_page_of_a_program_says_what_was_measured_of_it_and_no_more() {
+    let run = fixture::attached();
+    let said_of_one = said(&run);
+    expect_file!["golden/attached.html"].assert_eq(&lines(&said_of_one));
+    let mut joined = fixture::attached();
+    joined.steps.push(joined.steps[0].clone());
+    joined.steps[1].name = "after".to_owned();
+    for text in [said_of_one, said(&joined)] {
+        assert!(text.contains("a program of its own"));
+        for claim in [
+            "separate processes",
+            "one machine",
+            "ladder</",
+            "ladders",
+            "Four builds",
+            "builds",
+            "Limits",
+            "peers",
+            "not measured",
+            "Not measured",
+            "the pair",
+            "client",
+            "outside a repository",
+            "Warm-up",
+            "Seed",
+            "dhat",
+            "shrink",
+            "Timed",
+        ] {
+            assert!(!text.contains(claim), "the page of a program says `{claim}`:\n{}", lines(&text));
+        }
+    }
+    assert!(said(&joined).contains("Step 2 of 2"));
+}
+
+#[test]
+fn a_program_s_figures_are_per_message_where_somebody_said_how_many() {
+    let mut run = fixture::attached();
+    assert!(said(&run).contains("Allocations per run"));
+    run.workload.messages = 500;
+    assert!(said(&run).contains("it was said to have handled 500 messages"));
+    assert!(said(&run).contains("Allocations per message"));
 }
 
 #[test]
@@ -265,7 +316,7 @@ fn a_server_on_another_host_is_said_to_be_there() {
 fn only_files_that_are_there_are_linked() {
     let (run, mut profiles) = short();
     profiles.files.retain(|file| file.ends_with("dhat.json"));
-    let html = raw::section(&figures::steps(&run)[1], &profiles).into_string()
+    let html = raw::section(&run, &figures::steps(&run)[1], &profiles).into_string()
         + &step::cpu(&figures::steps(&run)[1], &profiles).into_string();
     assert_eq!(after(&html, "<a href=\"").len(), 3, "run.json and a dhat file a side: {html}");
     assert!(!html.contains("pprof") && html.contains("cargo xtask report"), "{html}");
@@ -273,7 +324,7 @@ fn only_files_that_are_there_are_linked() {
     let (mut run, _) = short();
     run.steps[0].stacks.clear();
     let profiles = Profiles::beside(files::named(&run));
-    let html = raw::section(&figures::steps(&run)[1], &profiles).into_string();
+    let html = raw::section(&run, &figures::steps(&run)[1], &profiles).into_string();
     assert!(html.contains("profile.pb.gz") && !html.contains("diff"), "{html}");
 }
 
@@ -281,9 +332,9 @@ fn only_files_that_are_there_are_linked() {
 fn every_scenario_and_a_step_of_its_own_render() {
     for scenario in Scenario::ALL {
         let (mut run, profiles) = short();
-        run.scenario = Some(scenario);
-        run.steps[1].set = "without=pooled-message".parse().expect("a step set");
-        run.steps[2].set = "only=no-such-step".parse().expect("a step set");
+        run.subject = scenario.subject();
+        run.steps[1].set = "without=pooled-message".to_owned();
+        run.steps[2].set = "only=no-such-step".to_owned();
         let page = render(&run, &profiles);
         assert!(page.contains(scenario.words()));
     }
@@ -299,7 +350,7 @@ fn counts_of_nothing_are_zero_and_not_absent() {
         counts.sizes.iter_mut().for_each(|bucket| bucket.blocks = 0);
     }
     let steps = figures::steps(&run);
-    let metrics = step::metrics(&run, &steps[2]).into_string();
+    let metrics = step::metrics(&run, &steps[2], &profiles).into_string();
     assert!(metrics.contains("<b>0</b>") && metrics.contains("gone"), "{metrics}");
     assert!(!metrics.contains("NaN") && !metrics.contains("inf"));
     assert!(!render(&run, &profiles).contains("NaN"));

@@ -3,13 +3,11 @@
 use alloc_ladder::Side;
 use alloc_ladder::record::{Run, StepRecord};
 use alloc_ladder::subject::ladder::{CostFigure, Step};
-use alloc_ladder::subject::scenario::Scenario;
 use maud::{Markup, html};
 
-use super::figures::{self, Change, Figure, Sample, StepView, Verdict};
+use super::figures::{self, Figure, FigureChange, Movement, StepView};
 use super::parts;
-use crate::analyse::metric::{self, Kind, Metric};
-use crate::cli::numbers;
+use crate::analyse::metric::{self, Metric};
 
 /// The step's cost. A cost that no figure shows has none: a figure of something else would pass for it.
 pub(crate) fn section(run: &Run, view: &StepView<'_>, step: &Step) -> Markup {
@@ -28,18 +26,19 @@ pub(crate) fn section(run: &Run, view: &StepView<'_>, step: &Step) -> Markup {
 
 /// How the figure went, side by side.
 fn price(run: &Run, previous: &StepRecord, this: &StepRecord, cost: CostFigure) -> Markup {
-    let shown = Shown::of(cost, run);
-    let prices: Vec<(Side, Change)> =
-        Side::ALL.into_iter().filter_map(|side| Some((side, shown.change(previous, this, side)?))).collect();
+    let metric = figure_of(cost, run);
+    let words = in_a_sentence(&metric.title(figures::noun(run)));
+    let prices: Vec<(Side, FigureChange)> =
+        Side::ALL.into_iter().filter_map(|side| Some((side, change(metric, previous, this, side)?))).collect();
     html! {
         @if prices.is_empty() {
-            "Its effect on the " (shown.words) " was not measured."
+            "Its effect on the " (words) " was not measured."
         } @else {
-            "Measured, " (shown.words) ":"
+            "Measured, " (words) ":"
             @for (index, (side, change)) in prices.iter().enumerate() {
                 @if index > 0 { "," }
-                " " (side.name()) " " b { ((shown.format)(change.before)) " → " ((shown.format)(change.after)) }
-                @if !matches!(change.verdict, Verdict::Same) {
+                " " (side.name()) " " b { (metric.show(change.before)) " → " (metric.show(change.after)) }
+                @if !matches!(change.verdict, Movement::Same) {
                     " " span.moved-by { "(" (parts::change(Some(change))) ")" }
                 }
             }
@@ -48,49 +47,35 @@ fn price(run: &Run, previous: &StepRecord, this: &StepRecord, cost: CostFigure) 
     }
 }
 
-/// A figure as the sentence shows it.
-struct Shown {
-    metric: Option<&'static Metric>,
-    words: String,
-    format: fn(f64) -> String,
-}
-
-impl Shown {
-    fn of(cost: CostFigure, run: &Run) -> Shown {
-        let noun = figures::noun(run);
-        let (name, words, format): (_, _, fn(f64) -> String) = match cost {
-            CostFigure::PeakHeap => ("peak-heap", "peak heap".to_owned(), numbers::bytes),
-            CostFigure::Reallocs => ("reallocs-per-message", format!("reallocations per {noun}"), numbers::number),
-            CostFigure::ContextSwitches => {
-                ("switches-per-message", format!("context switches per {noun}"), numbers::number)
-            }
-            CostFigure::Cpu if run.scenario == Some(Scenario::Unary) => {
-                ("cpu-per-message", format!("CPU per {noun}"), |value| numbers::nanoseconds(value * 1e3))
-            }
-            CostFigure::Cpu => ("cpu-per-gb", "CPU-seconds per GB".to_owned(), numbers::number),
-        };
-        Shown { metric: metric::find(name), words, format }
-    }
-
-    fn change(&self, previous: &StepRecord, this: &StepRecord, side: Side) -> Option<Change> {
-        let [before, after] = [previous, this].map(|step| sample(self.metric?, step, side));
-        // Of every one of these figures less is better, as of the peak heap.
-        Change::between(Figure::PeakHeap, before.as_ref(), after.as_ref())
+/// The metric that a kind of cost shows in.
+fn figure_of(cost: CostFigure, run: &Run) -> &'static Metric {
+    match cost {
+        CostFigure::PeakHeap => &metric::PEAK_HEAP,
+        CostFigure::Reallocs => &metric::REALLOCS_PER_MESSAGE,
+        CostFigure::ContextSwitches => &metric::SWITCHES_PER_MESSAGE,
+        CostFigure::Cpu if run.subject.shape.has_payload() => &metric::CPU_PER_GB,
+        CostFigure::Cpu => &metric::CPU_PER_MESSAGE,
     }
 }
 
-fn sample(metric: &Metric, step: &StepRecord, side: Side) -> Option<Sample> {
-    let values = metric.samples(step, side, None);
-    match metric.kind {
-        Kind::Sampled => Sample::timed(values),
-        Kind::Exact | Kind::ExactWithin(_) if values.is_empty() => None,
-        Kind::Exact | Kind::ExactWithin(_) => Some(Sample { values, exact: true, slack: metric.slack(step, side) }),
+/// A title as it stands inside a sentence: "Peak heap" is "peak heap", and "CPU" stays.
+fn in_a_sentence(title: &str) -> String {
+    let mut letters = title.chars();
+    match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(letters).collect(),
+        _ => title.to_owned(),
     }
+}
+
+fn change(metric: &'static Metric, previous: &StepRecord, this: &StepRecord, side: Side) -> Option<FigureChange> {
+    let figure = Figure::Metric(metric);
+    FigureChange::between(figure, figure.sample(previous, side).as_ref(), figure.sample(this, side).as_ref())
 }
 
 #[cfg(test)]
 mod tests {
     use alloc_ladder::subject::ladder;
+    use alloc_ladder::subject::scenario::Scenario;
 
     use super::super::fixture;
     use super::*;
@@ -125,10 +110,10 @@ mod tests {
     #[test]
     fn every_figure_a_cost_shows_in_is_a_metric_of_its_scenario() {
         for scenario in Scenario::ALL {
-            let run = Run { scenario: Some(scenario), ..fixture::run() };
+            let run = Run { subject: scenario.subject(), ..fixture::run() };
             for cost in ladder::ladder(scenario).iter().filter_map(|step| step.cost_figure) {
-                let metric = Shown::of(cost, &run).metric.expect("a metric");
-                assert!(metric::of(Some(scenario)).any(|other| other == metric), "{scenario} {metric:?}");
+                let metric = figure_of(cost, &run);
+                assert!(metric.is_meant_for(scenario.shape()), "{scenario} {metric:?}");
                 assert!(metric.better == metric::Better::Less, "{metric:?}");
             }
         }

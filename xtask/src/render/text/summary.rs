@@ -3,15 +3,15 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use alloc_ladder::record::{CpuProfile, Instrument, Measurement, Run, StepRecord};
-use alloc_ladder::subject::scenario::Scenario;
+use alloc_ladder::record::{Instrument, Measurement, Run, Shape, StepRecord};
 use alloc_ladder::{Side, Stage};
 
 use super::retained;
-use crate::analyse::cpu::margin;
-use crate::analyse::judge::{self, Pair, Verdict};
-use crate::analyse::metric::{self, METRICS, Metric};
+use crate::analyse::cpu::{Spent, margin};
+use crate::analyse::judge::{self, JudgedPair, Verdict};
+use crate::analyse::metric::{self, Accuracy, Metric};
 use crate::analyse::nine_stages;
+use crate::analyse::profiles::Profiles;
 use crate::analyse::stats::{interval_words, median, plus_minus};
 use crate::cli::numbers;
 use crate::cli::quantity::Rate;
@@ -25,36 +25,35 @@ const AGREEMENT: f64 = 0.02;
 /// Below this many bytes a message, shares of nothing are not compared.
 const NOTHING_BYTES: f64 = 64.0;
 
-/// The columns of the table, from the metrics' own table: the name and the sides shown.
-const COLUMNS: &[(&str, &[Side])] = &[
-    ("allocs-per-message", &Side::ALL),
-    ("bytes-per-message", &Side::ALL),
-    ("amplification", &Side::ALL),
-    ("cpu-per-gb", &Side::ALL),
-    ("cpu-per-message", &Side::ALL),
-    ("throughput", &[]),
-    ("calls-per-second", &[]),
-    ("peak-heap", &[Side::Server]),
-    ("instructions-per-message", &Side::ALL),
+/// The columns of the table: the metric and the sides shown; no side stands for the one that the metric is taken from.
+const COLUMNS: &[(&Metric, &[Side])] = &[
+    (&metric::ALLOCS_PER_MESSAGE, &Side::ALL),
+    (&metric::BYTES_PER_MESSAGE, &Side::ALL),
+    (&metric::AMPLIFICATION, &Side::ALL),
+    (&metric::CPU_PER_GB, &Side::ALL),
+    (&metric::CPU_PER_MESSAGE, &Side::ALL),
+    (&metric::THROUGHPUT, &[]),
+    (&metric::CALLS_PER_SECOND, &[]),
+    (&metric::PEAK_HEAP, &[Side::Server]),
+    (&metric::INSTRUCTIONS_PER_MESSAGE, &Side::ALL),
 ];
 
 /// The metric whose change from step to step is tested: what a step is climbed for.
-fn headline(scenario: Option<Scenario>) -> Option<&'static Metric> {
-    let name = if scenario == Some(Scenario::Unary) { "calls-per-second" } else { "throughput" };
-    metric::find(name)
+fn headline(shape: Shape) -> &'static Metric {
+    if shape.has_payload() { &metric::THROUGHPUT } else { &metric::CALLS_PER_SECOND }
 }
 
 /// One line for a step whose counts are known.
-pub(crate) fn step_line(run: &Run, index: usize) -> String {
+pub(crate) fn step_line(run: &Run, profiles: &Profiles, index: usize) -> String {
     let step = &run.steps[index];
     let mut line = format!("{:>2} {:<20}", index + 1, step.name);
     let noun = noun(run);
     for side in Side::ALL {
-        let Some([blocks, bytes, amplification]) = allocated(step, side) else { continue };
+        let Some([blocks, bytes, amplification]) = allocated(run, profiles, index, side) else { continue };
         let blocks = numbers::number(blocks);
-        let bytes = match run.scenario {
-            Some(Scenario::Unary) => format!("{} B/call", numbers::number(bytes)),
-            _ => format!("{} B/B", numbers::number(amplification)),
+        let bytes = match run.subject.shape.has_payload() {
+            true => format!("{} B/B", numbers::number(amplification)),
+            false => format!("{}/{noun}", numbers::bytes(bytes)),
         };
         let _ = write!(line, "  {side} {blocks:>7} allocs/{noun} {bytes:>10}");
     }
@@ -62,35 +61,36 @@ pub(crate) fn step_line(run: &Run, index: usize) -> String {
 }
 
 /// Blocks and bytes per message, and bytes per payload byte: as counted, or as dhat saw them where nothing was counted.
-fn allocated(step: &StepRecord, side: Side) -> Option<[f64; 3]> {
+fn allocated(run: &Run, profiles: &Profiles, index: usize, side: Side) -> Option<[f64; 3]> {
+    let step = &run.steps[index];
     if let Some(counts) = step.counts(side) {
         let figures = [counts.blocks_per_message(), counts.bytes_per_message(), counts.amplification()];
         return Some(figures.map(Option::unwrap_or_default));
     }
-    let stacks = step.stacks(side)?;
-    let bytes = stacks.total_bytes as f64;
+    let (stacks, profile) = (step.stacks(side)?, profiles.get(index, side)?);
+    let bytes = profile.total_bytes() as f64;
     let messages = stacks.messages as f64;
-    Some([stacks.total_blocks as f64 / messages, bytes / messages, bytes / stacks.payload_bytes as f64])
+    Some([profile.total_blocks() as f64 / messages, bytes / messages, bytes / stacks.payload_bytes as f64])
 }
 
 fn noun(run: &Run) -> &'static str {
-    if run.scenario == Some(Scenario::Unary) { "call" } else { "msg" }
+    if run.subject.shape == Shape::Unary { "call" } else { "msg" }
 }
 
 /// The ladder as a table, how well the attributions agree, and where the report lies.
-pub(crate) fn text(run: &Run, page: &Path, link: Option<Rate>) -> String {
+pub(crate) fn text(run: &Run, profiles: &Profiles, page: &Path, link: Option<Rate>) -> String {
     let mut text = String::new();
-    let scenario = run.scenario.map_or("run", Scenario::name);
+    let subject = &run.subject.name;
     let rounds = run.steps.first().map_or(0, |step| step.of(Side::Server, Instrument::Time).count());
     let title = match rounds {
-        0 => scenario.to_owned(),
-        1 => format!("{scenario}, one round"),
-        rounds => format!("{scenario}, median of {rounds} rounds, ± is the far end of {}", interval_words(rounds)),
+        0 => subject.clone(),
+        1 => format!("{subject}, one round"),
+        rounds => format!("{subject}, median of {rounds} rounds, ± is the far end of {}", interval_words(rounds)),
     };
     let _ = writeln!(text, "\n{}", paint(Style::Bold, &title));
     let stacks_alone = run.steps.iter().all(|step| step.measurements.is_empty());
-    text.push_str(&if stacks_alone { seen_by_dhat(run) } else { ladder(run) });
-    let agreement = agreement(run);
+    text.push_str(&if stacks_alone { seen_by_dhat(run, profiles) } else { ladder(run) });
+    let agreement = agreement(run, profiles);
     if !agreement.is_empty() {
         let title = "attribution by scope and by stack, shares of bytes";
         let _ = writeln!(text, "\n{}\n{agreement}", paint(Style::Bold, title));
@@ -105,7 +105,7 @@ pub(crate) fn text(run: &Run, page: &Path, link: Option<Rate>) -> String {
         let title = "what stays live when the measured part ends";
         let _ = writeln!(text, "{}\n{retained}", paint(Style::Bold, title));
     }
-    let cpu = cpu(run);
+    let cpu = cpu(run, profiles);
     if !cpu.is_empty() {
         let title = "where CPU time goes, shares of samples";
         let _ = writeln!(text, "{}\n{cpu}", paint(Style::Bold, title));
@@ -122,20 +122,21 @@ pub(crate) fn text(run: &Run, page: &Path, link: Option<Rate>) -> String {
 }
 
 /// What was allocated, in a run that has nothing but dhat's figures.
-fn seen_by_dhat(run: &Run) -> String {
+fn seen_by_dhat(run: &Run, profiles: &Profiles) -> String {
     let mut table = Table::default();
     let noun = noun(run);
     let heads = ["step", "side", &format!("allocs/{noun}"), &format!("bytes/{noun}"), "peak heap"];
     table.row(heads.map(|head| if matches!(head, "step" | "side") { Cell::left(head) } else { Cell::right(head) }));
-    for step in &run.steps {
+    for (index, step) in run.steps.iter().enumerate() {
         for stacks in &step.stacks {
-            let Some([blocks, bytes, _]) = allocated(step, stacks.side) else { continue };
+            let Some(profile) = profiles.get(index, stacks.side) else { continue };
+            let Some([blocks, bytes, _]) = allocated(run, profiles, index, stacks.side) else { continue };
             table.row([
                 Cell::left(step.name.clone()),
                 Cell::left(stacks.side.name()),
                 Cell::right(numbers::number(blocks)),
                 Cell::right(numbers::bytes(bytes)),
-                Cell::right(numbers::bytes(stacks.peak_bytes as f64)),
+                Cell::right(numbers::bytes(profile.peak_bytes() as f64)),
             ]);
         }
     }
@@ -195,11 +196,10 @@ fn peers(run: &Run, link: Option<Rate>) -> String {
 fn ladder(run: &Run) -> String {
     let columns: Vec<(&Metric, Side)> = COLUMNS
         .iter()
-        .filter_map(|(name, sides)| METRICS.iter().find(|metric| metric.name == *name).map(|metric| (metric, *sides)))
-        .filter(|(metric, _)| metric::of(run.scenario).any(|other| other == *metric))
+        .filter(|(metric, _)| metric.is_meant_for(run.subject.shape))
         .flat_map(|(metric, sides)| {
-            let sides = if sides.is_empty() { metric.sides(run.scenario) } else { sides };
-            sides.iter().map(move |side| (metric, *side))
+            let sides = if sides.is_empty() { metric.sides(run.subject.shape) } else { *sides };
+            sides.iter().map(move |side| (*metric, *side))
         })
         .filter(|(metric, side)| run.steps.iter().any(|step| !metric.samples(step, *side, None).is_empty()))
         .collect();
@@ -210,10 +210,10 @@ fn ladder(run: &Run) -> String {
         row.push(Cell::right(last));
         row
     };
-    let timed = headline(run.scenario).filter(|metric| columns.iter().any(|(other, _)| other == metric));
+    let timed = Some(headline(run.subject.shape)).filter(|metric| columns.iter().any(|(other, _)| other == metric));
     let label = |metric: &Metric| metric.label.replace("/msg", &format!("/{}", noun(run)));
     table.row(head(&|metric, _| label(metric), "", if timed.is_some() { "vs" } else { "" }));
-    let one = |metric: &Metric| metric.sides(run.scenario).len() == 1;
+    let one = |metric: &Metric| metric.sides(run.subject.shape).len() == 1;
     table.row(head(
         &|metric, side| if one(metric) { String::new() } else { side.name().to_owned() },
         "step",
@@ -226,7 +226,7 @@ fn ladder(run: &Run) -> String {
             row.push(Cell::right(figure(metric, &samples)));
         }
         if let (Some(metric), Some(previous)) = (timed, index.checked_sub(1).map(|before| &run.steps[before])) {
-            row.push(against(run, metric, metric.sides(run.scenario)[0], [previous, step]));
+            row.push(against(run, metric, metric.sides(run.subject.shape)[0], [previous, step]));
         }
         table.row(row);
     }
@@ -246,8 +246,8 @@ fn figure(metric: &Metric, samples: &[f64]) -> String {
         return "—".to_owned();
     }
     let shown = metric.show(median(samples));
-    match metric.kind {
-        metric::Kind::Sampled if samples.len() > 1 => {
+    match metric.accuracy {
+        Accuracy::Sampled if samples.len() > 1 => {
             format!("{shown} {}", plus_minus(samples, |value| metric.show(value)))
         }
         _ => shown,
@@ -256,7 +256,7 @@ fn figure(metric: &Metric, samples: &[f64]) -> String {
 
 /// How a step's figure stands against another's; coloured where it is better or worse, and `~` where nobody can tell.
 fn against(run: &Run, metric: &Metric, side: Side, steps: [&StepRecord; 2]) -> Cell {
-    let Some(Pair { judged, .. }) = judge::steps(&[run], metric, side, None, steps, judge::ALPHA) else {
+    let Some(JudgedPair { judged, .. }) = judge::steps(&[run], metric, side, None, steps, judge::ALPHA) else {
         return Cell::right("");
     };
     let p = judged.p.map_or_else(String::new, |p| format!(" {}", numbers::p_value(p)));
@@ -272,17 +272,17 @@ fn against(run: &Run, metric: &Metric, side: Side, steps: [&StepRecord; 2]) -> C
 }
 
 /// Per step and side: the stage whose shares by scope and by stack differ most, and what neither can place.
-fn agreement(run: &Run) -> String {
+fn agreement(run: &Run, profiles: &Profiles) -> String {
     let mut table = Table::default();
     table.row(["step", "side", "largest difference", "scope", "stack", "other", ""].map(Cell::left));
     let mut rows = 0;
-    for step in &run.steps {
+    for (index, step) in run.steps.iter().enumerate() {
         for side in Side::ALL {
-            let (Some(measurement), Some(stacks)) = (step.counts(side), step.stacks(side)) else { continue };
+            let (Some(measurement), Some(profile)) = (step.counts(side), profiles.get(index, side)) else { continue };
+            let stages = profile.stages();
             let Some(counts) = &measurement.counts else { continue };
             let subject = counts.subject().bytes as f64;
-            let seen: u64 =
-                stacks.stages.iter().filter(|row| row.stage != Stage::Instrument).map(|row| row.bytes).sum();
+            let seen: u64 = stages.iter().filter(|row| row.stage != Stage::Instrument).map(|row| row.bytes).sum();
             if subject / (measurement.messages as f64) < NOTHING_BYTES {
                 table.row([Cell::left(step.name.clone()), Cell::left(side.name()), Cell::left("nothing to attribute")]);
                 rows += 1;
@@ -290,7 +290,7 @@ fn agreement(run: &Run) -> String {
             }
             let by_scope = |stage: Stage| counts.stage(stage).bytes as f64 / subject;
             let by_stack = |stage: Stage| {
-                let row = stacks.stages.iter().find(|row| row.stage == stage);
+                let row = stages.iter().find(|row| row.stage == stage);
                 row.map_or(0.0, |row| row.bytes as f64 / seen.max(1) as f64)
             };
             let largest = Stage::ALL
@@ -324,7 +324,7 @@ fn agreement(run: &Run) -> String {
 
 /// What a unary call allocates from the client's marshalling to the client's unmarshalling, first step and last.
 fn nine_stages(run: &Run) -> Option<String> {
-    if run.scenario != Some(Scenario::Unary) {
+    if run.subject.shape != Shape::Unary {
         return None;
     }
     let mut counted: Vec<_> =
@@ -336,28 +336,27 @@ fn nine_stages(run: &Run) -> Option<String> {
 }
 
 /// Per step and side: what CPU time was spent on, how sure that is, and what the system charged for its own part.
-fn cpu(run: &Run) -> String {
+fn cpu(run: &Run, profiles: &Profiles) -> String {
     let mut table = Table::default();
     table.row(
         ["step", "side", "samples", "± at worst", "allocator", "copy", "kernel", "own", "system (getrusage)"]
             .map(|head| if matches!(head, "step" | "side") { Cell::left(head) } else { Cell::right(head) }),
     );
     let mut rows = 0;
-    for step in &run.steps {
-        for profile in &step.cpu {
-            let CpuProfile { side, samples, allocator_share, copy_share, kernel_share, .. } = profile;
+    for (index, step) in run.steps.iter().enumerate() {
+        for side in step.cpu.iter().map(|cpu| cpu.side) {
+            let Some(samples) = profiles.samples(index, side) else { continue };
             let percent = |share: f64| Cell::right(format!("{:.1} %", share * 100.0));
-            let system =
-                step.of(*side, Instrument::Cpu).next().and_then(|measurement| measurement.usage.system_share());
+            let system = step.of(side, Instrument::Cpu).next().and_then(|measurement| measurement.usage.system_share());
             table.row([
                 Cell::left(step.name.clone()),
                 Cell::left(side.name()),
-                Cell::right(samples.to_string()),
-                percent(margin(*samples)),
-                percent(*allocator_share),
-                percent(*copy_share),
-                percent(*kernel_share),
-                percent(profile.own_share()),
+                Cell::right(samples.total().to_string()),
+                percent(margin(samples.total())),
+                percent(samples.share(Spent::Allocator)),
+                percent(samples.share(Spent::Copy)),
+                percent(samples.share(Spent::Kernel)),
+                percent(samples.own_share()),
                 system.map_or_else(|| Cell::right("—"), percent),
             ]);
             rows += 1;
@@ -368,6 +367,8 @@ fn cpu(run: &Run) -> String {
 
 #[cfg(test)]
 mod tests {
+    use alloc_ladder::subject::scenario::Scenario;
+
     use crate::fixture;
 
     use super::*;
@@ -387,18 +388,17 @@ mod tests {
             ],
             ..fixture::run("put-a", Scenario::Put)
         };
-        let cell = |metric, from: usize, to: usize| {
-            let metric = metric::find(metric).expect("in the table");
+        let cell = |metric: &Metric, from: usize, to: usize| {
             let mut table = Table::default();
             table.row([against(&run, metric, Side::Server, [&run.steps[from], &run.steps[to]])]);
             table.render().trim().to_owned()
         };
-        assert_eq!(cell("cpu-per-gb", 0, 1), "~ p=1.000");
-        assert_eq!(cell("cpu-per-gb", 0, 2), paint(Style::Better, "−49.3% p=0.002"));
-        assert_eq!(cell("allocs-per-message", 0, 1), "~");
-        assert_eq!(cell("allocs-per-message", 0, 2), paint(Style::Better, "−96.9%"));
-        assert_eq!(cell("peak-heap", 0, 1), "=");
-        assert_eq!(cell("latency-p50", 0, 1), "");
+        assert_eq!(cell(&metric::CPU_PER_GB, 0, 1), "~ p=1.000");
+        assert_eq!(cell(&metric::CPU_PER_GB, 0, 2), paint(Style::Better, "−49.3% p=0.002"));
+        assert_eq!(cell(&metric::ALLOCS_PER_MESSAGE, 0, 1), "~");
+        assert_eq!(cell(&metric::ALLOCS_PER_MESSAGE, 0, 2), paint(Style::Better, "−96.9%"));
+        assert_eq!(cell(&metric::PEAK_HEAP, 0, 1), "=");
+        assert_eq!(cell(&metric::LATENCY_P50, 0, 1), "");
     }
 
     #[test]
@@ -410,7 +410,7 @@ mod tests {
             )],
             ..fixture::run("put-a", Scenario::Put)
         };
-        let text = |rounds| text(&run(rounds), Path::new("report.html"), None);
+        let text = |rounds| text(&run(rounds), &Profiles::default(), Path::new("report.html"), None);
         assert!(text(1).contains("put, one round"));
         assert!(text(3).contains("median of 3 rounds, ± is the far end of the range (75 % coverage)"));
         assert!(text(10).contains("median of 10 rounds, ± is the far end of a 95 % interval"));

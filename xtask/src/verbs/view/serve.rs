@@ -62,7 +62,7 @@ pub(super) fn serve(address: SocketAddr, profiles: &Path, run: Option<&Path>) ->
 }
 
 /// Answers every request until the process ends.
-fn answer_all(listener: TcpListener, root: PathBuf) -> anyhow::Result<()> {
+pub(crate) fn answer_all(listener: TcpListener, root: PathBuf) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     // Files are read beside the thread that watches the connections.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
@@ -197,7 +197,7 @@ fn index(root: &Path) -> String {
                                                 (found.name) " " small { "not rendered: " (place::command()) " report " (found.name) }
                                             }
                                         }
-                                        td { (found.run.scenario.map_or("a program of its own", Scenario::words)) }
+                                        td { (Scenario::of(&found.run.subject).map_or("a program of its own", Scenario::words)) }
                                         td { (found.run.created) }
                                         td.number {
                                             (found.run.steps.len()) @if found.run.partial { " (partial)" }

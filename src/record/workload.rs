@@ -1,0 +1,60 @@
+//! How much traffic a case makes.
+
+use serde::{Deserialize, Serialize};
+
+/// How much traffic one case makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Payload bytes of one streamed message; unary ignores it.
+    pub chunk: usize,
+    /// Messages (unary: calls) of the measured part, over all streams.
+    pub messages: u64,
+    /// Messages per stream before the measured part, and again after it so that both ends are steady state.
+    pub warmup: u64,
+    /// Concurrent streams (unary: concurrent callers).
+    pub streams: u32,
+    /// Connections the streams are spread over.
+    pub connections: u32,
+    /// Messages a handler keeps before it lets the oldest go: a handler that holds on to what it receives.
+    pub retain: u32,
+    /// Bits a second that each stream is held to where it is timed; `None` where it goes as fast as it can.
+    #[serde(default)]
+    pub rate_bits: Option<u64>,
+}
+
+impl Workload {
+    /// Messages each stream carries before, during and after the measured part.
+    pub fn messages_per_stream(&self) -> u64 {
+        2 * self.warmup + self.messages.div_ceil(u64::from(self.streams))
+    }
+
+    /// Payload bytes of all streams, before, during and after the measured part.
+    pub fn payload_bytes(&self) -> u64 {
+        self.chunk as u64 * self.messages_per_stream() * u64::from(self.streams)
+    }
+}
+
+impl Default for Workload {
+    fn default() -> Self {
+        Workload {
+            chunk: 64 * 1024,
+            messages: 2000,
+            warmup: 256,
+            streams: 1,
+            connections: 1,
+            retain: 0,
+            rate_bits: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_recorded_before_rates_were_is_of_none() {
+        let old = r#"{"chunk": 65536, "messages": 2000, "warmup": 256, "streams": 1, "connections": 1, "retain": 0}"#;
+        assert_eq!(serde_json::from_str::<Workload>(old).expect("reads"), Workload::default());
+    }
+}

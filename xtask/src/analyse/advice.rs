@@ -1,0 +1,230 @@
+//! What is left of a run, and the steps that were measured to take it away.
+//!
+//! Nothing is claimed without its number. What a step does is read from two measured steps of a run that differ in that
+//! step alone. A step helps where the stage has less by more than rounds differ by, of bytes or of blocks, and not more
+//! of the other.
+
+use alloc_ladder::record::{Run, StepRecord};
+use alloc_ladder::subject::ladder::{Step, StepSet, ladder};
+use alloc_ladder::subject::scenario::Scenario;
+use alloc_ladder::{Side, Stage};
+use serde::Serialize;
+
+use crate::analyse::environments::environments;
+use crate::analyse::judge::{self, ALPHA, Verdict};
+use crate::analyse::metric::{self, ALLOCS_PER_MESSAGE, BYTES_PER_MESSAGE};
+use crate::analyse::sites::Amount;
+use crate::analyse::stats;
+use crate::cli::numbers;
+
+/// What is left, and what takes it away.
+#[derive(Debug, Serialize)]
+pub(crate) struct Advice {
+    pub(crate) run: String,
+    pub(crate) step: String,
+    /// The largest stage by bytes, and where it is another one, the largest by blocks.
+    pub(crate) left: Vec<Left>,
+}
+
+/// One stage that still allocates.
+#[derive(Debug, Serialize)]
+pub(crate) struct Left {
+    pub(crate) side: Side,
+    pub(crate) stage: Stage,
+    pub(crate) amount: Amount,
+    /// Of everything the two sides allocate, 0 to 1.
+    pub(crate) share_of_bytes: f64,
+    pub(crate) share_of_blocks: f64,
+    /// The steps that were measured to reduce it, the one that takes most first; then those meant to.
+    pub(crate) steps: Vec<NextStep>,
+    /// Measured steps that are meant for it and do not reduce it.
+    pub(crate) in_vain: Vec<NextStep>,
+}
+
+/// A step that is not on yet.
+#[derive(Debug, Serialize)]
+pub(crate) struct NextStep {
+    pub(crate) scenario: Scenario,
+    pub(crate) name: &'static str,
+    pub(crate) cost: &'static str,
+    pub(crate) switch: &'static str,
+    pub(crate) file: &'static str,
+    pub(crate) evidence: Option<Evidence>,
+}
+
+/// What two steps that differ in one step measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Evidence {
+    pub(crate) run: String,
+    /// The steps.
+    pub(crate) before_step: String,
+    pub(crate) after_step: String,
+    /// Of the stage, per message.
+    pub(crate) before: Amount,
+    pub(crate) after: Amount,
+    /// Whether that is less, by what rounds differ by anyhow.
+    pub(crate) bytes: Verdict,
+    pub(crate) blocks: Verdict,
+    /// What else became better or worse, in words with figures.
+    pub(crate) besides: Vec<String>,
+    /// In what the machine, or the build, is another one than the run's that is advised on; empty where it is the same.
+    pub(crate) elsewhere: Vec<String>,
+}
+
+impl Advice {
+    /// What is left of a run after a step that was counted.
+    pub(crate) fn of(run: &Run, found: &StepRecord, references: &[Run]) -> Advice {
+        let mut left = largest(found);
+        for left in &mut left {
+            let (steps, in_vain) = steps(run, found, references, left.side, left.stage);
+            (left.steps, left.in_vain) = (steps, in_vain);
+        }
+        Advice { run: run.id.clone(), step: found.name.clone(), left }
+    }
+}
+
+/// The stage with the most bytes and the stage with the most blocks, over both sides.
+fn largest(step: &StepRecord) -> Vec<Left> {
+    let amounts: Vec<(Side, Stage, Amount)> = Side::ALL
+        .into_iter()
+        .flat_map(|side| Stage::ALL.map(|stage| (side, stage)))
+        .filter(|(_, stage)| *stage != Stage::Instrument)
+        .filter_map(|(side, stage)| Some((side, stage, amount(step, side, stage)?)))
+        .collect();
+    let total = |pick: fn(&Amount) -> f64| amounts.iter().map(|(_, _, amount)| pick(amount)).sum::<f64>();
+    let (bytes, blocks) = (total(|amount| amount.bytes), total(|amount| amount.blocks));
+    let most = |pick: fn(&Amount) -> f64| {
+        let some = amounts.iter().filter(|(_, _, amount)| pick(amount) > 0.0);
+        some.max_by(|a, b| pick(&a.2).total_cmp(&pick(&b.2)))
+    };
+    let mut largest: Vec<_> =
+        [most(|amount| amount.bytes), most(|amount| amount.blocks)].into_iter().flatten().collect();
+    largest.dedup_by_key(|(side, stage, _)| (*side, *stage));
+    let left = largest.into_iter().map(|(side, stage, amount)| Left {
+        side: *side,
+        stage: *stage,
+        amount: *amount,
+        share_of_bytes: amount.bytes / bytes,
+        share_of_blocks: amount.blocks / blocks,
+        steps: Vec::new(),
+        in_vain: Vec::new(),
+    });
+    left.collect()
+}
+
+/// What a stage of a side allocates per message; `None` where the side was not counted.
+fn amount(step: &StepRecord, side: Side, stage: Stage) -> Option<Amount> {
+    let median = |samples: Vec<f64>| (!samples.is_empty()).then(|| stats::median(&samples));
+    Some(Amount {
+        blocks: median(ALLOCS_PER_MESSAGE.samples(step, side, Some(stage)))?,
+        bytes: median(BYTES_PER_MESSAGE.samples(step, side, Some(stage)))?,
+    })
+}
+
+/// The steps above a step that concern a stage: those that help or might, and those that were measured in vain.
+fn steps(run: &Run, from: &StepRecord, references: &[Run], side: Side, stage: Stage) -> (Vec<NextStep>, Vec<NextStep>) {
+    let (mut helpful, mut in_vain) = (Vec::new(), Vec::new());
+    for scenario in ladders(run) {
+        // Somebody else's program is on no step yet.
+        let on =
+            |index: usize, step: &Step| Scenario::of(&run.subject).is_some() && is_on(&from.set, scenario, index, step);
+        for (index, step) in ladder(scenario).iter().enumerate().filter(|(index, step)| *index > 0 && !on(*index, step))
+        {
+            let runs =
+                std::iter::once(run).chain(references).filter(|run| Scenario::of(&run.subject) == Some(scenario));
+            let found = runs.filter_map(|of| Some((of, evidence(of, scenario, index, side, stage)?))).next();
+            let evidence = found.map(|(of, evidence)| Evidence { elsewhere: environments(run, of), ..evidence });
+            let reduces = evidence.as_ref().map(Evidence::reduces);
+            let meant = step.reduces == Some((side, stage));
+            let step =
+                NextStep { scenario, name: step.name, cost: step.cost, switch: step.switch, file: step.file, evidence };
+            match (reduces, meant) {
+                (Some(true), _) | (None, true) => helpful.push(step),
+                (Some(false), true) => in_vain.push(step),
+                (Some(false) | None, false) => {}
+            }
+        }
+    }
+    let taken = |step: &NextStep| {
+        step.evidence.as_ref().map_or((f64::NEG_INFINITY, 0.0), |evidence| {
+            (evidence.before.bytes - evidence.after.bytes, evidence.before.blocks - evidence.after.blocks)
+        })
+    };
+    helpful.sort_by(|a, b| {
+        let ((a_bytes, a_blocks), (b_bytes, b_blocks)) = (taken(a), taken(b));
+        b_bytes.total_cmp(&a_bytes).then(b_blocks.total_cmp(&a_blocks))
+    });
+    (helpful, in_vain)
+}
+
+fn is_on(set: &str, scenario: Scenario, index: usize, step: &Step) -> bool {
+    let place = |name: &str| ladder(scenario).iter().position(|step| step.name == name);
+    match set.parse() {
+        Ok(StepSet::Baseline) | Err(_) => false,
+        Ok(StepSet::UpTo(last)) => place(&last).is_some_and(|last| index <= last),
+        Ok(StepSet::Only(only)) => step.name == only,
+        Ok(StepSet::Without(without)) => step.name != without,
+    }
+}
+
+/// What a run measured of a step: the step that climbs it and the one right below, if it measured both.
+fn evidence(run: &Run, scenario: Scenario, index: usize, side: Side, stage: Stage) -> Option<Evidence> {
+    let climbed = |index: usize| {
+        let set = match index {
+            0 => StepSet::Baseline,
+            _ => StepSet::UpTo(ladder(scenario)[index].name.to_owned()),
+        };
+        let same = move |step: &&StepRecord| {
+            step.set == set.to_string() || (index == 0 && step.set == up_to_first(scenario).to_string())
+        };
+        run.steps.iter().find(same)
+    };
+    let (below, above) = (climbed(index - 1)?, climbed(index)?);
+    let (before, after) = (amount(below, side, stage)?, amount(above, side, stage)?);
+    let mut besides = Vec::new();
+    for metric in metric::compared(scenario.shape()) {
+        for side in metric.sides(scenario.shape()) {
+            let Some(pair) = judge::steps(&[run], metric, *side, None, [below, above], ALPHA) else { continue };
+            if metric.has_stages() || !pair.judged.verdict.moved() {
+                continue;
+            }
+            let [old, new] = [pair.old, pair.new].map(|samples| metric.show(stats::median(&samples)));
+            let p = pair.judged.p.map_or_else(String::new, |p| format!(", {}", numbers::p_value(p)));
+            besides.push(format!("{side} {} {old} → {new} ({}{p})", metric.label, pair.judged.change));
+        }
+    }
+    let verdict =
+        |metric| judge::steps(&[run], metric, side, Some(stage), [below, above], ALPHA).map(|pair| pair.judged.verdict);
+    Some(Evidence {
+        run: run.id.clone(),
+        before_step: below.name.clone(),
+        after_step: above.name.clone(),
+        before,
+        after,
+        bytes: verdict(&BYTES_PER_MESSAGE)?,
+        blocks: verdict(&ALLOCS_PER_MESSAGE)?,
+        besides,
+        elsewhere: Vec::new(),
+    })
+}
+
+/// `up-to=baseline`, which is the baseline under another name.
+fn up_to_first(scenario: Scenario) -> StepSet {
+    StepSet::UpTo(ladder(scenario)[0].name.to_owned())
+}
+
+impl Evidence {
+    pub(crate) fn verdicts(&self) -> [Verdict; 2] {
+        [self.bytes, self.blocks]
+    }
+
+    /// Whether the stage has fewer bytes or blocks, and no more of the other.
+    pub(crate) fn reduces(&self) -> bool {
+        self.verdicts().contains(&Verdict::Better) && !self.verdicts().contains(&Verdict::Worse)
+    }
+}
+
+/// The ladders that a run may climb: its own, and of a program every one.
+pub(crate) fn ladders(run: &Run) -> Vec<Scenario> {
+    Scenario::of(&run.subject).map_or_else(|| Scenario::ALL.to_vec(), |scenario| vec![scenario])
+}

@@ -1,0 +1,93 @@
+//! Advice, as the terminal shows it.
+
+use std::fmt::Write;
+
+use crate::analyse::advice::{Advice, Evidence, Left, NextStep};
+use crate::analyse::judge::Verdict;
+use crate::analyse::metric::{ALLOCS_PER_MESSAGE, BYTES_PER_MESSAGE};
+use crate::analyse::stats::change;
+use crate::cli::table::{Cell, Table};
+use crate::cli::terminal::{Style, paint};
+
+impl Advice {
+    /// What is left, stage by stage, with what takes it away.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("{}\n", paint(Style::Bold, &format!("{}, step {}", self.run, self.step)));
+        if self.left.is_empty() {
+            text += "nothing is left: neither side allocates in the measured part\n";
+        }
+        for left in &self.left {
+            text += &left.text();
+        }
+        text
+    }
+}
+
+impl Left {
+    fn text(&self) -> String {
+        let Left { side, stage, amount, .. } = self;
+        let mut text = format!(
+            "\n{side} {stage}: {} and {} blocks per message, {:.0} % of all bytes and {:.0} % of all blocks\n",
+            BYTES_PER_MESSAGE.show(amount.bytes),
+            ALLOCS_PER_MESSAGE.show(amount.blocks),
+            self.share_of_bytes * 100.0,
+            self.share_of_blocks * 100.0,
+        );
+        if self.steps.is_empty() {
+            text += "  no step that is not on yet was measured to reduce it, or is meant to\n";
+        }
+        for step in &self.steps {
+            text += &step.text();
+        }
+        for step in &self.in_vain {
+            if let Some(evidence) = &step.evidence {
+                let did = match evidence.verdicts().contains(&Verdict::Better) {
+                    true => "reduced one and raised the other",
+                    false => "did not reduce it",
+                };
+                let _ = writeln!(text, "  {} is meant for it and {did} ({})", step.name, evidence.words());
+            }
+        }
+        text
+    }
+}
+
+impl NextStep {
+    fn text(&self) -> String {
+        let mut table = Table::default();
+        let mut row = |what: &str, words: String| table.row([Cell::left(""), Cell::left(what), Cell::left(words)]);
+        match &self.evidence {
+            Some(evidence) => {
+                row("takes", evidence.words());
+                for words in &evidence.besides {
+                    row("besides", words.clone());
+                }
+            }
+            None => row("takes", format!("not measured here; cargo xtask profile {} does", self.scenario)),
+        }
+        row("costs", self.cost.to_owned());
+        row("switch", format!("{} ({})", self.switch, self.file));
+        format!("  {}\n{}", paint(Style::Bold, self.name), table.render())
+    }
+}
+
+impl Evidence {
+    fn words(&self) -> String {
+        let Evidence { before, after, .. } = self;
+        let elsewhere = match self.elsewhere.as_slice() {
+            [] => String::new(),
+            differ => format!(", measured elsewhere: {}", differ.join(", ")),
+        };
+        format!(
+            "{} → {} and {} → {} blocks per message ({}), {} → {} in {}{elsewhere}",
+            BYTES_PER_MESSAGE.show(before.bytes),
+            BYTES_PER_MESSAGE.show(after.bytes),
+            ALLOCS_PER_MESSAGE.show(before.blocks),
+            ALLOCS_PER_MESSAGE.show(after.blocks),
+            change(before.bytes, after.bytes),
+            self.before_step,
+            self.after_step,
+            self.run,
+        )
+    }
+}
