@@ -60,7 +60,9 @@ fn stack(recording: &'static Recording, thread: &Thread, scope: u16, ended: bool
         return table::find(recording, 1, scope, Frames::Walked(&[]));
     }
     let mut frames = [0; DEPTH];
-    let memos = if ended { None } else { memo::of(&thread.memos, &thread.walks) };
+    let memos = if ended { std::ptr::null_mut() } else { memo::of(&thread.memos, &thread.walks) };
+    // SAFETY: the mapping is this thread's; it is busy, so that no signal handler on it comes here meanwhile.
+    let memos = unsafe { memos.as_mut() };
     let Some(memos) = memos else {
         let walk = walker::walk(from, top, &mut frames, |_, _| ());
         if walk.cut {

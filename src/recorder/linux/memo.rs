@@ -45,13 +45,11 @@ pub(super) struct Writer<'a> {
     reads: usize,
 }
 
-/// A thread's walks, once it has made enough of them.
+/// A thread's walks, once it has made enough of them; null before. The mapping is the thread's own, holds zeros or what
+/// was written here, and is unmapped at the thread's end.
 #[inline(always)]
-pub(super) fn of<'a>(memos: &'a Cell<*mut Memos>, walks: &Cell<u32>) -> Option<&'a mut Memos> {
-    let memos = if memos.get().is_null() { warm(memos, walks) } else { memos.get() };
-    // SAFETY: the mapping is this thread's, holds zeros or what was written here, and is unmapped at the thread's end.
-    // The thread is busy, so that no signal handler on it comes here.
-    unsafe { memos.as_mut() }
+pub(super) fn of(memos: &Cell<*mut Memos>, walks: &Cell<u32>) -> *mut Memos {
+    if memos.get().is_null() { warm(memos, walks) } else { memos.get() }
 }
 
 fn warm(memos: &Cell<*mut Memos>, walks: &Cell<u32>) -> *mut Memos {

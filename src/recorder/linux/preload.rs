@@ -28,10 +28,11 @@ static EARLY: AtomicU64 = AtomicU64::new(0);
 
 /// Begins to record, if this is a program that is to be recorded.
 pub fn start() {
-    if wanted() && super::start(Door::Preload) {
-        if let Some(recording) = current::recording() {
-            recording.header.missed.early.store(EARLY.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+    if wanted()
+        && super::start(Door::Preload)
+        && let Some(recording) = current::recording()
+    {
+        recording.header.missed.early.store(EARLY.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
