@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "reads the stack it runs on, maps memory and is called by allocators")]
 
 mod arch;
+mod current;
 mod file;
 mod hooks;
 mod live;

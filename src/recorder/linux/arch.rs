@@ -4,8 +4,6 @@ use std::arch::{asm, global_asm};
 
 use gimli::Register;
 
-use super::thread::Thread;
-
 /// Where a walk begins.
 #[derive(Clone, Copy)]
 pub(super) struct Registers {
@@ -45,12 +43,13 @@ global_asm!(
     ".text",
 );
 
-const _: () = assert!(size_of::<Thread>() <= 64);
+/// Bytes of a thread's own words.
+pub(super) const THREAD_BYTES: usize = 64;
 
-/// This thread's words, zeroed when the thread begins.
+/// Where this thread's own words lie: so many bytes, zeroed when the thread begins.
 #[inline(always)]
-pub(super) fn thread() -> &'static Thread {
-    let at: *const Thread;
+pub(super) fn thread_words() -> *const u8 {
+    let at: *const u8;
     // SAFETY: reads the thread's register and a constant of the linker's.
     unsafe {
         #[cfg(target_arch = "x86_64")]
@@ -70,10 +69,8 @@ pub(super) fn thread() -> &'static Thread {
             out(reg) _,
             options(pure, readonly, nostack)
         );
-        // SAFETY: zeros are a valid `Thread`; only this thread and its signal handlers refer to it, and it is made of
-        // cells. It lives as long as anything of the thread runs.
-        &*at
     }
+    at
 }
 
 /// Where the calling function stands.

@@ -328,9 +328,7 @@ pub(super) fn create(path: &CStr) -> Result<&'static Recording, NoFile> {
         }
         base
     };
-    for (stored, byte) in NAME.iter().zip(bytes.iter().chain([&0])) {
-        stored.store(*byte, Ordering::Relaxed);
-    }
+    write(&NAME, path.to_bytes_with_nul());
     BASE.store(base as usize, Ordering::Relaxed);
     if !populate(base, layout::SLOTS_AT) {
         // SAFETY: nothing refers to the mapping yet.
@@ -355,6 +353,14 @@ pub(super) fn unlink() {
     }
     // SAFETY: the name ends with a zero.
     unsafe { libc::unlink(name.as_ptr().cast()) };
+}
+
+/// Copies bytes, as many as find room; says how many.
+pub(super) fn write(to: &[AtomicU8], from: &[u8]) -> u32 {
+    for (to, from) in to.iter().zip(from) {
+        to.store(*from, Ordering::Relaxed);
+    }
+    to.len().min(from.len()) as u32
 }
 
 /// Nanoseconds of the monotonic clock, to a tick of the kernel.

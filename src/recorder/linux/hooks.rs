@@ -1,47 +1,22 @@
 //! What the two doors call.
 
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::arch;
-use super::file::Recording;
+use super::current::{recording, tell};
+use super::file::{self, Recording};
 use super::live::{self, Sizes};
+use super::memo;
 use super::table::{self, Frames};
-use super::thread::{State, Thread, has_ended};
+use super::thread::{State, Thread, has_ended, thread};
 use super::walker::{self, is_own_stack};
-use super::{memo, start};
 use crate::recorder::layout::{DEPTH, METHODS};
-
-/// Points to a word that is zeroed in a forked child: the recording's address. Null before recording begins.
-static RECORDING: AtomicPtr<AtomicUsize> = AtomicPtr::new(std::ptr::null_mut());
-
-/// What this process records into.
-#[inline(always)]
-pub(super) fn recording() -> Option<&'static Recording> {
-    let word = RECORDING.load(Ordering::Acquire);
-    if word.is_null() {
-        return None;
-    }
-    // SAFETY: `record_into` stored a pointer to a word that is never unmapped; what the word holds, unless it is zero,
-    // is the address of a recording that is never unmapped.
-    unsafe { std::ptr::with_exposed_provenance::<Recording>((*word).load(Ordering::Relaxed)).as_ref() }
-}
-
-/// From now on the hooks record. `word` is never unmapped.
-pub(super) fn record_into(recording: &'static Recording, word: &'static AtomicUsize) {
-    word.store((&raw const *recording).expose_provenance(), Ordering::Relaxed);
-    RECORDING.store((&raw const *word).cast_mut(), Ordering::Release);
-}
-
-/// From now on the hooks do nothing.
-pub(super) fn stop() {
-    RECORDING.store(std::ptr::null_mut(), Ordering::Release);
-}
 
 /// A block was allocated, for this scope. `sizes` says whether its size will be told when it is freed.
 #[inline]
 pub(super) fn block_allocated(block: *mut u8, size: usize, scope: u16, sizes: Sizes) {
     let Some(recording) = recording() else { return };
-    let thread = arch::thread();
+    let thread = thread();
     if block.is_null() {
         return;
     }
@@ -85,7 +60,9 @@ fn stack(recording: &'static Recording, thread: &Thread, scope: u16, ended: bool
         return table::find(recording, 1, scope, Frames::Walked(&[]));
     }
     let mut frames = [0; DEPTH];
-    let memos = if ended { None } else { memo::of(thread) };
+    let memos = if ended { std::ptr::null_mut() } else { memo::of(&thread.memos, &thread.walks) };
+    // SAFETY: the mapping is this thread's; it is busy, so that no signal handler on it comes here meanwhile.
+    let memos = unsafe { memos.as_mut() };
     let Some(memos) = memos else {
         let walk = walker::walk(from, top, &mut frames, |_, _| ());
         if walk.cut {
@@ -138,7 +115,7 @@ pub(super) fn restore(block: *mut u8, known: Known, sizes: Sizes) {
 #[inline]
 pub(super) fn count_freed(block: *mut u8, known: Known, moved: bool) {
     let Some(recording) = recording() else { return };
-    let thread = arch::thread();
+    let thread = thread();
     let own = thread.state() == State::READY || thread.enter(recording);
     // A signal handler that interrupts the recorder must not write what it was about to write.
     let shard = if own { thread.shard(recording) } else { recording.shared_shard() };
@@ -162,13 +139,6 @@ fn changed(recording: &Recording, thread: &Thread, bytes: i64, ended: bool) {
         tell(recording, untold);
     } else {
         thread.untold.set(untold);
-    }
-}
-
-/// Adds to what is live in the process. Where that is a new peak, every slot keeps what it has live before it changes.
-pub(super) fn tell(recording: &Recording, bytes: i64) {
-    if recording.header.heap.tell(bytes) {
-        recording.header.epoch.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -226,9 +196,9 @@ pub(super) fn finish_reallocation(
     block_allocated(moved, size, scope, sizes);
     if was.is_some()
         && let Some(recording) = recording()
-        && arch::thread().state() == State::READY
+        && thread().state() == State::READY
     {
-        arch::thread().shard(recording).reallocated();
+        thread().shard(recording).reallocated();
     }
 }
 
@@ -242,7 +212,6 @@ pub fn is_new_method(index: usize) -> bool {
 #[cold]
 pub fn name_method(index: usize, side: u32, path: &str) {
     let Some(entry) = recording().and_then(|recording| recording.methods.get(index)) else { return };
-    start::write(&entry.path, path.as_bytes());
-    entry.path_len.store(path.len().min(entry.path.len()) as u32, Ordering::Relaxed);
+    entry.path_len.store(file::write(&entry.path, path.as_bytes()), Ordering::Relaxed);
     entry.side.store(side, Ordering::Release);
 }

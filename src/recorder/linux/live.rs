@@ -71,7 +71,7 @@ pub(super) fn insert(address: usize, size: usize, slot: u32, sizes: Sizes) -> bo
         }
     };
     // SAFETY: a leaf has `LEAF_WORDS` words, is zeroed memory and never unmapped.
-    unsafe { (*leaf.add(index)).store(slot + 1 | high, Ordering::Relaxed) };
+    unsafe { (*leaf.add(index)).store((slot + 1) | high, Ordering::Relaxed) };
     true
 }
 

@@ -4,9 +4,10 @@
 //! where those words are what they were, so is the stack, and comparing them takes half as long as walking. A thread
 //! remembers its walks from when it has made some: threads that hardly allocate map no memory for it.
 
+use std::cell::Cell;
+
 use super::arch::Registers;
 use super::file::{map_private, set_errno};
-use super::thread::Thread;
 
 const SETS: usize = 16;
 const WAYS: usize = 4;
@@ -44,26 +45,22 @@ pub(super) struct Writer<'a> {
     reads: usize,
 }
 
-/// The thread's walks, once it has made enough of them.
+/// A thread's walks, once it has made enough of them; null before. The mapping is the thread's own, holds zeros or what
+/// was written here, and is unmapped at the thread's end.
 #[inline(always)]
-pub(super) fn of(thread: &Thread) -> Option<&mut Memos> {
-    let memos = thread.memos.get();
-    let memos = if memos.is_null() { warm(thread) } else { memos };
-    // SAFETY: the mapping is this thread's, holds zeros or what was written here, and is unmapped at the thread's end.
-    // The thread is busy, so that no signal handler on it comes here.
-    unsafe { memos.as_mut() }
+pub(super) fn of(memos: &Cell<*mut Memos>, walks: &Cell<u32>) -> *mut Memos {
+    if memos.get().is_null() { warm(memos, walks) } else { memos.get() }
 }
 
-fn warm(thread: &Thread) -> *mut Memos {
-    let walks = thread.walks.get();
-    thread.walks.set(walks.saturating_add(1));
-    if walks == WARM {
+fn warm(memos: &Cell<*mut Memos>, walks: &Cell<u32>) -> *mut Memos {
+    let made = walks.get();
+    walks.set(made.saturating_add(1));
+    if made == WARM {
         let errno = super::file::errno();
-        let memos = map_private(size_of::<Memos>()).map_or(std::ptr::null_mut(), |memos| memos.cast());
-        thread.memos.set(memos);
+        memos.set(map_private(size_of::<Memos>()).map_or(std::ptr::null_mut(), |memos| memos.cast()));
         set_errno(errno);
     }
-    thread.memos.get()
+    memos.get()
 }
 
 /// Gives the memory back.

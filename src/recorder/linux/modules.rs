@@ -1,9 +1,9 @@
 //! The executable and the libraries of the process: where their rules for unwinding lie, and what they are called.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
-use super::file::{ModuleEntry, Recording};
+use super::file::{ModuleEntry, Recording, write};
 use crate::recorder::layout::{MODULES, module};
 
 /// One executable or library, loaded.
@@ -197,13 +197,6 @@ pub(super) fn note(recording: &Recording, found: &Module) {
     let length = if name.is_empty() { own_path(&mut own) } else { 0 };
     let path = if name.is_empty() { &own[..length] } else { name };
     entry.path_len.store(write(&entry.path, path), Ordering::Release);
-}
-
-fn write(to: &[AtomicU8], from: &[u8]) -> u32 {
-    for (to, from) in to.iter().zip(from) {
-        to.store(*from, Ordering::Relaxed);
-    }
-    to.len().min(from.len()) as u32
 }
 
 /// The executable's path; how many bytes of it there are.

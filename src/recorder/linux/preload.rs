@@ -6,8 +6,9 @@
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::current;
 use super::file::{errno, set_errno};
-use super::hooks::{self, block_allocated, count_freed, finish_reallocation, forget};
+use super::hooks::{block_allocated, count_freed, finish_reallocation, forget};
 use super::live::Sizes;
 use super::{Door, modules};
 use crate::recorder::Variable;
@@ -27,10 +28,11 @@ static EARLY: AtomicU64 = AtomicU64::new(0);
 
 /// Begins to record, if this is a program that is to be recorded.
 pub fn start() {
-    if wanted() && super::start(Door::Preload) {
-        if let Some(recording) = hooks::recording() {
-            recording.header.missed.early.store(EARLY.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+    if wanted()
+        && super::start(Door::Preload)
+        && let Some(recording) = current::recording()
+    {
+        recording.header.missed.early.store(EARLY.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
@@ -60,7 +62,7 @@ fn is_listed(list: &[u8], path: &[u8]) -> bool {
 
 #[inline(always)]
 fn allocated(block: *mut u8, size: usize) -> *mut u8 {
-    if hooks::recording().is_none() {
+    if current::recording().is_none() {
         EARLY.fetch_add(1, Ordering::Relaxed);
     }
     block_allocated(block, size, 0, Sizes::Kept);

@@ -1,10 +1,10 @@
 //! How a recording begins: once a process, from its first allocation or before its `main`.
 
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::file::{self, NoFile, Recording, errno, set_errno};
-use super::{arch, hooks, live, modules, table, thread};
+use super::{arch, current, live, modules, table, thread};
 use crate::recorder::layout::{MAGIC, VERSION};
 use crate::recorder::{Variable, say};
 
@@ -24,11 +24,11 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 /// says why, and the program runs on as if nobody had asked.
 pub fn start(door: Door) -> bool {
     if STARTED.swap(true, Ordering::AcqRel) {
-        return hooks::recording().is_some();
+        return current::recording().is_some();
     }
     let errno = errno();
     // What is allocated from here is the recorder's.
-    let busy = arch::thread().hold();
+    let busy = thread::thread().hold();
     let begun = begin(door);
     drop(busy);
     if let Err(reason) = begun {
@@ -62,7 +62,7 @@ fn begin(door: Door) -> Result<(), &'static str> {
         libc::pthread_atfork(None, Some(forked_parent), Some(forked_child));
         &*word.cast::<AtomicUsize>()
     };
-    hooks::record_into(recording, word);
+    current::record_into(recording, word);
     Ok(())
 }
 
@@ -170,27 +170,20 @@ fn stop_preload() {
 
 /// Ends this recording and takes its file away: the program makes one of its own.
 pub fn yield_to_program() {
-    if hooks::recording().is_some() {
-        hooks::stop();
+    if current::recording().is_some() {
+        current::stop();
         file::unlink();
     }
 }
 
 unsafe extern "C" fn forked_parent() {
-    if let Some(recording) = hooks::recording() {
+    if let Some(recording) = current::recording() {
         recording.header.missed.forks.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 unsafe extern "C" fn forked_child() {
-    hooks::stop();
-}
-
-/// Copies bytes into a recording, as many as find room.
-pub(super) fn write(to: &[AtomicU8], from: &[u8]) {
-    for (to, from) in to.iter().zip(from) {
-        to.store(*from, Ordering::Relaxed);
-    }
+    current::stop();
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, compiler_fence};
 
 use super::arch;
+use super::current;
 use super::file::{Recording, Shard, errno, set_errno};
-use super::hooks;
 use super::memo::{self, Memos};
 
 /// A thread's own words; zeros when it begins.
@@ -23,6 +23,16 @@ pub(super) struct Thread {
     /// Bytes allocated or freed that the process has not been told of.
     pub(super) untold: Cell<i64>,
     pub(super) memos: Cell<*mut Memos>,
+}
+
+const _: () = assert!(size_of::<Thread>() <= arch::THREAD_BYTES);
+
+/// This thread's words.
+#[inline(always)]
+pub(super) fn thread() -> &'static Thread {
+    // SAFETY: zeros are a valid `Thread`; only this thread and its signal handlers refer to it, and it is made of cells.
+    // It lives as long as anything of the thread runs.
+    unsafe { &*arch::thread_words().cast::<Thread>() }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -156,9 +166,9 @@ unsafe extern "C" fn ended(thread: *mut c_void) {
     let errno = errno();
     let memos = {
         let _busy = thread.hold();
-        if let (Some(recording), Some(shard)) = (hooks::recording(), thread.shard.take()) {
+        if let (Some(recording), Some(shard)) = (current::recording(), thread.shard.take()) {
             shard.give_back();
-            hooks::tell(recording, thread.untold.take());
+            current::tell(recording, thread.untold.take());
         }
         thread.memos.replace(std::ptr::null_mut())
     };

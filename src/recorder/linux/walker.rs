@@ -17,7 +17,7 @@ use gimli::{
 };
 
 use super::arch::{self, Registers, bits};
-use super::{hooks, modules};
+use super::{current, modules, thread};
 use crate::recorder::layout::DEPTH;
 
 /// The addresses of a stack, leaf first.
@@ -109,7 +109,7 @@ pub(super) fn walk(from: Registers, top: usize, frames: &mut Frames, mut read: i
 pub fn capture(frames: &mut [usize]) -> (usize, bool) {
     modules::start();
     let from = arch::registers();
-    let top = arch::thread().top();
+    let top = thread::thread().top();
     if !is_own_stack(from, top) {
         return (0, false);
     }
@@ -214,7 +214,7 @@ impl UnwindContextStorage<usize> for OnStack {
 
 fn look_up(pc: usize) -> Option<Rule> {
     let module = modules::find(pc)?;
-    if let Some(recording) = hooks::recording() {
+    if let Some(recording) = current::recording() {
         modules::note(recording, &module);
     }
     let index_at = module.unwind_index.as_ptr() as u64;
