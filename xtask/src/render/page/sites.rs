@@ -38,9 +38,45 @@ struct SiteRow {
     after: Allocated,
 }
 
+/// What all rows allocate, and which units any of them has now or had before: folded stacks carry one number each.
+#[derive(Clone, Copy)]
+struct Total {
+    allocated: Allocated,
+    has_bytes: bool,
+    has_blocks: bool,
+}
+
+impl Total {
+    fn of(rows: &[SiteRow]) -> Total {
+        let amounts = || rows.iter().flat_map(|row| [Some(row.after), row.before]).flatten();
+        Total {
+            allocated: rows.iter().map(|row| row.after).fold(Allocated::default(), Allocated::plus),
+            has_bytes: amounts().any(|amount| amount.bytes > 0.0),
+            has_blocks: amounts().any(|amount| amount.blocks > 0.0),
+        }
+    }
+
+    /// The part of the bytes, or of the blocks where bytes were not measured.
+    fn share(self, amount: Allocated) -> f64 {
+        let (part, whole) =
+            if self.has_bytes { (amount.bytes, self.allocated.bytes) } else { (amount.blocks, self.allocated.blocks) };
+        if whole > 0.0 { part / whole } else { 0.0 }
+    }
+}
+
+impl Allocated {
+    fn plus(self, other: Allocated) -> Allocated {
+        Allocated { bytes: self.bytes + other.bytes, blocks: self.blocks + other.blocks }
+    }
+
+    fn is_nothing(self) -> bool {
+        self.bytes == 0.0 && self.blocks == 0.0
+    }
+}
+
 pub(crate) fn table(side: &str, noun: &str, this: SeenSites<'_>, previous: Option<SeenSites<'_>>) -> Markup {
     let rows = rows(this, previous);
-    let total: f64 = gather(this).values().map(|amount| amount.bytes).sum();
+    let total = Total::of(&rows);
     if rows.is_empty() {
         return html! { p.empty { "Nothing is allocated here any more." } };
     }
@@ -61,7 +97,7 @@ pub(crate) fn table(side: &str, noun: &str, this: SeenSites<'_>, previous: Optio
                 }
                 tbody role="rowgroup" {
                     @for row in shown {
-                        @let gone = row.after.blocks == 0.0;
+                        @let gone = row.after.is_nothing();
                         tr.gone[gone] role="row" {
                             th role="rowheader" scope="row" {
                                 (charts::swatch(row.stage)) span.spoken { (charts::words(row.stage)) ": " }
@@ -73,10 +109,7 @@ pub(crate) fn table(side: &str, noun: &str, this: SeenSites<'_>, previous: Optio
                     }
                 }
                 @if rows.len() > shown.len() {
-                    @let rest = rows[shown.len()..].iter().fold(Allocated::default(), |sum, row| Allocated {
-                        bytes: sum.bytes + row.after.bytes,
-                        blocks: sum.blocks + row.after.blocks,
-                    });
+                    @let rest = Total::of(&rows[shown.len()..]).allocated;
                     @let count = rows.len() - shown.len();
                     tfoot role="rowgroup" {
                         tr.aside role="row" {
@@ -94,12 +127,16 @@ pub(crate) fn table(side: &str, noun: &str, this: SeenSites<'_>, previous: Optio
 }
 
 /// The figures of one row; labels are for narrow windows, where a row turns into a card.
-fn numbers(noun: &str, amount: Allocated, total: f64, moved: &Markup) -> Markup {
-    let share = if total > 0.0 { amount.bytes / total } else { 0.0 };
+fn numbers(noun: &str, amount: Allocated, total: Total, moved: &Markup) -> Markup {
+    let if_measured = |is_measured: bool, figure: String| if is_measured { figure } else { "–".to_owned() };
     html! {
-        td.number role="cell" data-label={ "bytes / " (noun) } { (numbers::bytes(amount.bytes)) }
-        td.number role="cell" data-label="share" { (numbers::share(share)) }
-        td.number role="cell" data-label={ "allocs / " (noun) } { (numbers::number(amount.blocks)) }
+        td.number role="cell" data-label={ "bytes / " (noun) } {
+            (if_measured(total.has_bytes, numbers::bytes(amount.bytes)))
+        }
+        td.number role="cell" data-label="share" { (numbers::share(total.share(amount))) }
+        td.number role="cell" data-label={ "allocs / " (noun) } {
+            (if_measured(total.has_blocks, numbers::number(amount.blocks)))
+        }
         td.number role="cell" data-label="vs previous" { (moved) }
     }
 }
@@ -108,7 +145,7 @@ fn moved(row: &SiteRow, has_previous: bool) -> Markup {
     match row.before {
         _ if !has_previous => html! { span.quiet { "–" } },
         None => html! { span.worse { b { "new" } } },
-        Some(_) if row.after.blocks == 0.0 => html! { span.better { b { "gone" } } },
+        Some(_) if row.after.is_nothing() => html! { span.better { b { "gone" } } },
         Some(before) => parts::change(Some(&FigureChange::cost(before.bytes, row.after.bytes))),
     }
 }
@@ -130,8 +167,14 @@ fn rows(this: SeenSites<'_>, previous: Option<SeenSites<'_>>) -> Vec<SiteRow> {
         before: Some(amount),
         after: Allocated::default(),
     }));
-    let size = |row: &SiteRow| row.after.bytes.max(row.before.map_or(0.0, |before| before.bytes));
-    rows.sort_by(|a, b| size(b).total_cmp(&size(a)));
+    let size = |row: &SiteRow| {
+        let before = row.before.unwrap_or_default();
+        (row.after.bytes.max(before.bytes), row.after.blocks.max(before.blocks))
+    };
+    rows.sort_by(|a, b| {
+        let ((bytes_a, blocks_a), (bytes_b, blocks_b)) = (size(a), size(b));
+        bytes_b.total_cmp(&bytes_a).then(blocks_b.total_cmp(&blocks_a))
+    });
     rows
 }
 

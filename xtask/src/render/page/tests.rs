@@ -71,6 +71,21 @@ fn one_step() {
     expect_file!["golden/sites.html"].assert_eq(&lines(&table));
 }
 
+/// Folded stacks carry one number each: a site of bytes without blocks is there, and its blocks are unknown.
+#[test]
+fn a_unit_that_no_site_has_is_not_measured() {
+    let (run, profiles) = short();
+    let mut profile = profiles.get(0, Side::Server).expect("a profile").clone();
+    for site in &mut profile.sites {
+        site.blocks = 0;
+    }
+    let stacks = run.steps[0].stacks(Side::Server).expect("stacks");
+    let table = sites::table("server", "run", sites::SeenSites { profile: &profile, stacks }, None).into_string();
+    assert!(!table.contains("gone"), "{table}");
+    assert!(after(&table, "data-label=\"allocs / run\">").iter().all(|figure| *figure == "–"), "{table}");
+    assert!(after(&table, "data-label=\"bytes / run\">").iter().all(|figure| *figure != "–"), "{table}");
+}
+
 #[test]
 fn charts_are_what_they_were() {
     let (run, profiles) = short();
