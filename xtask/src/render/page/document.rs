@@ -96,7 +96,7 @@ fn body(run: &Run, steps: &[StepView<'_>], profiles: &Profiles) -> Markup {
             "Rendered by " (place::command()) " report " (env!("CARGO_PKG_VERSION")) " from " a href="run.json" { "run.json" }
             " · flame graphs laid out by inferno · this file needs no network"
         }
-        (help())
+        (help(run))
     }
 }
 
@@ -189,7 +189,7 @@ fn site_table(run: &Run, view: &StepView<'_>, profiles: &Profiles, side: Side) -
     }
 }
 
-fn help() -> Markup {
+fn help(run: &Run) -> Markup {
     const KEYS: [(&str, &str); 10] = [
         ("← →", "previous, next step"),
         ("s", "server or client"),
@@ -202,6 +202,7 @@ fn help() -> Markup {
         ("Esc", "zoom out, clear the search, close this"),
         ("?", "these keys"),
     ];
+    let sides: Vec<(&str, &str)> = figures::sides(run).iter().map(|side| (side.name(), side.name())).collect();
     html! {
         dialog id="help" aria-labelledby="help-title" {
             h2 id="help-title" { "Keys" }
@@ -213,7 +214,7 @@ fn help() -> Markup {
             div.graph {
                 div.graph-head { (charts::legend(Stage::ALL.into_iter())) }
                 div.controls {
-                    (choice("side", "Side", &[("server", "server"), ("client", "client")]))
+                    (choice("side", "Side", &sides))
                     (choice("unit", "Unit", &[("bytes", "bytes"), ("blocks", "allocations")]))
                     (choice("mode", "Compare", &[("this", "this step"), ("diff", "vs previous")]))
                     (choice("scale", "Scale", &[("true", "to scale"), ("fill", "fill width")]))
@@ -246,7 +247,7 @@ fn help() -> Markup {
 
 fn choice(name: &str, label: &str, options: &[(&str, &str)]) -> Markup {
     html! {
-        div.choice role="group" aria-label=(label) {
+        div.choice role="group" aria-label=(label) hidden[options.len() < 2] {
             @for (value, words) in options {
                 button type="button" data-choice=(name) data-value=(value) aria-pressed="false" { (words) }
             }

@@ -8,13 +8,15 @@
   const count = data.steps.length;
   root.classList.add("js");
 
+  // A program is one side alone, and then there is no choice.
+  const sides = byId("graph").content.querySelectorAll('[data-choice="side"]');
   const CHOICES = {
-    side: ["server", "client"],
+    side: [...sides].map((button) => button.dataset.value),
     unit: ["bytes", "blocks"],
     mode: ["this", "diff"],
     scale: ["auto", "true", "fill"],
   };
-  const DEFAULTS = { step: 0, side: "server", unit: "bytes", mode: "this", scale: "auto", query: "", zoom: [] };
+  const DEFAULTS = { step: 0, side: CHOICES.side[0] ?? "server", unit: "bytes", mode: "this", scale: "auto", query: "", zoom: [] };
   const state = { ...DEFAULTS };
 
   // ---- Figures, as units.rs writes them
@@ -487,7 +489,7 @@
     }
     remember(false);
   }
-  const other = (name) => choose(name, CHOICES[name].find((value) => value !== state[name]));
+  const other = (name) => choose(name, CHOICES[name].find((value) => value !== state[name]) ?? state[name]);
   function toggleScale() {
     const filled = widget.querySelector('[data-choice="scale"][data-value="fill"]').getAttribute("aria-pressed") === "true";
     choose("scale", filled ? "true" : "fill");
