@@ -67,7 +67,7 @@ impl Open {
 }
 
 impl Reading {
-    /// Takes it; to be called [aside](crate::alloc::aside).
+    /// Takes it; to be called [`aside`].
     pub(super) fn take() -> Reading {
         let sampler = Live::read();
         let snapshot = Snapshot::of_process();

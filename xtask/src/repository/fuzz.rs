@@ -117,7 +117,7 @@ fn again(targets: &[Target], file: &Path) -> anyhow::Result<()> {
             .help("name a file in target/fuzz")
     })?;
     let mut attempt = target.start()()?;
-    match runner::once(&mut attempt, &input) {
+    match runner::once(&mut attempt, &input, 0) {
         Ok(outcome) => {
             let word = if outcome == Outcome::Accepted { "accepted" } else { "refused" };
             terminal::result(&format!("{}: {word}, as it should be\n", target.name()))

@@ -87,7 +87,7 @@ pub(super) fn write(root: BorrowedFd<'_>, path: &str, content: &[u8], flush: Flu
     replace(folder.as_fd(), name, content, flush)
 }
 
-/// As [`write`], for a name of which the caller is sure.
+/// As [`write()`], for a name of which the caller is sure.
 pub(super) fn replace(
     folder: BorrowedFd<'_>,
     name: impl rustix::path::Arg,

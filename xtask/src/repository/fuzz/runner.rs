@@ -131,7 +131,7 @@ fn cases(start: Start, engine: &Engine, limit: Limit, folder: &Path, shared: &Mu
         }
         let input = engine.case(case);
         locked(shared).running = Some((case, input.clone(), Instant::now()));
-        let verdict = once(&mut attempt, &input);
+        let verdict = once(&mut attempt, &input, 0);
         let mut shared = locked(shared);
         if shared.running.take().is_none() {
             // It hung, and was given up.
@@ -155,10 +155,11 @@ fn cases(start: Start, engine: &Engine, limit: Limit, folder: &Path, shared: &Mu
     Ok(())
 }
 
-/// Tries one input, and catches what panics: here, or in a thread of a server that is tried.
-pub(super) fn once(attempt: &mut Try, input: &[u8]) -> Verdict {
+/// Tries one input, and catches what panics: here, or in a thread of a server that is tried. The same input and `draw`
+/// are the same case.
+pub(super) fn once(attempt: &mut Try, input: &[u8], draw: u64) -> Verdict {
     quiet();
-    let mut rng = Rng::with_seed(seed_of(input));
+    let mut rng = Rng::with_seed(seed_of(input).wrapping_add(draw));
     locked(&PANICS).clear();
     HERE.set(true);
     let verdict = catch_unwind(AssertUnwindSafe(|| attempt(input, &mut rng)));
@@ -264,7 +265,7 @@ mod tests {
         let input = std::fs::read(&failed.file).expect("saved");
         assert_eq!(input, engine().case(failed.case), "its number and seed make it again");
         let _alone = locked(&ALONE);
-        let again = once(&mut start().expect("starts"), &input).expect_err("fails again");
+        let again = once(&mut start().expect("starts"), &input, 0).expect_err("fails again");
         assert_eq!(again, failed.message);
     }
 
