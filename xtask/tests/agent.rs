@@ -42,9 +42,16 @@ impl Bench {
         let bench = Bench { folder, tag: format!("{name}-{}", std::process::id()) };
         std::fs::create_dir(bench.path("debug")).expect("writes");
         std::fs::hard_link(env!("CARGO_BIN_EXE_xtask"), bench.path("debug/xtask")).expect("links");
-        bench.script("cargo", &format!("cp {} {}\n{cargo}", bench.shown("built"), bench.shown("debug/ladder")));
+        bench.script("cargo", &format!("{}\n{cargo}", bench.building()));
         bench.script("built", ladder);
         bench
+    }
+
+    /// Lines of a script that builds as cargo does, and says where.
+    fn building(&self) -> String {
+        let program = self.path("debug/ladder");
+        let said = serde_json::json!({ "target": { "name": "ladder" }, "executable": program });
+        format!("cp {} {}\necho '{said}'", self.shown("built"), self.shown("debug/ladder"))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -255,7 +262,7 @@ async fn what_a_run_started_ends_with_its_client() {
     assert!(tagged(&bench.tag).len() > 2, "the agent, cargo, and its child");
     drop(run);
     // The next is served when all of it has ended, and not before.
-    bench.script("cargo", &format!("cp {} {}", bench.shown("built"), bench.shown("debug/ladder")));
+    bench.script("cargo", &bench.building());
     bench.script("built", HUNG);
     let mut next = Run::begin_in_turn(&agent.address).await;
     assert_eq!(tagged(&bench.tag).len(), 1, "the agent alone: {:?}", tagged(&bench.tag));

@@ -206,7 +206,7 @@ fn runs_begun_in_one_second_are_all_kept_in_the_workspace_of_the_current_directo
     let here = tempfile::tempdir().expect("a folder");
     let here = here.path().canonicalize().expect("exists");
     let script = here.join("program.sh");
-    fs::write(&script, format!("echo '{}' > \"$ALLOC_LADDER_OUT/$$.json\"", counts())).expect("writes");
+    fs::write(&script, format!("echo '{}' > \"$ALLOC_LADDER_OUT/$$-sh.json\"", counts())).expect("writes");
     let command = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-alloc-ladder"));
         command.arg("alloc-ladder").args(args).current_dir(&here).env_remove("CARGO_TARGET_DIR");
