@@ -213,7 +213,7 @@ fn beyond_loopback_a_token_is_required() {
     BufReader::new(open.stdout.take().expect("piped")).read_line(&mut address).expect("text");
     kill_process(Pid::from_child(&open), Signal::TERM).expect("it runs");
     let said = text(&open.wait_with_output().expect("ends").stderr);
-    assert!(address.starts_with("0.0.0.0:") && said.contains("whoever reaches"), "{address}{said}");
+    assert!(address.starts_with("0.0.0.0:") && said.contains("anyone who can reach"), "{address}{said}");
 }
 
 #[tokio::test]
