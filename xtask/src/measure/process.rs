@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::cli::failure::{Failure, Kind};
@@ -197,8 +198,12 @@ impl Process {
             self.status = Some(status);
             return Ok(State::Ended(status));
         }
-        let stopped = ask(WaitIdOptions::STOPPED)?.and_then(|seen| seen.stopping_signal());
-        Ok(stopped.map_or(State::Running, State::Stopped))
+        match ask(WaitIdOptions::STOPPED) {
+            Ok(seen) => Ok(seen.and_then(|seen| seen.stopping_signal()).map_or(State::Running, State::Stopped)),
+            // It has ended since, and no process that has ended can be stopped: the next look tells.
+            Err(Errno::CHILD) => Ok(State::Running),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Closes its stdin, which ends a child of ours.
