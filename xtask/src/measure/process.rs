@@ -438,6 +438,15 @@ mod tests {
         }
     }
 
+    /// The two questions of a look see it alive and gone: with a thousand of them it happens.
+    #[test]
+    fn one_that_ends_during_a_look_is_no_error() {
+        for _ in 0..1_000 {
+            let mut process = sh("exit 0");
+            while process.look().expect("it is a child") == State::Running {}
+        }
+    }
+
     #[test]
     fn a_wait_ends_with_who_wanted_it() {
         let cancel = Cancel::new();
