@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(of(stock), Ok(Tuning::default()));
         assert_eq!(of(Workload { messages: 0, ..stock }), Err(BadCase::Nothing("messages")));
         assert_eq!(of(Workload { chunk: CHUNK_MAX + 1, ..stock }), Err(BadCase::Chunk(CHUNK_MAX + 1)));
-        let set = StepSet::Only("rung".to_owned());
+        let set = StepSet::Only("step".to_owned());
         assert!(matches!(Case { set, ..Case::new(Scenario::Get) }.tuning(), Err(BadCase::Step(_))));
     }
 }

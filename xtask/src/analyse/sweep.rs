@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Sweep {
     pub(crate) schema: u32,
     pub(crate) scenario: Scenario,
-    /// The rung.
+    /// The step.
     pub(crate) step: StepSet,
     /// RFC 3339, UTC.
     pub(crate) created: String,

@@ -89,7 +89,7 @@ fn table(rows: &[LimitRow<'_>]) -> Markup {
                                 (row.name)
                                 @if !row.words.is_empty() { br; small { (row.words) } }
                             }
-                            td.bars { (charts::plain_bar(if row.peer { "peer-bar" } else { "rung-bar" }, row.cpu.median(), max)) }
+                            td.bars { (charts::plain_bar(if row.peer { "peer-bar" } else { "step-bar" }, row.cpu.median(), max)) }
                             td.plot-cell { (charts::dots(&row.name, &row.cpu, max)) }
                             td.number { (parts::figure(CPU, Some(&row.cpu))) }
                             @if let Some(floor) = floor { td.number { (numbers::number(row.cpu.median() / floor)) } }
