@@ -44,7 +44,15 @@ static RESOLVER: OnceLock<fn() -> Scope> = OnceLock::new();
 #[inline]
 pub fn current() -> Scope {
     let scope = CURRENT.get();
-    if scope.is_plain() { scope } else { resolve() }
+    if is_settled(scope) { scope } else { resolve() }
+}
+
+/// Whether the thread's word says all: a guard is entered, or none is and there is nobody to ask.
+///
+/// PERF: inlined, so that a program without seams pays for no call.
+#[inline]
+fn is_settled(scope: Scope) -> bool {
+    scope.is_plain() || (scope == Scope::NONE && RESOLVER.get().is_none())
 }
 
 /// The scope an allocation of `bytes` is charged to: [`current`], or the [window](super::window::open_window_for_next) open for it.
@@ -54,7 +62,7 @@ pub fn current() -> Scope {
 #[inline]
 pub fn current_for(bytes: usize) -> Scope {
     let scope = CURRENT.get();
-    if scope.is_plain() { scope } else { resolve_for(scope, bytes) }
+    if is_settled(scope) { scope } else { resolve_for(scope, bytes) }
 }
 
 #[inline(never)]

@@ -19,6 +19,7 @@ impl Stage {
     /// let _guard = Stage::Marshal.enter();
     /// assert_eq!(alloc_ladder::stage::current().stage(), Stage::Marshal);
     /// ```
+    #[inline]
     #[must_use = "the stage is left when the guard is dropped"]
     pub fn enter(self) -> StageGuard {
         // Where no guard is entered yet, the method is the one the resolver knows.
@@ -28,6 +29,7 @@ impl Stage {
 
 impl Scope {
     /// Enters the scope until the guard is dropped.
+    #[inline]
     #[must_use = "the scope is left when the guard is dropped"]
     pub fn enter(self) -> StageGuard {
         if UNSTAGED {
@@ -46,6 +48,7 @@ pub struct StageGuard {
 }
 
 impl Drop for StageGuard {
+    #[inline]
     fn drop(&mut self) {
         if UNSTAGED {
             return;
