@@ -11,13 +11,19 @@ use crate::measure::process::{Process, Streams};
 use crate::measure::program::Program;
 use crate::store::layout::root;
 
-/// Runs `cargo xtask ARGS` in a build with `feature`, and ends as that ends.
+/// The flag that has the command built with optimisation, for the verbs that take long enough.
+pub(crate) const RELEASE: &str = "--release";
+
+/// Runs `cargo xtask ARGS` in a build with `feature`, optimised where [`RELEASE`] is among them, and ends as that ends.
 ///
 /// # Errors
 /// When it cannot be built or fails; it has said why by then.
 pub(crate) fn with_feature(feature: &str, args: &[String]) -> anyhow::Result<()> {
+    let optimised = args.iter().find(|arg| *arg == RELEASE);
     let cargo = Program::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["run", "--quiet", "--package", "cargo-alloc-ladder", "--bin", "xtask", "--features"])
+        .arg("run")
+        .args(optimised)
+        .args(["--quiet", "--package", "cargo-alloc-ladder", "--bin", "xtask", "--features"])
         .args([&format!("repository,{feature}"), "--"])
         .args(args)
         .in_folder(root());

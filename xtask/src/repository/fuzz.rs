@@ -27,6 +27,7 @@ use crate::cli::numbers;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style};
 use crate::measure::rounds::clock_seed;
+use crate::repository::again;
 use crate::store::layout::root;
 use runner::{Limit, Outcome, Tally};
 use targets::Target;
@@ -42,6 +43,9 @@ pub(crate) struct Args {
     /// The most cases of each target [default: as many as the time allows]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     cases: Option<u64>,
+    /// Build the command with optimisation first: for a million cases of a target, say
+    #[arg(long)]
+    release: bool,
     /// The same seed makes the same cases [default: from the clock]
     #[arg(long)]
     seed: Option<u64>,
@@ -68,8 +72,11 @@ fn time(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    if args.release && cfg!(debug_assertions) {
+        return again::with_feature("fuzz", &std::env::args().skip(1).collect::<Vec<String>>());
+    }
     if let Some(file) = &args.input {
-        return again(&args.targets, file);
+        return once_more(&args.targets, file);
     }
     let time = args.time.unwrap_or(if args.cases.is_some() { TIME_MAX } else { TIME });
     let limit = Limit { time, cases: args.cases.unwrap_or(u64::MAX) };
@@ -106,7 +113,7 @@ fn try_all(targets: &[Target], seed: u64, limit: Limit) -> anyhow::Result<()> {
 }
 
 /// Tries a saved input.
-fn again(targets: &[Target], file: &Path) -> anyhow::Result<()> {
+fn once_more(targets: &[Target], file: &Path) -> anyhow::Result<()> {
     let [target] = targets else {
         return Err(Failure::new(Kind::Usage, "--input is an input of one target")
             .help("name the target: cargo xtask fuzz TARGET --input FILE")
