@@ -93,6 +93,8 @@ impl From<StepRecord> for super::StepRecord {
             name: step.name,
             set: step.set,
             settings: step.tuning,
+            about: None,
+            failure: None,
             measurements: step.measurements,
             stacks: step.stacks,
             cpu: step.cpu.into_iter().map(super::CpuProfile::from).collect(),

@@ -71,6 +71,12 @@ pub struct StepRecord {
     pub set: String,
     /// What that amounts to, by the name of each setting.
     pub settings: BTreeMap<String, String>,
+    /// The step in the words of whoever described it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+    /// Why it was not built, or not measured to the end, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
     /// One a side, instrument and round.
     pub measurements: Vec<Measurement>,
     /// What dhat saw, one a side.

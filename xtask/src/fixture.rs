@@ -43,6 +43,8 @@ pub(crate) fn step(name: &str, measurements: Vec<Measurement>) -> StepRecord {
         name: name.to_owned(),
         set: format!("up-to={name}"),
         settings: BTreeMap::new(),
+        about: None,
+        failure: None,
         measurements,
         stacks: Vec::new(),
         cpu: Vec::new(),

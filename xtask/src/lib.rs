@@ -46,11 +46,20 @@ struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Anybody {
-    /// Run any program and record every stack that allocates; nothing of it has to be changed
-    #[command(override_usage = "cargo alloc-ladder profile [OPTIONS] -- PROGRAM [ARGS]...")]
-    Profile(verbs::record::Args),
+    /// Measure the steps that alloc-ladder.toml describes, or run any program and record every stack that allocates
+    #[command(override_usage = "cargo alloc-ladder profile [OPTIONS]\n       cargo alloc-ladder profile [OPTIONS] -- PROGRAM [ARGS]...")]
+    Profile(Profile),
     #[command(flatten)]
     Verb(verbs::Verb),
+}
+
+/// `profile` of a program, or of what `alloc-ladder.toml` describes.
+#[derive(Debug, clap::Args)]
+struct Profile {
+    #[command(flatten)]
+    climb: verbs::climb::Args,
+    #[command(flatten)]
+    record: verbs::record::Args,
 }
 
 /// What `cargo-alloc-ladder` does. Cargo calls it with `alloc-ladder` as the first argument.
@@ -65,7 +74,8 @@ pub fn cargo_alloc_ladder() -> ExitCode {
 fn anybody(args: Vec<OsString>, program: Program) -> ExitCode {
     let Command { verb } = parse(args, program);
     exit(place::settle(program).and_then(|()| match verb {
-        Anybody::Profile(args) => verbs::record::run(args),
+        Anybody::Profile(Profile { record, .. }) if record.has_program() => verbs::record::run(record),
+        Anybody::Profile(Profile { climb, record }) => verbs::climb::run(&climb, record.open, record.json),
         Anybody::Verb(verb) => verbs::run(verb),
     }))
 }

@@ -24,6 +24,7 @@ pub(crate) mod remote;
 pub(crate) mod rounds;
 pub(crate) mod stacks;
 pub(crate) mod step_sets;
+pub(crate) mod subject;
 pub(crate) mod sweep;
 pub(crate) mod symbols;
 pub(crate) mod token;

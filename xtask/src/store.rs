@@ -1,6 +1,7 @@
 //! Runs on disk: their names, finding and reading them, and writing files whole or not at all.
 
 mod beneath;
+pub(crate) mod builds;
 pub(crate) mod find;
 pub(crate) mod fits;
 pub(crate) mod layout;

@@ -3,7 +3,9 @@
 pub(crate) mod advise;
 pub(crate) mod attach;
 pub(crate) mod check;
+pub(crate) mod climb;
 pub(crate) mod compare;
+pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod open;
 pub(crate) mod profile;
@@ -24,6 +26,8 @@ pub(crate) enum Verb {
     Check(check::Args),
     /// Show what changed between two runs, or between two steps of one
     Compare(compare::Args),
+    /// Write an alloc-ladder.toml for the current package, and show the lines that give more
+    Init(init::Args),
     /// Make one ladder of several attached runs
     Join(join::Args),
     /// Show recordings, and what dhat, valgrind, pprof and flame graph tools wrote
@@ -44,6 +48,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Attach(args) => attach::run(args),
         Verb::Check(args) => check::run(args),
         Verb::Compare(args) => compare::run(args),
+        Verb::Init(args) => init::run(args),
         Verb::Join(args) => join::run(args),
         Verb::Open(args) => open::run(args),
         Verb::Report(args) => report::run(args),

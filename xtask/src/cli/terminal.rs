@@ -219,6 +219,17 @@ pub(crate) fn result(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Asks a person who sits at the terminal; only `y` and `yes` agree.
+///
+/// # Errors
+/// When stdin cannot be read.
+pub(crate) fn agrees(question: &str) -> anyhow::Result<bool> {
+    let _ = write!(anstream::stderr(), "{} [y/N] ", escaped(question));
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "yes"))
+}
+
 /// Whether a person sees stderr as it comes, and not a log later.
 pub(crate) fn is_watched() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stderr())

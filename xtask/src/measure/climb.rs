@@ -70,6 +70,8 @@ impl<'a> Climb<'a> {
                 name,
                 set: set.to_string(),
                 settings,
+                about: None,
+                failure: None,
                 measurements: vec![],
                 stacks: vec![],
                 cpu: vec![],

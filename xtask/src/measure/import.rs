@@ -134,6 +134,8 @@ fn write(
         set: format!("only={}", about.name),
         name: about.name.clone(),
         settings: BTreeMap::new(),
+        about: None,
+        failure: None,
         measurements: measurements.into_iter().collect(),
         stacks: vec![stacks],
         cpu: Vec::new(),

@@ -5,9 +5,10 @@
 //! else, so a signal to the group cannot reach a stranger.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{ChildStdin, ExitStatus, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -79,11 +80,7 @@ impl Process {
         streams: Streams,
         cancel: &Cancel,
     ) -> anyhow::Result<Process> {
-        // Who starts a group has to end it.
-        catch_interrupts()?;
-        let what = what.into();
         let mut command = program.command();
-        command.process_group(0);
         match streams {
             Streams::Heard => command
                 // What a process says of a failure is for the reader of a terminal.
@@ -94,7 +91,26 @@ impl Process {
             Streams::Shared => command.stdin(Stdio::inherit()),
             Streams::Told => command.stdin(Stdio::null()).stdout(Stdio::piped()),
         };
-        let mut child = command.spawn().with_context(|| format!("cannot start the {what}: {program}"))?;
+        Process::spawn(what.into(), program, command, cancel)
+    }
+
+    /// Starts `program` with stdin held open, and stdout and stderr written to `log`: for somebody's server.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub(crate) fn logged(what: impl Into<String>, program: &Program, log: File) -> anyhow::Result<Process> {
+        let what = what.into();
+        let both = log.try_clone().with_context(|| format!("cannot keep what the {what} prints"))?;
+        let mut command = program.command();
+        command.stdin(Stdio::piped()).stdout(log).stderr(both);
+        Process::spawn(what, program, command, &Cancel::default())
+    }
+
+    fn spawn(what: String, program: &Program, mut command: Command, cancel: &Cancel) -> anyhow::Result<Process> {
+        // Who starts a group has to end it.
+        catch_interrupts()?;
+        let mut child =
+            command.process_group(0).spawn().with_context(|| format!("cannot start the {what}: {program}"))?;
         Ok(Process {
             what,
             shown: program.to_string(),
@@ -282,7 +298,7 @@ impl Process {
     }
 
     /// What it wrote to stderr, once it has ended; `None` for nothing.
-    fn said(&mut self) -> Option<String> {
+    pub(crate) fn said(&mut self) -> Option<String> {
         self.said.take().map(Said::text).filter(|said| !said.is_empty())
     }
 }

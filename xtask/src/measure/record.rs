@@ -4,6 +4,7 @@
 //! folder of `/dev/shm` that only this user can read, and is taken from there into the run's folder.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -85,32 +86,10 @@ impl Source for File {
 /// # Errors
 /// When the program cannot be recorded, cannot be started, or leaves no recording.
 pub(crate) fn record(wanted: &Wanted<'_>, mut progress: impl FnMut(Duration, Totals, u64)) -> anyhow::Result<Recorded> {
-    let path = find(&wanted.command[0])?;
-    let refused = |refusal: &Refusal| {
-        let failure = Failure::new(Kind::Usage, format!("`{}` cannot be recorded: {refusal}", wanted.command[0]));
-        match refusal.help() {
-            Some(help) => failure.help(help),
-            None => failure,
-        }
-    };
-    let executable = match inspect(&path)? {
-        Ok(executable) => executable,
-        Err(Refusal::Script) if !wanted.children.is_empty() => Executable { records_itself: false },
-        Err(Refusal::Allocator(_) | Refusal::OwnMalloc) if wanted.anyway => Executable { records_itself: false },
-        Err(refusal) => return Err(refused(&refusal).into()),
-    };
-    let folder = folder()?;
-    let mut command = Command::new(&path);
-    command.args(&wanted.command[1..]).process_group(0);
-    command.env(Variable::Mode.name(), "stacks").env(Variable::Recordings.name(), folder.path());
-    if let Some(programs) = programs(&path, wanted.children) {
-        command.env(Variable::Programs.name(), programs);
-    }
-    if !executable.records_itself {
-        let library = preload::library()?;
-        let before = std::env::var("LD_PRELOAD").unwrap_or_default();
-        command.env("LD_PRELOAD", format!("{} {before}", library.display()).trim_end());
-    }
+    let prepared = prepare(&wanted.command[0], wanted.children, wanted.anyway)?;
+    let mut command = Command::new(&prepared.path);
+    command.args(&wanted.command[1..]).process_group(0).envs(prepared.environment.iter().map(|(name, value)| (name, value)));
+    let folder = prepared.folder;
     let interrupted = interrupts()?;
     let began = Instant::now();
     let mut child = command.spawn().map_err(|error| {
@@ -145,6 +124,56 @@ pub(crate) fn record(wanted: &Wanted<'_>, mut progress: impl FnMut(Duration, Tot
     }
     let Watched { rss_max, moments, .. } = watched;
     Ok(Recorded { status, told, files, wall, rss_bytes_max: rss_max, moments, _folder: folder })
+}
+
+/// A program that can be started so that it is recorded.
+pub(crate) struct Prepared {
+    /// Its file.
+    pub(crate) path: PathBuf,
+    /// What its environment needs.
+    pub(crate) environment: Vec<(&'static str, OsString)>,
+    /// Holds the recordings.
+    folder: tempfile::TempDir,
+}
+
+impl Prepared {
+    /// The recordings, those of the process first.
+    pub(crate) fn recordings(&self, process: u32) -> Vec<PathBuf> {
+        recordings(self.folder.path(), process)
+    }
+}
+
+/// Prepares to record a program, by path or as the shell would find it, and `children` of these names.
+///
+/// # Errors
+/// [`Kind::Usage`] when there is no such program, or it cannot be recorded.
+pub(crate) fn prepare(name: &str, children: &[String], anyway: bool) -> anyhow::Result<Prepared> {
+    let path = find(name)?;
+    let refused = |refusal: &Refusal| {
+        let failure = Failure::new(Kind::Usage, format!("`{name}` cannot be recorded: {refusal}"));
+        match refusal.help() {
+            Some(help) => failure.help(help),
+            None => failure,
+        }
+    };
+    let executable = match inspect(&path)? {
+        Ok(executable) => executable,
+        Err(Refusal::Script) if !children.is_empty() => Executable { records_itself: false },
+        Err(Refusal::Allocator(_) | Refusal::OwnMalloc) if anyway => Executable { records_itself: false },
+        Err(refusal) => return Err(refused(&refusal).into()),
+    };
+    let folder = folder()?;
+    let mut environment = vec![
+        (Variable::Mode.name(), "stacks".into()),
+        (Variable::Recordings.name(), folder.path().as_os_str().to_owned()),
+    ];
+    environment.extend(programs(&path, children).map(|programs| (Variable::Programs.name(), programs.into())));
+    if !executable.records_itself {
+        let library = preload::library()?;
+        let before = std::env::var("LD_PRELOAD").unwrap_or_default();
+        environment.push(("LD_PRELOAD", format!("{} {before}", library.display()).trim_end().into()));
+    }
+    Ok(Prepared { path, environment, folder })
 }
 
 /// Builds a binary of the workspace with the debug information that names need, and says where it is.

@@ -35,6 +35,16 @@ pub(crate) fn runs() -> PathBuf {
     place::runs().to_path_buf()
 }
 
+/// The folder that somebody's steps are built in.
+pub(crate) fn builds() -> PathBuf {
+    runs().join("build")
+}
+
+/// What cargo said of a step that was not built, in the step's folder.
+pub(crate) const BUILD_LOG: &str = "build.log";
+/// What a server or a load printed before its step failed, in the step's folder.
+pub(crate) const OUTPUT_LOG: &str = "output.log";
+
 /// The folder of the run the README quotes for a scenario.
 pub(crate) fn reference(scenario: Scenario) -> PathBuf {
     runs().join("reference").join(scenario.name())

@@ -28,11 +28,16 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of the folder that is open as `folder` and called `path`.
+    /// Takes the lock of the folder that is open as `folder` and called `path`. `held` says what it is that another
+    /// process does there, given who that is.
     ///
     /// # Errors
-    /// [`Kind::Environment`] when another process holds it, which is named, or when the file cannot be made.
-    pub(crate) fn take(folder: BorrowedFd<'_>, path: &Path) -> anyhow::Result<Lock> {
+    /// What `held` says when another process holds it; any other when the file cannot be made.
+    pub(crate) fn take(
+        folder: BorrowedFd<'_>,
+        path: &Path,
+        held: impl Fn(&str) -> Failure,
+    ) -> anyhow::Result<Lock> {
         let cannot = || format!("cannot write to {}", path.display());
         loop {
             // The file may come from elsewhere with the folder: a link is not followed, a pipe not waited for.
@@ -41,7 +46,7 @@ impl Lock {
             let mut file = File::from(file);
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => return Err(held(&file, path).into()),
+                Err(Errno::WOULDBLOCK) => return Err(held(&holder(&file)).into()),
                 Err(error) => return Err(error).with_context(cannot),
             }
             let stat = fstat(&file).with_context(cannot)?;
@@ -68,13 +73,12 @@ impl Drop for Lock {
     }
 }
 
-fn held(mut file: &File, path: &Path) -> Failure {
+/// Who holds the lock of a file.
+fn holder(mut file: &File) -> String {
     let mut holder = String::new();
     let read = file.rewind().and_then(|()| file.take(PID_MAX).read_to_string(&mut holder));
-    let holder = match holder.trim().parse::<u32>() {
+    match holder.trim().parse::<u32>() {
         Ok(pid) if read.is_ok() => format!("process {pid}"),
         _ => "another process".to_owned(),
-    };
-    Failure::new(Kind::Environment, format!("{holder} is writing a run into {}", path.display()))
-        .help("wait until it has ended, or name another folder with --out")
+    }
 }

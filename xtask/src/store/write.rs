@@ -73,7 +73,11 @@ impl RunFolder {
     }
 
     fn locked(mut self) -> anyhow::Result<RunFolder> {
-        self.lock = Some(Lock::take(self.folder.as_fd(), &self.path)?);
+        let held = |who: &str| {
+            Failure::new(Kind::Environment, format!("{who} is writing a run into {}", self.path.display()))
+                .help("wait until it has ended, or name another folder with --out")
+        };
+        self.lock = Some(Lock::take(self.folder.as_fd(), &self.path, held)?);
         Ok(self)
     }
 

@@ -158,6 +158,8 @@ fn steps(chosen: &[Record], followed: &Followed, args: &Args) -> anyhow::Result<
             set: format!("only={name}"),
             name,
             settings: BTreeMap::new(),
+            about: None,
+            failure: None,
             measurements: vec![measurement],
             stacks: Vec::new(),
             cpu: Vec::new(),

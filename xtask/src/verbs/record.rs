@@ -27,32 +27,39 @@ use crate::store::write::RunFolder;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// End the program after so long, as in 30s or 5m; if omitted, it runs until it ends or Ctrl-C is pressed
-    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    #[arg(long = "for", value_name = "TIME", value_parser = time, requires = "program")]
     time: Option<Duration>,
     /// Record programs of these names too, where the program starts them
-    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    #[arg(long, value_delimiter = ',', value_name = "NAME", requires = "program")]
     children: Vec<String>,
     /// Which side of the calls the program is
     #[arg(long, value_enum, default_value = "server")]
     side: Side,
     /// Name functions from this unstripped file of the same build; may be given several times
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "program")]
     symbols: Vec<PathBuf>,
     /// Build this binary of the workspace with debug information, and record it; what follows `--` are its arguments
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "program")]
     bin: Option<String>,
     /// Record a program although it brings an allocator of its own, whose blocks are not seen
-    #[arg(long)]
+    #[arg(long, requires = "program")]
     anyway: bool,
     /// Open the report in a browser
     #[arg(long)]
-    open: bool,
+    pub(crate) open: bool,
     /// Print the run's record as JSON instead of the tables
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
     /// The program and its arguments
-    #[arg(last = true, required_unless_present = "bin")]
+    #[arg(last = true, group = "program")]
     command: Vec<String>,
+}
+
+impl Args {
+    /// Whether a program is to be recorded.
+    pub(crate) fn has_program(&self) -> bool {
+        self.bin.is_some() || !self.command.is_empty()
+    }
 }
 
 /// A time as people write it: `30s`, `5m`, `1h`, `500ms`.

@@ -1,0 +1,363 @@
+//! Measuring a subject: every step is built, then looked at once under every instrument, and then measured in rounds
+//! that are interleaved over the steps. `run.json` is written after every finished part, so that Ctrl-C or a failure
+//! loses nothing that was measured.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use alloc_ladder::Side;
+use alloc_ladder::record::{Instrument, Measurement, Run, SCHEMA, Shape, StepRecord, Workload};
+use alloc_ladder::recorder::Variable;
+
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::terminal::{self, Style};
+use crate::measure::build::Allocator;
+use crate::measure::import::{self, About};
+use crate::measure::rounds::{clock_seed, shuffle};
+use crate::measure::subject::build::{Builder, shortened};
+use crate::measure::subject::file::{Patch, Step, Subject};
+use crate::measure::subject::serving::{Round, Seen};
+use crate::measure::{environment, record};
+use crate::store::layout::{self, BUILD_LOG, OUTPUT_LOG, step_folder};
+use crate::store::write::RunFolder;
+
+/// A run of a subject being measured.
+pub(crate) struct Climb<'a> {
+    subject: &'a Subject,
+    folder: RunFolder,
+    run: Run,
+    /// The server of each step; `None` where it was not built, or failed.
+    servers: Vec<Option<PathBuf>>,
+    loads: Vec<PathBuf>,
+    /// Whether the server measures windows itself.
+    has_windows: bool,
+}
+
+/// The subject as its run names it.
+fn of_run(subject: &Subject) -> alloc_ladder::record::Subject {
+    alloc_ladder::record::Subject { name: subject.name.clone(), shape: Shape::Program }
+}
+
+impl<'a> Climb<'a> {
+    /// A run of which nothing was measured yet.
+    pub(crate) fn new(subject: &'a Subject, folder: RunFolder, created: String) -> Climb<'a> {
+        let (warmup, messages) = subject.window.messages();
+        let chunk = usize::try_from(subject.payload_bytes).unwrap_or(usize::MAX);
+        let run = Run {
+            schema: SCHEMA,
+            id: folder.name(),
+            created,
+            subject: of_run(subject),
+            workload: Workload { chunk, messages, warmup, ..Workload::default() },
+            stacks_workload: None,
+            environment: environment::environment(Allocator::System, &subject.server.profile),
+            server_environment: None,
+            partial: true,
+            seed: clock_seed(),
+            steps: subject.steps.iter().map(|step| recorded(step, subject)).collect(),
+            limits: Vec::new(),
+        };
+        let servers = vec![None; subject.steps.len()];
+        Climb { subject, folder, run, servers, loads: Vec::new(), has_windows: false }
+    }
+
+    /// The run as far as it was measured, and its folder.
+    pub(crate) fn into_parts(self) -> (Run, RunFolder) {
+        (self.run, self.folder)
+    }
+
+    /// Builds every step and every load. A step that does not build is left out of the rest.
+    ///
+    /// # Errors
+    /// [`Kind::Run`] when a load or no step at all builds, [`Kind::Interrupted`].
+    pub(crate) fn build(&mut self, builds: &Path) -> anyhow::Result<()> {
+        let mut builder = Builder::new(self.subject, builds)?;
+        if self.subject.steps.iter().any(|step| step.revision.is_some()) && self.run.environment.dirty {
+            let line = "the tree has uncommitted changes: steps with a `revision` are built as they were committed, all \
+                        others as the tree is";
+            terminal::labelled(Style::Warning, "note", line);
+        }
+        for (index, step) in self.subject.steps.iter().enumerate() {
+            match builder.server(step)? {
+                Ok(server) => self.servers[index] = Some(server),
+                Err(said) => {
+                    let log = format!("{}/{BUILD_LOG}", step_folder(index, &step.name));
+                    self.folder.write(&log, said.as_bytes())?;
+                    let reason = format!("it does not build; what cargo said is in {log}");
+                    let line = format!("step {}: {reason}\n{}", step.name, shortened(&said));
+                    terminal::labelled(Style::Error, "error", &line);
+                    self.run.steps[index].failure = Some(reason);
+                }
+            }
+        }
+        if self.servers.iter().all(Option::is_none) {
+            return Err(Failure::new(Kind::Run, "no step builds").help("cargo's own words stand above").into());
+        }
+        self.loads = self.subject.load.iter().map(|load| builder.load(load)).collect::<anyhow::Result<_>>()?;
+        Ok(())
+    }
+
+    /// Measures every step that was built.
+    ///
+    /// # Errors
+    /// [`Kind::Run`] when a step failed, after the others were measured; [`Kind::Environment`], [`Kind::Interrupted`]
+    /// at once.
+    pub(crate) fn measure(&mut self) -> anyhow::Result<()> {
+        self.first_look()?;
+        if self.has_windows {
+            self.rounds()?;
+        }
+        let failed: Vec<&str> =
+            self.run.steps.iter().filter(|step| step.failure.is_some()).map(|step| step.name.as_str()).collect();
+        if failed.is_empty() {
+            self.run.partial = false;
+            return self.save();
+        }
+        self.save()?;
+        let of = self.run.steps.len();
+        Err(Failure::new(Kind::Run, format!("{} of {of} steps failed: {}", failed.len(), failed.join(", ")))
+            .help("why stands above and in the run's folder; the other steps were measured, and the run is marked partial")
+            .into())
+    }
+
+    /// Every step once: exact counts, then call stacks.
+    fn first_look(&mut self) -> anyhow::Result<()> {
+        let mut recordable = true;
+        let mut told = false;
+        for index in self.standing() {
+            let name = self.subject.steps[index].name.clone();
+            if let Some(seen) = self.round(index, Instrument::Count, 0)? {
+                self.has_windows |= seen.window.is_some();
+                self.keep(index, seen.window);
+                if !self.has_windows && !std::mem::replace(&mut told, true) {
+                    let line = "the server has no driver: its call stacks are recorded, for its whole life. Windows, rounds \
+                                and figures per call need the lines that `cargo alloc-ladder init` prints";
+                    terminal::labelled(Style::Help, "help", line);
+                }
+                if recordable {
+                    recordable = self.stacks(index)?;
+                }
+                terminal::progress("Measured", &name);
+            }
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    /// The other rounds, every step once a round, in an order that is shuffled again each round.
+    fn rounds(&mut self) -> anyhow::Result<()> {
+        let rounds = self.subject.window.rounds;
+        let mut timed = true;
+        let mut random = self.run.seed;
+        let steps = self.standing().len() as u64;
+        let bar = terminal::bar("Measuring", u64::from(rounds) * steps);
+        for round in 0..rounds {
+            let mut order = self.standing();
+            shuffle(&mut order, &mut random);
+            for index in order {
+                bar.about(&self.subject.steps[index].name);
+                // The first counts are there.
+                if round > 0 && self.servers[index].is_some() {
+                    let counted = self.round(index, Instrument::Count, round)?;
+                    self.keep(index, counted.and_then(|seen| seen.window));
+                }
+                if timed && self.servers[index].is_some() {
+                    let seen = self.round(index, Instrument::Time, round)?.and_then(|seen| seen.window);
+                    // An allocator that always counts says so in its record.
+                    timed = seen.as_ref().is_none_or(|window| window.instrument == Instrument::Time);
+                    self.keep(index, seen.filter(|_| timed));
+                }
+                bar.step();
+            }
+            self.save()?;
+        }
+        bar.finish();
+        if !timed {
+            let line = "times are left out: the server's allocator always counts. `alloc_ladder::Alloc` can be off";
+            terminal::labelled(Style::Help, "help", line);
+        }
+        Ok(())
+    }
+
+    /// The steps that can be measured.
+    fn standing(&self) -> Vec<usize> {
+        (0..self.servers.len()).filter(|index| self.servers[*index].is_some()).collect()
+    }
+
+    /// One round of a step. A round that fails takes the step out of the rest; `None` then.
+    fn round(&mut self, index: usize, instrument: Instrument, number: u32) -> anyhow::Result<Option<Seen>> {
+        let mode = if instrument == Instrument::Time { "off" } else { "count" };
+        self.run_round(index, &[(Variable::Mode.name(), mode.into())], number, false)
+    }
+
+    fn run_round(
+        &mut self,
+        index: usize,
+        environment: &[(&'static str, OsString)],
+        number: u32,
+        lingers: bool,
+    ) -> anyhow::Result<Option<Seen>> {
+        let step = &self.subject.steps[index];
+        let Some(server) = &self.servers[index] else { return Ok(None) };
+        let round =
+            Round { subject: self.subject, step, server, loads: &self.loads, environment, number, lingers };
+        match round.run() {
+            Ok(seen) => Ok(Some(seen)),
+            Err(error) => self.failed(index, error).map(|()| None),
+        }
+    }
+
+    /// Keeps why a step failed, and goes on without it; what is nobody's fault ends the run.
+    fn failed(&mut self, index: usize, error: anyhow::Error) -> anyhow::Result<()> {
+        let failure = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
+        if failure.is_none_or(|failure| failure.kind != Kind::Run) {
+            return Err(error);
+        }
+        let name = &self.subject.steps[index].name;
+        let whole = error.to_string();
+        terminal::labelled(Style::Error, "error", &format!("step {name}: {whole}"));
+        if let Some(help) = failure.and_then(|failure| failure.help.as_deref()) {
+            terminal::labelled(Style::Help, "help", help);
+        }
+        self.folder.write(&format!("{}/{OUTPUT_LOG}", step_folder(index, name)), whole.as_bytes())?;
+        self.run.steps[index].failure = whole.lines().next().map(str::to_owned);
+        self.servers[index] = None;
+        self.save()
+    }
+
+    /// Adds what a window measured.
+    fn keep(&mut self, index: usize, window: Option<Measurement>) {
+        let Some(mut window) = window else { return };
+        if window.payload_bytes == 0 {
+            window.payload_bytes = self.subject.payload_bytes.saturating_mul(window.messages);
+        }
+        self.run.steps[index].measurements.push(window);
+    }
+
+    /// Records the call stacks of a step. Whether the other steps' can be recorded too.
+    fn stacks(&mut self, index: usize) -> anyhow::Result<bool> {
+        let Some(server) = self.servers[index].clone() else { return Ok(true) };
+        let prepared = match record::prepare(&server.to_string_lossy(), &[], false) {
+            Ok(prepared) => prepared,
+            Err(error) if self.has_windows => {
+                terminal::labelled(Style::Warning, "warning", &format!("call stacks are left out: {error}"));
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(seen) = self.run_round(index, &prepared.environment, 0, true)? else { return Ok(true) };
+        let Some(recording) = prepared.recordings(seen.process).into_iter().next() else {
+            terminal::labelled(Style::Warning, "warning", "call stacks are left out: the server left no recording");
+            return Ok(self.has_windows);
+        };
+        let kept = self.folder.path().join(layout::recording(index));
+        record::copy(&recording, &kept)?;
+        let root = self.subject.base().to_string_lossy().into_owned();
+        let about = About {
+            name: self.subject.steps[index].name.clone(),
+            side: Side::Server,
+            command: &server.to_string_lossy(),
+            root: &root,
+            symbols: &[],
+            blocks: false,
+        };
+        let imported = import::import(&kept, &self.folder, index, &about)?;
+        imported.notes.iter().for_each(|note| terminal::labelled(Style::Warning, "warning", note));
+        let step = &mut self.run.steps[index];
+        step.stacks = imported.step.stacks;
+        let messages = seen.messages().unwrap_or(1);
+        for stacks in &mut step.stacks {
+            stacks.messages = messages;
+            stacks.payload_bytes = self.subject.payload_bytes.saturating_mul(messages);
+        }
+        if !self.has_windows {
+            self.run.workload = Workload { messages: 1, warmup: 0, ..self.run.workload };
+            step.measurements = imported.step.measurements;
+            for measurement in &mut step.measurements {
+                measurement.wall_ns = seen.wall.as_nanos() as u64;
+                measurement.usage.rss_bytes_max = seen.rss_bytes_max;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes `run.json`, whole or not at all.
+    fn save(&self) -> anyhow::Result<()> {
+        self.folder.save(&self.run)
+    }
+
+    /// Whether anything was measured.
+    pub(crate) fn has_figures(&self) -> bool {
+        self.run.steps.iter().any(|step| !step.measurements.is_empty() || !step.stacks.is_empty())
+    }
+}
+
+/// A step of which nothing was measured yet.
+fn recorded(step: &Step, subject: &Subject) -> StepRecord {
+    let is_baseline = step.from.is_none() && settings(step).is_empty();
+    StepRecord {
+        name: step.name.clone(),
+        set: if is_baseline { "baseline".to_owned() } else { format!("up-to={}", step.name) },
+        settings: settings(step),
+        about: Some(words(step, subject)).filter(|words| !words.is_empty()),
+        failure: None,
+        measurements: Vec::new(),
+        stacks: Vec::new(),
+        cpu: Vec::new(),
+    }
+}
+
+/// What is different from the server as it is.
+fn settings(step: &Step) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
+    let mut set = |name: &str, value: String| {
+        if !value.is_empty() {
+            settings.insert(name.to_owned(), value);
+        }
+    };
+    set("features", step.features.join(", "));
+    set("allocator", step.allocator.clone().unwrap_or_default());
+    set("args", step.args.join(" "));
+    set("revision", step.revision.clone().unwrap_or_default());
+    step.env.iter().for_each(|(name, value)| set(name, value.clone()));
+    for (name, patch) in &step.patch {
+        set(name, match patch {
+            Patch::Version(version) => format!("={version}"),
+            Patch::Path(path) => path.display().to_string(),
+            Patch::Git(url, of) => of.as_ref().map_or(url.clone(), |(key, value)| format!("{url} {key} {value}")),
+        });
+    }
+    settings
+}
+
+/// The step in its author's words, or else what it changes.
+fn words(step: &Step, subject: &Subject) -> String {
+    if !step.about.is_empty() {
+        return step.about.clone();
+    }
+    let before = step.from.as_ref().and_then(|from| subject.steps.iter().find(|step| step.name == *from));
+    let before = before.map(settings).unwrap_or_default();
+    let changed = settings(step).into_iter().filter(|(name, value)| before.get(name) != Some(value));
+    changed.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::subject::file::read_str;
+
+    #[test]
+    fn a_record_has_the_steps_in_the_subject_s_words() {
+        let subject = read_str(
+            "[server]\nbin = \"a\"\n[[step]]\nname = \"baseline\"\n[[step]]\nname = \"old\"\npatch = { h2 = \"=0.4.13\" }\n\
+             [[step]]\nname = \"new\"\nabout = \"The fix.\"\npatch = { h2 = \"=0.4.16\" }\n[[step]]\nname = \"one\"\n\
+             env = { THREADS = \"1\" }\n",
+        );
+        let steps: Vec<StepRecord> = subject.steps.iter().map(|step| recorded(step, &subject)).collect();
+        let about: Vec<Option<&str>> = steps.iter().map(|step| step.about.as_deref()).collect();
+        assert_eq!(about, [None, Some("h2 =0.4.13"), Some("The fix."), Some("THREADS 1")]);
+        assert_eq!(steps.iter().map(|step| step.set.as_str()).collect::<Vec<_>>(), ["baseline", "up-to=old", "up-to=new", "up-to=one"]);
+        assert_eq!(steps[3].settings, [("THREADS", "1"), ("h2", "=0.4.16")].map(|(a, b)| (a.to_owned(), b.to_owned())).into());
+    }
+}
