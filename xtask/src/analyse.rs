@@ -16,6 +16,7 @@ pub(crate) mod held;
 pub(crate) mod judge;
 pub(crate) mod metric;
 pub(crate) mod nine_stages;
+pub(crate) mod parts;
 pub(crate) mod peers;
 pub(crate) mod profiles;
 pub(crate) mod recording;
