@@ -7,7 +7,7 @@ use alloc_ladder::{Side, Stage};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::analyse::budget::Budgets;
+use crate::analyse::budget::{Budgets, Whose};
 use crate::analyse::cpu::Samples;
 use crate::analyse::dhat::{Dhat, LARGEST_TOTAL};
 use crate::analyse::fold::{Profile, Unit, union};
@@ -187,8 +187,8 @@ proptest! {
 
     #[test]
     fn no_budget_panics(file in damaged(BUDGETS), noise in ".*") {
-        let _ = Budgets::read(&file);
-        let _ = Budgets::read(noise.as_bytes());
+        let _ = Budgets::read(&file, Whose::Study);
+        let _ = Budgets::read(noise.as_bytes(), Whose::Anybody);
     }
 
     #[test]

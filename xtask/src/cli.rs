@@ -2,6 +2,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod failure;
+pub(crate) mod format;
 pub(crate) mod numbers;
 pub(crate) mod quantity;
 pub(crate) mod suggest;

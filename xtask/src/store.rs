@@ -9,4 +9,5 @@ mod lock;
 pub(crate) mod name;
 pub(crate) mod place;
 pub(crate) mod read;
+pub(crate) mod reference;
 pub(crate) mod write;

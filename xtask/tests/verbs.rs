@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::OnceLock;
 
-use alloc_ladder::record::{Instrument, Run};
+use alloc_ladder::record::{Instrument, Run, Shape, Subject};
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
 use serde_json::Value;
@@ -274,6 +274,119 @@ fn a_run_that_exceeds_its_budgets_fails_until_they_are_blessed() {
     let said = text(&done.stderr);
     assert!(said.contains("1 of 4 budgets is for what was not measured"), "{said}");
     refused(&check(path(&runs().unary[0]), &[]), 2, &["no budget is for a step of"]);
+}
+
+#[test]
+fn a_broken_budget_is_named_in_every_form() {
+    let file = budgets("forms.toml", TOO_LOW);
+    let run = path(&runs().put[0]);
+    let form = |form: &str| {
+        let done = output(&["check", run, "--budgets", path(&file), "--format", form]);
+        assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
+        text(&done.stdout)
+    };
+    assert_eq!(form("text"), text(&output(&["check", run, "--budgets", path(&file)]).stdout));
+    assert_eq!(form("json"), text(&output(&["check", run, "--budgets", path(&file), "--json"]).stdout));
+    let markdown = form("markdown");
+    assert!(markdown.starts_with("### forms.toml against put-"), "{markdown}");
+    assert!(markdown.contains("\n| **over** | put/baseline server bytes/msg | "), "{markdown}");
+    assert!(markdown.contains("<details><summary>2 kept</summary>"), "{markdown}");
+    let report = junit_parser::from_reader(form("junit").as_bytes()).expect("a report");
+    assert_eq!((report.tests, report.failures, report.skipped), (4, 2, 0));
+    let failed = report.suites[0].cases.iter().find(|case| case.status.is_failure()).expect("a failure");
+    assert_eq!(
+        (failed.classname.as_deref(), failed.original_name.as_str()),
+        (Some("put.baseline"), "server bytes/msg")
+    );
+    assert!(failed.status.failure_as_ref().message.contains("at most 100"), "{failed:?}");
+    let github = form("github");
+    let annotations: Vec<&str> = github.lines().filter(|line| line.starts_with("::error ")).collect();
+    assert_eq!(annotations.len(), 2, "{github}");
+    for annotation in annotations {
+        // The line of a call site of this repository.
+        let place = annotation.split_once("file=").expect("a file").1;
+        let (file, rest) = place.split_once(",line=").expect("a line");
+        let line: usize = rest[..rest.find(',').expect("more")].parse().expect("a number");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+        let source = std::fs::read_to_string(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+        assert!(file.starts_with("src/") && line <= source.lines().count(), "{annotation}");
+    }
+    refused(&output(&["check", run, "--format", "xml"]), 2, &["invalid value 'xml'", "junit"]);
+    refused(&output(&["check", run, "--format", "text", "--json"]), 2, &["cannot be used with"]);
+}
+
+#[test]
+fn a_regression_is_named_in_every_form() {
+    let [old, new] = &runs().put;
+    let worse = changed(new, "put-worse-forms", |run| {
+        // Its dhat files stay where they are.
+        run.steps.iter_mut().for_each(|step| step.stacks.clear());
+        let measured = run.steps.iter_mut().flat_map(|step| &mut step.measurements);
+        for counts in measured.filter_map(|measured| measured.counts.as_mut()) {
+            let blocks = 50 * 300;
+            counts.rows.iter_mut().filter(|row| row.stage == Stage::Marshal).for_each(|row| row.tally.blocks += blocks);
+            counts.total.blocks += blocks;
+        }
+    });
+    let form = |form: &str, more: &[&str]| {
+        let done = output(&[&["compare", path(old), path(&worse), "--format", form], more].concat());
+        (done.status.code(), text(&done.stdout))
+    };
+    let (code, markdown) = form("markdown", &[]);
+    assert_eq!(code, Some(0));
+    assert!(markdown.contains("#### baseline") && markdown.contains("| **worse** |"), "{markdown}");
+    let (code, github) = form("github", &[]);
+    assert_eq!(code, Some(0));
+    assert!(github.lines().any(|line| line.starts_with("::warning ")), "{github}");
+    assert!(!github.contains("::error "), "nobody asked for a failure: {github}");
+    let (code, github) = form("github", &["--fail-on-regression"]);
+    assert_eq!(code, Some(1));
+    assert!(github.starts_with("::error "), "{github}");
+    let (code, junit) = form("junit", &["--fail-on-regression"]);
+    assert_eq!(code, Some(1));
+    let report = junit_parser::from_reader(junit.as_bytes()).expect("a report");
+    assert!(report.failures > 0 && report.tests > report.failures, "{junit}");
+    assert!(pictures(&worse).is_empty(), "no graphs beside what a machine reads");
+}
+
+#[test]
+fn a_program_s_budgets_are_written_kept_broken_and_named() {
+    let program = |run: &mut Run| {
+        run.subject = Subject { name: "srv".to_owned(), shape: Shape::Program };
+        run.steps.truncate(1);
+        run.steps[0].name = "attached".to_owned();
+    };
+    let run = changed(&runs().unary[0], "attach-a", program);
+    let file = runs().folder.path().join("srv.toml");
+    let check = |run: &Path, more: &[&str]| output(&[&["check", path(run), "--budgets", path(&file)], more].concat());
+    refused(&check(&run, &[]), 2, &["there are no budgets", "--bless"]);
+    let shown = succeeded(&check(&run, &["--bless"]));
+    assert!(shown.contains("new  srv/attached server /ladder.v1.Ladder/CreateUser allocs/msg"), "{shown}");
+    succeeded(&check(&run, &[]));
+    let written = std::fs::read_to_string(&file).expect("the budgets");
+    std::fs::write(&file, format!("# Mine.\n{written}")).expect("written");
+    let more = changed(&runs().unary[0], "attach-b", |run| {
+        program(run);
+        let counts = run.steps[0].measurements.iter_mut().filter_map(|measured| measured.counts.as_mut());
+        for counts in counts {
+            let rows = counts.rows.iter_mut().filter(|row| row.rpc.ends_with("CreateUser"));
+            rows.for_each(|row| row.tally.blocks *= 2);
+        }
+    });
+    let github = check(&more, &["--format", "github"]);
+    assert_eq!(github.status.code(), Some(1));
+    let said = text(&github.stdout);
+    let line = 1 + written.lines().take_while(|line| !line.contains("CreateUser")).count() + 2;
+    let named = said.lines().find(|line| line.contains("CreateUser allocs/msg is over")).expect("an annotation");
+    assert!(named.contains(&format!(",line={line},")) && named.contains("srv.toml"), "{named}, not line {line}");
+    succeeded(&check(&more, &["--bless"]));
+    assert!(std::fs::read_to_string(&file).expect("the budgets").starts_with("# Mine.\n"));
+    succeeded(&check(&more, &[]));
+    // What is not measured fails, and a slip is understood.
+    let slip =
+        std::fs::read_to_string(&file).expect("the budgets") + "\n[srv.atached.server]\nallocs-per-message = 1\n";
+    std::fs::write(&file, slip).expect("written");
+    refused(&check(&more, &[]), 1, &["has no step `atached`; did you mean `attached`?", "for what was not measured"]);
 }
 
 #[test]

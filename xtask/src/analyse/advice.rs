@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::analyse::environments::environments;
 use crate::analyse::judge::{self, ALPHA, Verdict};
 use crate::analyse::metric::{self, ALLOCS_PER_MESSAGE, BYTES_PER_MESSAGE};
+use crate::analyse::parts::{PARTS, Part};
 use crate::analyse::sites::Amount;
 use crate::analyse::stats;
 use crate::cli::numbers;
@@ -44,10 +45,16 @@ pub(crate) struct Left {
 /// A step that is not on yet.
 #[derive(Debug, Serialize)]
 pub(crate) struct NextStep {
-    pub(crate) scenario: Scenario,
+    /// Whose ladder it is on; `None` for a step that any service takes.
+    pub(crate) scenario: Option<Scenario>,
     pub(crate) name: &'static str,
     pub(crate) cost: &'static str,
+    /// Where it does harm, of a step that any service takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) not_when: Option<&'static str>,
+    /// The line to write.
     pub(crate) switch: &'static str,
+    /// Where it is described.
     pub(crate) file: &'static str,
     pub(crate) evidence: Option<Evidence>,
 }
@@ -67,6 +74,9 @@ pub(crate) struct Evidence {
     pub(crate) blocks: Verdict,
     /// What else became better or worse, in words with figures.
     pub(crate) besides: Vec<String>,
+    /// The study's scenario that it is from, where the run that is advised on is of something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) study: Option<Scenario>,
     /// In what the machine, or the build, is another one than the run's that is advised on; empty where it is the same.
     pub(crate) elsewhere: Vec<String>,
 }
@@ -74,17 +84,21 @@ pub(crate) struct Evidence {
 impl Advice {
     /// What is left of a run after a step that was counted.
     pub(crate) fn of(run: &Run, found: &StepRecord, references: &[Run]) -> Advice {
-        let mut left = largest(found);
+        let mut left = largest(run, found);
         for left in &mut left {
-            let (steps, in_vain) = steps(run, found, references, left.side, left.stage);
+            let (steps, in_vain) = match Scenario::of(&run.subject) {
+                Some(scenario) => steps(run, scenario, found, references, left.side, left.stage),
+                None => parts(run, found, references, left.side, left.stage),
+            };
             (left.steps, left.in_vain) = (steps, in_vain);
         }
         Advice { run: run.id.clone(), step: found.name.clone(), left }
     }
 }
 
-/// The stage with the most bytes and the stage with the most blocks, over both sides.
-fn largest(step: &StepRecord) -> Vec<Left> {
+/// The stage with the most bytes and the stage with the most blocks, over both sides. What a program does beside its
+/// calls is passed over where there are calls: no step takes it away.
+fn largest(run: &Run, step: &StepRecord) -> Vec<Left> {
     let amounts: Vec<(Side, Stage, Amount)> = Side::ALL
         .into_iter()
         .flat_map(|side| Stage::ALL.map(|stage| (side, stage)))
@@ -93,8 +107,10 @@ fn largest(step: &StepRecord) -> Vec<Left> {
         .collect();
     let total = |pick: fn(&Amount) -> f64| amounts.iter().map(|(_, _, amount)| pick(amount)).sum::<f64>();
     let (bytes, blocks) = (total(|amount| amount.bytes), total(|amount| amount.blocks));
+    let is_call = |stage: Stage| Scenario::of(&run.subject).is_some() || stage != Stage::Other;
+    let calls = amounts.iter().any(|(_, stage, amount)| is_call(*stage) && amount.blocks > 0.0);
     let most = |pick: fn(&Amount) -> f64| {
-        let some = amounts.iter().filter(|(_, _, amount)| pick(amount) > 0.0);
+        let some = amounts.iter().filter(|(_, stage, amount)| pick(amount) > 0.0 && (is_call(*stage) || !calls));
         some.max_by(|a, b| pick(&a.2).total_cmp(&pick(&b.2)))
     };
     let mut largest: Vec<_> =
@@ -121,40 +137,81 @@ fn amount(step: &StepRecord, side: Side, stage: Stage) -> Option<Amount> {
     })
 }
 
-/// The steps above a step that concern a stage: those that help or might, and those that were measured in vain.
-fn steps(run: &Run, from: &StepRecord, references: &[Run], side: Side, stage: Stage) -> (Vec<NextStep>, Vec<NextStep>) {
+/// Steps that help or might, and those that were measured in vain.
+type Sorted = (Vec<NextStep>, Vec<NextStep>);
+
+/// Sorts steps by what was measured of them, those that take most first; the flag says that one is meant for the stage.
+/// One that was measured to help nothing, and is not meant to, is left out.
+fn sorted(steps: impl Iterator<Item = (NextStep, bool)>) -> Sorted {
     let (mut helpful, mut in_vain) = (Vec::new(), Vec::new());
-    for scenario in ladders(run) {
-        // Somebody else's program is on no step yet.
-        let on =
-            |index: usize, step: &Step| Scenario::of(&run.subject).is_some() && is_on(&from.set, scenario, index, step);
-        for (index, step) in ladder(scenario).iter().enumerate().filter(|(index, step)| *index > 0 && !on(*index, step))
-        {
-            let runs =
-                std::iter::once(run).chain(references).filter(|run| Scenario::of(&run.subject) == Some(scenario));
-            let found = runs.filter_map(|of| Some((of, evidence(of, scenario, index, side, stage)?))).next();
-            let evidence = found.map(|(of, evidence)| Evidence { elsewhere: environments(run, of), ..evidence });
-            let reduces = evidence.as_ref().map(Evidence::reduces);
-            let meant = step.reduces == Some((side, stage));
-            let step =
-                NextStep { scenario, name: step.name, cost: step.cost, switch: step.switch, file: step.file, evidence };
-            match (reduces, meant) {
-                (Some(true), _) | (None, true) => helpful.push(step),
-                (Some(false), true) => in_vain.push(step),
-                (Some(false) | None, false) => {}
-            }
+    for (step, meant) in steps {
+        match (step.evidence.as_ref().map(Evidence::reduces), meant) {
+            (Some(true), _) | (None, true) => helpful.push(step),
+            (Some(false), true) => in_vain.push(step),
+            (Some(false) | None, false) => {}
         }
     }
-    let taken = |step: &NextStep| {
-        step.evidence.as_ref().map_or((f64::NEG_INFINITY, 0.0), |evidence| {
-            (evidence.before.bytes - evidence.after.bytes, evidence.before.blocks - evidence.after.blocks)
-        })
-    };
     helpful.sort_by(|a, b| {
+        let taken = |step: &NextStep| step.evidence.as_ref().map_or((f64::NEG_INFINITY, 0.0), Evidence::taken);
         let ((a_bytes, a_blocks), (b_bytes, b_blocks)) = (taken(a), taken(b));
         b_bytes.total_cmp(&a_bytes).then(b_blocks.total_cmp(&a_blocks))
     });
     (helpful, in_vain)
+}
+
+/// The steps above a step of the study that concern a stage.
+fn steps(run: &Run, scenario: Scenario, from: &StepRecord, references: &[Run], side: Side, stage: Stage) -> Sorted {
+    let steps = ladder(scenario).iter().enumerate().skip(1);
+    sorted(steps.filter(|(index, step)| !is_on(&from.set, scenario, *index, step)).map(|(index, step)| {
+        let runs = std::iter::once(run).chain(references).filter(|run| Scenario::of(&run.subject) == Some(scenario));
+        let found = runs.filter_map(|of| Some((of, evidence(of, scenario, index, side, stage)?))).next();
+        let evidence = found.map(|(of, evidence)| Evidence { elsewhere: environments(run, of), ..evidence });
+        let next = NextStep {
+            scenario: Some(scenario),
+            name: step.name,
+            cost: step.cost,
+            not_when: None,
+            switch: step.switch,
+            file: step.file,
+            evidence,
+        };
+        (next, step.reduces == Some((side, stage)))
+    }))
+}
+
+/// The steps for anybody that concern a stage of a program. What they take is read from the program's own steps where one
+/// is called so, and from the study where not.
+fn parts(run: &Run, from: &StepRecord, references: &[Run], side: Side, stage: Stage) -> Sorted {
+    let reached = run.steps.iter().position(|step| step.name == from.name).unwrap_or(0);
+    let is_on = |part: &Part| run.steps[..=reached].iter().any(|step| part.is_called(&step.name));
+    let parts = PARTS.iter().filter(|part| !is_on(part));
+    sorted(parts.filter_map(|part| {
+        let own = run.steps.windows(2).filter(|pair| part.is_called(&pair[1].name));
+        let own = own.filter_map(|pair| between(run, [&pair[0], &pair[1]], side, stage)).next();
+        let of_study = || {
+            let shown = part.study.iter().filter_map(|(scenario, step)| {
+                let of = references.iter().find(|of| Scenario::of(&of.subject) == Some(*scenario))?;
+                let index = ladder(*scenario).iter().position(|on| on.name == *step)?;
+                let evidence = evidence(of, *scenario, index, side, stage)?;
+                Some(Evidence { study: Some(*scenario), elsewhere: environments(run, of), ..evidence })
+            });
+            shown.max_by(|a, b| {
+                let rank = |evidence: &Evidence| (evidence.reduces(), evidence.taken().0);
+                let ((a_reduces, a_bytes), (b_reduces, b_bytes)) = (rank(a), rank(b));
+                a_reduces.cmp(&b_reduces).then(a_bytes.total_cmp(&b_bytes))
+            })
+        };
+        let next = NextStep {
+            scenario: None,
+            name: part.name,
+            cost: part.cost,
+            not_when: Some(part.not_when),
+            switch: part.line(side)?,
+            file: "alloc_ladder::steps",
+            evidence: own.or_else(of_study),
+        };
+        Some((next, part.reduces.contains(&stage)))
+    }))
 }
 
 fn is_on(set: &str, scenario: Scenario, index: usize, step: &Step) -> bool {
@@ -179,11 +236,16 @@ fn evidence(run: &Run, scenario: Scenario, index: usize, side: Side, stage: Stag
         };
         run.steps.iter().find(same)
     };
-    let (below, above) = (climbed(index - 1)?, climbed(index)?);
+    between(run, [climbed(index - 1)?, climbed(index)?], side, stage)
+}
+
+/// What two steps of a run measured of a stage.
+fn between(run: &Run, [below, above]: [&StepRecord; 2], side: Side, stage: Stage) -> Option<Evidence> {
     let (before, after) = (amount(below, side, stage)?, amount(above, side, stage)?);
     let mut besides = Vec::new();
-    for metric in metric::compared(scenario.shape()) {
-        for side in metric.sides(scenario.shape()) {
+    let shape = run.subject.shape;
+    for metric in metric::compared(shape) {
+        for side in metric.sides(shape) {
             let Some(pair) = judge::steps(&[run], metric, *side, None, [below, above], ALPHA) else { continue };
             if metric.has_stages() || !pair.judged.verdict.moved() {
                 continue;
@@ -204,6 +266,7 @@ fn evidence(run: &Run, scenario: Scenario, index: usize, side: Side, stage: Stag
         bytes: verdict(&BYTES_PER_MESSAGE)?,
         blocks: verdict(&ALLOCS_PER_MESSAGE)?,
         besides,
+        study: None,
         elsewhere: Vec::new(),
     })
 }
@@ -218,9 +281,24 @@ impl Evidence {
         [self.bytes, self.blocks]
     }
 
-    /// Whether the stage has fewer bytes or blocks, and no more of the other.
+    /// Whether each of the two steps was counted once, so that nothing shows by how much rounds differ.
+    pub(crate) fn is_once(&self) -> bool {
+        self.verdicts().contains(&Verdict::OneRound)
+    }
+
+    /// Whether the stage has fewer bytes or blocks, and no more of the other. Of two counts of one round the figures have
+    /// to do.
     pub(crate) fn reduces(&self) -> bool {
+        if self.is_once() {
+            let (bytes, blocks) = self.taken();
+            return (bytes > 0.0 || blocks > 0.0) && bytes >= 0.0 && blocks >= 0.0;
+        }
         self.verdicts().contains(&Verdict::Better) && !self.verdicts().contains(&Verdict::Worse)
+    }
+
+    /// Bytes and blocks per message that the stage has less.
+    fn taken(&self) -> (f64, f64) {
+        (self.before.bytes - self.after.bytes, self.before.blocks - self.after.blocks)
     }
 }
 

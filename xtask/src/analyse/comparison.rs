@@ -34,6 +34,8 @@ pub(crate) fn instruments(run: &Run) -> Vec<&'static str> {
 /// The whole comparison.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
+    /// The scenario's name, or the program's.
+    pub(crate) subject: String,
     pub(crate) old: String,
     pub(crate) new: String,
     pub(crate) alpha: f64,

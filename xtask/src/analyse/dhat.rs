@@ -130,12 +130,33 @@ fn json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, BadDhat> {
 /// after a blank that stands in no bracket of the name and holds what a position holds. A name whose own brackets do
 /// not balance (`operator<<`) leaves the last pair of parentheses that balances to the end.
 fn function(frame: &str) -> &str {
+    split(frame).0
+}
+
+/// The function's name, and its position with the blank before it: ` (dir/file.rs:10:5)`, or nothing.
+fn split(frame: &str) -> (&str, &str) {
     let name = match frame.split_once(": ") {
         Some((address, name)) if address.starts_with("0x") => name,
         _ => frame,
     };
     let begin = Position::of(name).and_then(|position| first_outside(&position).or_else(|| last_balanced(&position)));
-    begin.map_or(name, |at| &name[..at])
+    name.split_at(begin.unwrap_or(name.len()))
+}
+
+/// The function's name, and the file and line of its position, where it has both.
+pub(crate) fn placed(frame: &str) -> (&str, Option<(&str, u32)>) {
+    let (name, position) = split(frame);
+    let inner = position.strip_prefix(" (").and_then(|rest| rest.strip_suffix(')'));
+    let read = |inner: &'_ str| -> Option<(usize, u32)> {
+        // `file:line:column` or `file:line`.
+        let (head, last) = inner.rsplit_once(':')?;
+        let last = last.parse().ok()?;
+        match head.rsplit_once(':').and_then(|(file, line)| Some((file.len(), line.parse().ok()?))) {
+            Some((file, line)) => Some((file, line)),
+            None => Some((head.len(), last)),
+        }
+    };
+    (name, inner.and_then(|inner| read(inner).map(|(end, line)| (&inner[..end], line))))
 }
 
 /// What a name's last parenthesis closes can be, without reading the name again for each that opens.

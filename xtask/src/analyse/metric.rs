@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use alloc_ladder::record::{Instrument, Measurement, Shape, StepRecord};
+use alloc_ladder::record::{CountRow, Instrument, Measurement, Shape, StepRecord};
 use alloc_ladder::{Side, Stage, Tally};
 
 use crate::cli::numbers;
@@ -248,8 +248,14 @@ pub(crate) const PEAK_HEAP: Metric = Metric {
     title: "Peak heap",
     format: Format::Bytes,
     accuracy: Accuracy::Within(|m| m.counts.as_ref().map_or(0.0, |counts| counts.peak_slack_bytes as f64)),
-    ..process(Instrument::Count, Accuracy::Exact, |m| m.counts.as_ref().map(|counts| counts.peak_bytes as f64))
+    ..process(Instrument::Count, Accuracy::Exact, peak_heap)
 };
+
+/// A file of another tool may know no peak, which is then 0: what was counted has one.
+fn peak_heap(measurement: &Measurement) -> Option<f64> {
+    let peak = measurement.counts.as_ref()?.peak_bytes;
+    (peak > 0).then_some(peak as f64)
+}
 
 /// The most memory that the process held.
 pub(crate) const PEAK_RSS: Metric = Metric {
@@ -365,6 +371,25 @@ impl Metric {
         value.is_finite().then_some(value)
     }
 
+    /// The figure of one RPC method in one measurement, and of its stage where one is named. Where the process was on both
+    /// sides of calls, `side` says on which. `None` also where nothing was counted for the method: whether it was called
+    /// is then not known.
+    pub(crate) fn take_of(
+        &self,
+        measurement: &Measurement,
+        side: Side,
+        method: &str,
+        stage: Option<Stage>,
+    ) -> Option<f64> {
+        let (Take::Counted(take), true) = (self.take, measurement.instrument == self.instrument) else { return None };
+        let of_method = |row: &&CountRow| row.rpc == method && row.side.unwrap_or(measurement.side) == side;
+        let mut rows = measurement.counts.as_ref()?.rows.iter().filter(of_method).peekable();
+        rows.peek()?;
+        let wanted = |row: &&CountRow| stage.map_or(row.stage != Stage::Instrument, |stage| row.stage == stage);
+        let value = take(rows.filter(wanted).map(|row| row.tally).sum(), measurement);
+        value.is_finite().then_some(value)
+    }
+
     /// The figures of a step, one a round.
     pub(crate) fn samples(&self, step: &StepRecord, side: Side, stage: Option<Stage>) -> Vec<f64> {
         step.of(side, self.instrument).filter_map(|measurement| self.take(measurement, stage)).collect()
@@ -414,7 +439,7 @@ impl PartialEq for Metric {
 
 #[cfg(test)]
 mod tests {
-    use alloc_ladder::record::{CountRow, Counts};
+    use alloc_ladder::record::Counts;
 
     use super::*;
 

@@ -3,6 +3,7 @@
 //! Stacks are compared as people read them, without the runtime's frames.
 
 use std::cmp::Reverse;
+use std::fmt;
 use std::path::PathBuf;
 
 use alloc_ladder::{Side, Stage};
@@ -31,6 +32,24 @@ pub(crate) struct Site {
     pub(crate) frames: Vec<String>,
     pub(crate) before: Amount,
     pub(crate) after: Amount,
+    /// Its line, where it was looked up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<Source>,
+}
+
+/// A line of a source file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Source {
+    /// As the build named it.
+    pub(crate) file: String,
+    /// Counted from 1.
+    pub(crate) line: u32,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
 }
 
 /// What a stack allocates per message.
@@ -81,7 +100,7 @@ pub(crate) fn changes(before: &Stacks, after: &Stacks) -> Vec<Site> {
         let (before, after) = (amount(0), amount(1));
         if before != after {
             let frames = stack.frames.iter().map(|place| joined.names[*place as usize].to_owned()).collect();
-            changed.push(Site { stage: stack.stage, frames, before, after });
+            changed.push(Site { stage: stack.stage, frames, before, after, source: None });
         }
     }
     // Bytes first; sites that change in blocks alone follow.
@@ -89,6 +108,24 @@ pub(crate) fn changes(before: &Stacks, after: &Stacks) -> Vec<Site> {
     changed.sort_by_cached_key(|site| size(site));
     changed
 }
+
+/// The stacks of a profile that allocate most bytes, the largest first: `before` is nothing.
+pub(crate) fn largest(of: &Stacks, wanted: impl Fn(Stage) -> bool) -> Vec<Site> {
+    let messages = of.messages.max(1) as f64;
+    let mut sites: Vec<_> = of.profile.sites.iter().filter(|site| wanted(site.stage)).collect();
+    sites.sort_by_key(|site| Reverse((site.bytes, site.blocks)));
+    let site = |site: &fold::Site| Site {
+        stage: site.stage,
+        frames: of.profile.frames(site).map(str::to_owned).collect(),
+        before: Amount::default(),
+        after: Amount { blocks: site.blocks as f64 / messages, bytes: site.bytes as f64 / messages },
+        source: None,
+    };
+    sites.into_iter().take(SITES_MAX).map(site).collect()
+}
+
+/// How many of the largest sites are looked at.
+const SITES_MAX: usize = 20;
 
 /// A magnitude as a key that sorts.
 fn ordered(value: f64) -> u64 {

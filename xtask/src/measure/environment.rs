@@ -1,5 +1,6 @@
 //! Where and with what a run is measured.
 
+use std::path::Path;
 use std::process::Command;
 
 use alloc_ladder::record::Environment;
@@ -26,6 +27,16 @@ pub(crate) fn environment(allocator: Allocator, profile: &str) -> Environment {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         command: command(),
     }
+}
+
+/// What is known of a program that somebody else built: the machine, and how it was started. Of one that lies in the
+/// workspace also the revision that was checked out when it was run.
+pub(crate) fn of_program(command: String, program: &Path) -> Environment {
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let is_ours = whole(program).starts_with(whole(&root()));
+    let Environment { cpu, cores, kernel, revision, dirty, .. } = environment(Allocator::System, "");
+    let (revision, dirty) = if is_ours { (revision, dirty) } else { (String::new(), false) };
+    Environment { cpu, cores, kernel, revision, dirty, command, ..Environment::default() }
 }
 
 /// The command line as a reader would type it.

@@ -3,10 +3,13 @@
 //! A folder per side of a step, named by the record. Git keeps little more than dhat's own files, so that everything
 //! here can be missing, and everything but those can be made again.
 
+use std::path::Path;
+
 use alloc_ladder::Side;
 use alloc_ladder::record::{CpuProfile, Instrument, Run, Stacks, StepRecord};
 use alloc_ladder::subject::scenario::Scenario;
 
+use crate::analyse::counted;
 use crate::analyse::cpu::{BadFolded, Samples, margin};
 use crate::analyse::dhat::{BadDhat, Dhat};
 use crate::analyse::fold::{self, Profile, Unit};
@@ -26,6 +29,19 @@ pub(crate) fn load(folder: &RunFolder, run: &Run) -> anyhow::Result<Profiles> {
     let mut profiles = Profiles::default();
     complete(folder, run, &mut profiles)?;
     Ok(profiles)
+}
+
+/// The run, a program's with rows by stage also where it was recorded from outside.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn counted(folder: &Path, run: Run) -> anyhow::Result<Run> {
+    let lacks = |step: &StepRecord| step.stacks.iter().any(|stacks| step.counts(stacks.side).is_none());
+    if Scenario::of(&run.subject).is_some() || !run.steps.iter().any(lacks) {
+        return Ok(run);
+    }
+    let profiles = load(&RunFolder::open(folder)?, &run)?;
+    Ok(counted::counted(run, &profiles))
 }
 
 /// Reads those of the dhat files and samples that were not read before, and lists the files there are.

@@ -1,18 +1,21 @@
 //! What changed between the call sites of two steps, as a table and as a differential flame graph.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use alloc_ladder::Side;
 use alloc_ladder::record::StepRecord;
+use alloc_ladder::{Side, Stage};
 
 use crate::analyse::fold::{Profile, Unit};
-use crate::analyse::sites::{Moved, Site, Stacks, changes};
+use crate::analyse::sites::{self, Moved, Site, Source, Stacks, changes};
+use crate::analyse::source::Sources;
 use crate::analyse::stats::change;
 use crate::cli::numbers;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{Style, paint};
 use crate::render::{files, flame};
+use crate::store::layout;
 use crate::store::write::{self, RunFolder};
 
 /// How many changes a table shows.
@@ -34,6 +37,51 @@ pub(crate) struct Endpoint<'a> {
 pub(crate) fn moved(before: Endpoint<'_>, after: Endpoint<'_>, side: Side) -> anyhow::Result<Option<Moved>> {
     let (Some(old), Some(new)) = (stacks_of(before, side)?, stacks_of(after, side)?) else { return Ok(None) };
     Ok(Some(Moved { side, changes: changes(&old, &new), flame: None }))
+}
+
+/// The largest call sites of one side, of `stages` or of all, with the lines that they stand in; `None` where it has no
+/// stacks.
+///
+/// # Errors
+/// When a dhat file cannot be read.
+pub(crate) fn largest(
+    of: Endpoint<'_>,
+    side: Side,
+    stages: Option<&BTreeSet<Stage>>,
+) -> anyhow::Result<Option<Vec<Site>>> {
+    let Some(stacks) = stacks_of(of, side)? else { return Ok(None) };
+    let mut sites = sites::largest(&stacks, |stage| stages.is_none_or(|stages| stages.contains(&stage)));
+    look_up(&mut sites, of, side)?;
+    Ok(Some(sites))
+}
+
+/// Looks up in which lines the first sites stand, of files in the workspace: the others are nobody's to change.
+///
+/// # Errors
+/// When a dhat file cannot be read.
+pub(crate) fn look_up<'a>(
+    sites: impl IntoIterator<Item = &'a mut Site>,
+    of: Endpoint<'_>,
+    side: Side,
+) -> anyhow::Result<()> {
+    let mut sites = sites.into_iter().take(SHOWN).peekable();
+    let Some(stacks) = of.step.stacks(side).filter(|_| sites.peek().is_some()) else { return Ok(()) };
+    let Some(sources) = Sources::parse(&RunFolder::open(of.folder)?.read(&stacks.dhat)?) else { return Ok(()) };
+    let root = layout::root();
+    let is_ours =
+        |file: &str| !file.starts_with("target/") && root.join(file).is_file() && root.join(file).starts_with(&root);
+    for site in sites {
+        let here = root.to_string_lossy();
+        site.source = sources.of(site, is_ours).map(|source| Source {
+            file: source
+                .file
+                .strip_prefix(&*here)
+                .map_or(source.file.as_str(), |file| file.trim_start_matches('/'))
+                .to_owned(),
+            ..source
+        });
+    }
+    Ok(())
 }
 
 /// Draws what changed on one side, by bytes, into `file`; says where. `None` where either has no stacks.
@@ -102,6 +150,20 @@ pub(crate) fn table(sites: &[Site]) -> String {
         let _ = writeln!(text, "… and {} smaller changes", sites.len() - SHOWN);
     }
     text
+}
+
+/// The first sites of one run, a line each.
+pub(crate) fn largest_table(sites: &[Site]) -> String {
+    let mut table = Table::default();
+    for site in &sites[..sites.len().min(SHOWN)] {
+        table.row([
+            Cell::right(numbers::bytes(site.after.bytes)),
+            Cell::right(numbers::number(site.after.blocks)),
+            Cell::left(site.stage.name()),
+            Cell::left(site.innermost()),
+        ]);
+    }
+    table.render()
 }
 
 /// What a comparison's differential flame graph of one side is called.

@@ -36,6 +36,11 @@ pub(crate) fn newest(scenario: Option<Scenario>) -> anyhow::Result<(PathBuf, Run
     newest_from(&layout::runs(), scenario)
 }
 
+/// The run begun last that `wanted` wants, if there is one.
+pub(crate) fn last(wanted: impl Fn(&Run) -> bool) -> Option<(PathBuf, Run)> {
+    all(&layout::runs()).into_iter().find(|(_, run)| wanted(run))
+}
+
 fn load_from(profiles: &Path, name: &str) -> anyhow::Result<(PathBuf, Run)> {
     if name == "newest" {
         return newest_from(profiles, None);

@@ -39,6 +39,22 @@ impl Program {
         }
     }
 
+    /// What `check` checks where no run is named.
+    const fn checked(self) -> &'static str {
+        match self {
+            Program::AllocLadder => "the newest",
+            Program::Xtask => "measure the counts of every scenario now",
+        }
+    }
+
+    /// What `compare` does where the base of a change has no run.
+    const fn base(self) -> &'static str {
+        match self {
+            Program::AllocLadder => "it says how to make one",
+            Program::Xtask => "one is measured in a git worktree",
+        }
+    }
+
     /// The file of budgets, relative to the root.
     const fn budgets(self) -> &'static str {
         match self {
@@ -91,6 +107,22 @@ pub(crate) fn budgets() -> PathBuf {
     root().join(place().program.budgets())
 }
 
+/// Whether the study's scenarios are here to be measured.
+pub(crate) fn has_study() -> bool {
+    place().program == Program::Xtask
+}
+
+/// A file's path as the repository has it, with forward slashes: from the folder that GitHub Actions says it checked out,
+/// else from the workspace's.
+pub(crate) fn in_repository(path: &Path) -> String {
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let path = whole(path);
+    let checked_out = env::var_os("GITHUB_WORKSPACE").map(PathBuf::from);
+    let roots = checked_out.iter().map(PathBuf::as_path).chain([root()]);
+    let within = roots.into_iter().find_map(|root| path.strip_prefix(whole(root)).ok());
+    within.unwrap_or(&path).to_string_lossy().into_owned()
+}
+
 /// How the command is called: `cargo xtask` or `cargo alloc-ladder`.
 pub(crate) fn command() -> &'static str {
     place().program.command()
@@ -104,13 +136,15 @@ pub(crate) fn first_run(scenario: Option<Scenario>) -> String {
     }
 }
 
-/// The help texts with `{command}`, `{runs}` and `{budgets}` filled in.
+/// The help texts with `{command}`, `{runs}`, `{budgets}`, `{checked}` and `{base}` filled in.
 pub(crate) fn named(command: clap::Command, program: Program) -> clap::Command {
     let fill = |text: &clap::builder::StyledStr| {
         text.to_string()
             .replace("{command}", program.command())
             .replace("{runs}", program.runs())
             .replace("{budgets}", program.budgets())
+            .replace("{checked}", program.checked())
+            .replace("{base}", program.base())
     };
     command
         .mut_args(|arg| match arg.get_help().map(fill) {

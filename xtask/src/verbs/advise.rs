@@ -6,14 +6,19 @@
 //! and not more of the other. One that is meant for a stage and was measured in neither run is named with the command
 //! that measures it, and with no figure.
 
-use alloc_ladder::Side;
 use alloc_ladder::record::{Run, StepRecord};
+use alloc_ladder::subject::scenario::Scenario;
+use alloc_ladder::{Side, Stage};
 
 use crate::analyse::advice::{Advice, ladders};
+use crate::analyse::executable::ALLOC_LINES;
+use crate::analyse::symbols::Quality;
 use crate::cli::failure::{Failure, Kind};
-use crate::cli::terminal;
+use crate::cli::terminal::{self, Style};
+use crate::render::files;
 use crate::store::find;
 use crate::store::layout;
+use crate::store::reference;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -29,14 +34,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let (_, run) = find::load(&args.run)?;
+    let (folder, run) = find::load(&args.run)?;
+    let run = files::counted(&folder, run)?;
+    let is_study = Scenario::of(&run.subject).is_some();
     let references: Vec<Run> = ladders(&run)
-        .iter()
-        .map(|scenario| layout::reference(*scenario))
-        .filter(|folder| folder.join(layout::RUN_JSON).is_file())
-        .map(|folder| Ok(find::load(&folder.to_string_lossy())?.1))
+        .into_iter()
+        .filter(|scenario| !is_study || layout::reference(*scenario).join(layout::RUN_JSON).is_file())
+        .map(reference::run)
         .collect::<anyhow::Result<_>>()?;
     let advice = Advice::of(&run, from(&run, args.step.as_deref())?, &references);
+    if !is_study && !advice.left.is_empty() && advice.left.iter().all(|left| left.stage == Stage::Other) {
+        terminal::labelled(Style::Warning, "warning", "the run tells no stages apart, so that no step can be named");
+        let text = format!("record a build with the seams ({ALLOC_LINES}), or one with line tables: {}", Quality::HELP);
+        terminal::labelled(Style::Help, "help", &text);
+    }
     terminal::result(&if args.json { serde_json::to_string_pretty(&advice)? + "\n" } else { advice.text() })
 }
 
@@ -61,8 +72,7 @@ fn from<'a>(run: &'a Run, step: Option<&str>) -> anyhow::Result<&'a StepRecord> 
 
 #[cfg(test)]
 mod tests {
-    use alloc_ladder::Stage;
-    use alloc_ladder::subject::scenario::Scenario;
+    use alloc_ladder::record::{Shape, Subject};
 
     use crate::analyse::advice::NextStep;
     use crate::fixture;
@@ -179,5 +189,54 @@ mod tests {
         assert_eq!(error.to_string(), "`mine` has no counts");
         let error = advice(&still, Some("rope"), &[]).expect_err("not measured");
         assert_eq!(error.to_string(), "`still` has no counts of step `rope`");
+    }
+
+    #[test]
+    fn a_program_is_told_the_line_to_write_and_whose_figures_they_are() {
+        let of_program = |mut run: Run| {
+            run.subject = Subject { name: "srv".to_owned(), shape: Shape::Program };
+            run.environment.cpu = "A".to_owned();
+            run
+        };
+        let mut reference =
+            run("put-reference", &[("rope", (3000, 73_000_000), 1700), ("aligned-reads", (2, 5000), 1400)]);
+        reference.environment.cpu = "B".to_owned();
+        let references = [reference];
+        // What the program does beside its calls is more, and nothing takes it away.
+        let attached = |name: &str, bytes| {
+            let rows = [(Stage::ReceiveBuffer, 3000, bytes), (Stage::Other, 90_000, 900_000_000)];
+            fixture::step(name, vec![fixture::count(Side::Server, 0, &rows)])
+        };
+        let alone = Run { steps: vec![attached("attached", 70_000_000)], ..run("attach-1", &[]) };
+        let alone = of_program(alone);
+        expect_test::expect![[r#"
+            attach-1, step attached
+
+            server receive-buffer: 68.4 KiB and 3.00 blocks per message, 7 % of all bytes and 3 % of all blocks
+              aligned-reads
+              takes    71.3 KiB → 5 B and 3.00 → 0.0020 blocks per message (−99.99%), rope → aligned-reads in put-reference, this project's put and not this program, measured elsewhere: cpu A and B
+              besides  server CPU-s/GB 1.70 → 1.40 (−17.6%, p<0.001)
+              costs    64 KiB a connection
+              not for  TLS in this process
+              write    .serve_with_incoming(aligned(incoming, http2)) (alloc_ladder::steps)
+              bodies
+              takes    meant for it, and measured neither here nor in the study
+              costs    recycled memory a thread
+              not for  codecs that are not prost's: those do not compile
+              write    tonic = { package = "alloc-ladder-tonic", version = "0.1" } in Cargo.toml, in place of tonic (alloc_ladder::steps)
+              tuned-h2
+              takes    meant for it, and measured neither here nor in the study
+              costs    at least 4 MiB a stream may wait in memory for a handler that does not read
+              not for  peers that are not trusted with that, many streams that are seldom read
+              write    Http2::for_messages(encoded_len).server(Server::builder()) (alloc_ladder::steps)
+        "#]].assert_eq(&text(&alone, None, &references));
+        // Its own two steps say more, one round each.
+        let steps = vec![attached("attached", 70_000_000), attached("aligned-reads", 1000)];
+        let joined = of_program(Run { steps, ..run("join-1", &[]) });
+        let said = text(&joined, Some("attached"), &references);
+        let own = "attached → aligned-reads in join-1, one round each\n";
+        assert!(said.contains(own) && !said.contains("put-reference"), "{said}");
+        let said = text(&joined, None, &references);
+        assert!(!said.contains("aligned(incoming, http2)"), "it is on: {said}");
     }
 }

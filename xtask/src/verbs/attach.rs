@@ -12,7 +12,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use alloc_ladder::driver;
-use alloc_ladder::record::{Environment, Measurement, Run, SCHEMA, Shape, StepRecord, Subject, Workload};
+use alloc_ladder::record::{Measurement, Run, SCHEMA, Shape, StepRecord, Subject, Workload};
 use alloc_ladder::{Side, Stage};
 use anyhow::Context;
 
@@ -20,7 +20,6 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::quantity::SECONDS_MAX;
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style};
-use crate::measure::build::Allocator;
 use crate::measure::environment;
 use crate::measure::follow::{self, Followed, Record};
 use crate::measure::program::Program;
@@ -85,7 +84,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         subject: Subject { name: file_name(&args.command[0]), shape: Shape::Program },
         workload: Workload { messages: args.messages, warmup: 0, ..Workload::default() },
         stacks_workload: None,
-        environment: machine(&args.command),
+        environment: environment::of_program(args.command.join(" "), Path::new(&args.command[0])),
         partial: failed,
         seed: 0,
         steps,
@@ -194,15 +193,9 @@ fn read(file: &Path, program: &str, status: ExitStatus) -> anyhow::Result<Measur
     Ok(measurement)
 }
 
-/// What is known of a program somebody else built: the machine, and how it was started.
 /// What a program is called: the name of its file.
 fn file_name(program: &str) -> String {
     Path::new(program).file_name().map_or_else(|| program.to_owned(), |name| name.to_string_lossy().into_owned())
-}
-
-fn machine(command: &[String]) -> Environment {
-    let Environment { cpu, cores, kernel, .. } = environment::environment(Allocator::System, "");
-    Environment { cpu, cores, kernel, command: command.join(" "), ..Environment::default() }
 }
 
 /// The stages of the process, then its RPC methods.

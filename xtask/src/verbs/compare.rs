@@ -2,8 +2,9 @@
 //!
 //! In the manner of Go's benchstat: per metric the old and the new median, the change, and the p-value of a rank test;
 //! `~` where the samples cannot tell, `=` where exact counts are equal. It refuses to compare what was not measured
-//! alike, and it never makes a new measurement.
+//! alike. Only `--base` may measure: what a change is compared with, where nobody did before.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use alloc_ladder::Side;
@@ -15,18 +16,28 @@ use crate::analyse::comparison::{self, Compared, Report};
 use crate::analyse::environments::{environments, json_differences};
 use crate::analyse::judge::{self, Verdict};
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::format::{Format, Output};
 use crate::cli::terminal::{self, Style};
+use crate::measure::base::{self, Alike, Change};
+use crate::render::findings::Findings;
 use crate::render::sites::{self as drawn, Endpoint};
+use crate::render::{github, junit, markdown};
 use crate::store::find;
-use crate::store::layout;
+use crate::store::{layout, place};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run to compare with: an id, a path, or `newest`
-    old: String,
+    /// The run to compare with: an id, a path, or `newest`. With --base the run to compare [default then: the newest of
+    /// what is checked out]
+    #[arg(required_unless_present = "base")]
+    old: Option<String>,
     /// The run to compare
-    #[arg(required_unless_present = "steps")]
+    #[arg(required_unless_present_any = ["steps", "base"])]
     new: Option<String>,
+    /// Compare with a run of the commit where this branch was left, the newest that was measured alike. If there is none,
+    /// {base}
+    #[arg(long, value_name = "BRANCH", conflicts_with_all = ["new", "steps"])]
+    base: Option<String>,
     /// Only this step [default: every step both runs have]
     #[arg(long)]
     step: Option<String>,
@@ -39,10 +50,9 @@ pub(crate) struct Args {
     /// Exit with 1 when a metric is worse
     #[arg(long)]
     fail_on_regression: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Write the differential flame graphs here [default: the newer run's folder; with --json nowhere]
+    #[command(flatten)]
+    output: Output,
+    /// Write the differential flame graphs here [default: the newer run's folder; with other forms than text nowhere]
     #[arg(long, value_name = "FOLDER")]
     flames: Option<PathBuf>,
 }
@@ -54,12 +64,98 @@ fn probability(text: &str) -> Result<f64, String> {
     }
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let (old_folder, old) = find::load(&args.old)?;
-    let (new_folder, new) = match &args.new {
-        Some(name) => find::load(name)?,
-        None => (old_folder.clone(), old.clone()),
+/// A run, and the folder it is in.
+type Found = (PathBuf, Run);
+
+/// The two runs that the flags name.
+fn named(args: &Args) -> anyhow::Result<[Found; 2]> {
+    let old = args.old.as_deref().unwrap_or("newest");
+    match (&args.base, &args.new) {
+        (Some(branch), _) => of_change(branch, args.old.as_deref(), args.step.as_deref()),
+        (None, Some(new)) => Ok([find::load(old)?, find::load(new)?]),
+        (None, None) => {
+            let run = find::load(old)?;
+            Ok([run.clone(), run])
+        }
+    }
+}
+
+/// Runs of a change's base and of the change. Of the study they are measured where there are none.
+fn of_change(branch: &str, named: Option<&str>, step: Option<&str>) -> anyhow::Result<[Found; 2]> {
+    let change = Change::since(branch, &layout::root())?;
+    let scenario = Scenario::ALL.into_iter().find(|scenario| place::has_study() && Some(scenario.name()) == named);
+    let new = match (named, scenario) {
+        (Some(name), None) => find::load(name)?,
+        _ => newest_of(&change, scenario)?,
     };
+    if !change.is_head(&new.1) {
+        let of = format!("`{}` is not of what is checked out ({})", new.1.id, base::short(&change.head));
+        terminal::labelled(Style::Warning, "warning", &of);
+    } else if change.dirty {
+        let text = "there are changes that are not committed; whether the run has them is not known";
+        terminal::labelled(Style::Warning, "warning", text);
+    }
+    let is_alike = |run: &Run| {
+        let steps = |run: &'_ Run| run.steps.iter().map(|step| step.name.clone()).collect::<BTreeSet<_>>();
+        let (theirs, own) = (steps(run), steps(&new.1));
+        let has_steps = match step {
+            Some(step) => theirs.contains(step),
+            None => theirs.intersection(&own).next().is_some(),
+        };
+        has_steps && comparison::differences(run, &new.1).is_empty()
+    };
+    let old = match find::last(|run| change.is_base(run) && is_alike(run)) {
+        Some(found) => found,
+        None => measured_base(branch, &change, &new.1)?,
+    };
+    let text = format!("{branch} was left at {}: {} → {}", base::short(&change.base), old.1.id, new.1.id);
+    terminal::progress("Comparing", &text);
+    Ok([old, new])
+}
+
+/// The newest run of what is checked out. The study's scenario is measured where it has none.
+fn newest_of(change: &Change, scenario: Option<Scenario>) -> anyhow::Result<Found> {
+    let is_of = |run: &Run| scenario.is_none() || Scenario::of(&run.subject) == scenario;
+    match (find::last(|run| change.is_head(run) && is_of(run)), scenario) {
+        (Some(found), _) => Ok(found),
+        (None, Some(scenario)) => load(&base::here(&Alike::defaults(scenario))?),
+        (None, None) => {
+            let message = format!("there is no run of what is checked out ({})", base::short(&change.head));
+            let help = match place::has_study() {
+                true => "name a scenario, and it is measured: cargo xtask compare --base BRANCH put".to_owned(),
+                false => format!("measure one: {}", place::first_run(None)),
+            };
+            Err(Failure::new(Kind::Usage, message).help(help).into())
+        }
+    }
+}
+
+/// A run of the base, measured as the change was.
+fn measured_base(branch: &str, change: &Change, new: &Run) -> anyhow::Result<Found> {
+    if let (true, Some(scenario)) = (place::has_study(), Scenario::of(&new.subject)) {
+        return load(&base::at_commit(&change.base, &Alike::to(new, scenario))?);
+    }
+    let message = format!(
+        "there is no run of {}, where `{branch}` was left, that can be compared with `{}`",
+        base::short(&change.base),
+        new.id
+    );
+    let how = if new.environment.command.is_empty() { String::new() } else { format!(": {}", new.environment.command) };
+    Err(Failure::new(Kind::Usage, message)
+        .help(format!(
+            "measure it as the other was, and compare again: git stash or commit, git checkout --detach {}, build, then \
+             record the same program with the same flags{how}",
+            base::short(&change.base)
+        ))
+        .into())
+}
+
+fn load(folder: &Path) -> anyhow::Result<Found> {
+    find::load(&folder.to_string_lossy())
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let [(old_folder, old), (new_folder, new)] = named(&args)?;
     comparable(&old, &new)?;
     for warning in environments(&old, &new) {
         terminal::labelled(Style::Warning, "warning", &format!("not measured alike: {warning}"));
@@ -69,9 +165,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         _ => common_steps(&old, &new, args.step.as_deref())?,
     };
     let flames = flames(&args, &new_folder);
-    let mut report = Report { old: old.id.clone(), new: new.id.clone(), alpha: args.alpha, steps: Vec::new() };
+    let mut report = Report {
+        subject: new.subject.name.clone(),
+        old: old.id.clone(),
+        new: new.id.clone(),
+        alpha: args.alpha,
+        steps: Vec::new(),
+    };
     for (before, after) in pairs {
-        if args.new.is_some() && before.settings != after.settings {
+        if args.steps.is_none() && before.settings != after.settings {
             let changed = json_differences(&before.settings, &after.settings);
             let text = format!("`{}` is not the same step in both runs: {}", before.name, changed.join(", "));
             terminal::labelled(Style::Warning, "warning", &text);
@@ -95,7 +197,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         .help("figures of different instruments are never compared; measure both runs with the same instruments")
         .into());
     }
-    terminal::result(&if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.text() })?;
+    terminal::result(&shown(&args, &report)?)?;
     let worse = report.rows().filter(|row| row.verdict == Verdict::Worse).count();
     if args.fail_on_regression && worse > 0 {
         let figures = if worse == 1 { "1 figure is" } else { &format!("{worse} figures are") };
@@ -104,10 +206,25 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The result in the form that was asked for.
+fn shown(args: &Args, report: &Report) -> anyhow::Result<String> {
+    let findings = || {
+        let source = |file: &str| place::in_repository(&layout::root().join(file));
+        Findings::of_comparison(report, args.fail_on_regression, source)
+    };
+    Ok(match args.output.format() {
+        Format::Text => report.text(),
+        Format::Json => serde_json::to_string_pretty(report)? + "\n",
+        Format::Markdown => markdown::comparison(report),
+        Format::Junit => junit::text(&findings()),
+        Format::Github => github::text(&findings()),
+    })
+}
+
 /// Where the differential flame graphs go: nowhere beside JSON unless asked, and never among the reference runs, which
 /// are under version control.
 fn flames(args: &Args, newer: &Path) -> Option<PathBuf> {
-    if args.flames.is_some() || args.json {
+    if args.flames.is_some() || !args.output.is_text() {
         return args.flames.clone();
     }
     if layout::is_reference(newer) {
@@ -172,6 +289,7 @@ fn add_sites(
 ) -> anyhow::Result<()> {
     for side in Side::ALL {
         let Some(mut moved) = drawn::moved(before, after, side)? else { continue };
+        drawn::look_up(moved.changes.iter_mut().filter(|site| site.grew()), after, side)?;
         if let Some(folder) = flames.filter(|_| !moved.changes.is_empty()) {
             let file = folder.join(drawn::flame_name(before, after, side));
             moved.flame = drawn::draw(before, after, side, file).unwrap_or_else(|error| {
@@ -244,7 +362,7 @@ mod tests {
         let steps = common_steps(&old, &new, None).expect("both have two");
         assert_eq!(steps.len(), 2);
         let steps = steps.into_iter().map(|(before, after)| Compared::new([&old, &new], before, after, 0.05)).collect();
-        let report = Report { old: old.id.clone(), new: new.id.clone(), alpha: 0.05, steps };
+        let report = Report { subject: "put".to_owned(), old: old.id.clone(), new: new.id.clone(), alpha: 0.05, steps };
         expect_test::expect![[r#"
             put-20260819-0911 → put-20260820-1402, step baseline, n = 10 + 10
                                     old            new          vs old
@@ -278,7 +396,13 @@ mod tests {
         .assert_eq(&terminal::plain(&report.text()));
 
         let within = Compared::new([&old, &old], &old.steps[0], &old.steps[1], 0.05);
-        let report = Report { old: old.id.clone(), new: old.id.clone(), alpha: 0.05, steps: vec![within] };
+        let report = Report {
+            subject: "put".to_owned(),
+            old: old.id.clone(),
+            new: old.id.clone(),
+            alpha: 0.05,
+            steps: vec![within],
+        };
         expect_test::expect![[r#"
             put-20260819-0911, step baseline → tuned-h2, n = 10 + 10
                                  before          after          vs before
@@ -309,7 +433,13 @@ mod tests {
         };
         let (old, new) = (run("a", 1000, &[100, 101, 102]), run("b", 3000, &[200, 201, 202]));
         let compared = Compared::new([&old, &new], &old.steps[0], &new.steps[0], 0.05);
-        let report = Report { old: old.id.clone(), new: new.id.clone(), alpha: 0.05, steps: vec![compared] };
+        let report = Report {
+            subject: "put".to_owned(),
+            old: old.id.clone(),
+            new: new.id.clone(),
+            alpha: 0.05,
+            steps: vec![compared],
+        };
         assert_eq!(report.rows().filter(|row| row.verdict.moved()).count(), 0);
         let text = anstream::adapter::strip_str(&report.text()).to_string();
         let line = |label: &str| text.lines().find(|line| line.contains(label)).expect("a line").to_owned();

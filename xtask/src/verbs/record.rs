@@ -3,7 +3,7 @@
 //! Nothing of the program is changed: a preload library records it, or its own `alloc_ladder::Alloc` does.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alloc_ladder::Side;
@@ -139,7 +139,8 @@ fn keep(
         measurement.wall_ns = recorded.wall.as_nanos() as u64;
         measurement.usage.rss_bytes_max = recorded.rss_bytes_max;
     }
-    let run = import::run(folder.name(), created, line, steps, failed);
+    let mut run = import::run(folder.name(), created, line.clone(), steps, failed);
+    run.environment = environment::of_program(line, Path::new(&command[0]));
     folder.save(&run)?;
     folder.write(layout::TIMELINE, timeline(&recorded.moments).as_bytes())?;
     Ok((folder, run, imported))

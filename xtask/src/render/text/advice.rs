@@ -63,10 +63,20 @@ impl NextStep {
                     row("besides", words.clone());
                 }
             }
-            None => row("takes", format!("not measured here; cargo xtask profile {} does", self.scenario)),
+            None => row(
+                "takes",
+                match self.scenario {
+                    Some(scenario) => format!("not measured here; cargo xtask profile {scenario} does"),
+                    None => "meant for it, and measured neither here nor in the study".to_owned(),
+                },
+            ),
         }
         row("costs", self.cost.to_owned());
-        row("switch", format!("{} ({})", self.switch, self.file));
+        if let Some(words) = self.not_when {
+            row("not for", words.to_owned());
+        }
+        let what = if self.scenario.is_some() { "switch" } else { "write" };
+        row(what, format!("{} ({})", self.switch, self.file));
         format!("  {}\n{}", paint(Style::Bold, self.name), table.render())
     }
 }
@@ -78,8 +88,13 @@ impl Evidence {
             [] => String::new(),
             differ => format!(", measured elsewhere: {}", differ.join(", ")),
         };
+        let whose = match self.study {
+            Some(scenario) => format!(", this project's {scenario} and not this program"),
+            None if self.is_once() => ", one round each".to_owned(),
+            None => String::new(),
+        };
         format!(
-            "{} → {} and {} → {} blocks per message ({}), {} → {} in {}{elsewhere}",
+            "{} → {} and {} → {} blocks per message ({}), {} → {} in {}{whose}{elsewhere}",
             BYTES_PER_MESSAGE.show(before.bytes),
             BYTES_PER_MESSAGE.show(after.bytes),
             ALLOCS_PER_MESSAGE.show(before.blocks),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::analyse::budget::Budget;
 use crate::analyse::held::{Checked, Grown, Kept};
 use crate::analyse::metric::Better;
 use crate::analyse::stats::change;
@@ -14,7 +15,7 @@ use crate::render::sites;
 pub(crate) fn table(lines: &[Checked]) -> String {
     let mut table = Table::default();
     for line in lines {
-        let Checked { budget, figure, tolerance, measured, verdict, worst: _ } = line;
+        let Checked { budget, figure, tolerance, measured, verdict, .. } = line;
         let sign = match budget.metric.better {
             Better::Less => '≤',
             Better::More => '≥',
@@ -82,14 +83,33 @@ pub(crate) fn blessed(changes: &[(&Checked, f64)]) -> String {
     table.render()
 }
 
+/// Budgets that were added.
+pub(crate) fn added(news: &[Budget]) -> String {
+    let mut table = Table::default();
+    for budget in news {
+        let Budget { metric, figure, tolerance, .. } = budget;
+        let beyond = if *tolerance > 0.0 { format!("({} allowed)", percent(1.0 + tolerance)) } else { String::new() };
+        table.row([
+            Cell::left("new"),
+            Cell::left(budget.to_string()),
+            Cell::right(format!("≤ {}", metric.show(*figure))),
+            Cell::left(beyond),
+        ]);
+    }
+    table.render()
+}
+
 impl Grown {
     /// The stages and call sites that grew, or why they are not known.
     pub(crate) fn text(&self) -> String {
-        let Grown { step, side, reference, scenario, .. } = self;
+        let Grown { step, side, reference, subject, .. } = self;
         if let Some(why) = &self.unknown {
-            return format!("\n{scenario}/{step} {side}: what grew is not known: {why}\n");
+            return format!("\n{subject}/{step} {side}: what grew is not known: {why}\n");
         }
-        let title = format!("{scenario}/{step} {side}: what grew since {reference}, per message");
+        let title = match reference.is_empty() {
+            true => format!("{subject}/{step} {side}: the largest call sites, per message"),
+            false => format!("{subject}/{step} {side}: what grew since {reference}, per message"),
+        };
         let mut text = format!("\n{}\n", paint(Style::Bold, &title));
         let mut table = Table::default();
         for (stage, before, after) in &self.stages {
@@ -103,6 +123,7 @@ impl Grown {
         text += &table.render();
         match &self.sites {
             Some(grown) if grown.is_empty() => text += "no call site grew in the run's stacks\n",
+            Some(largest) if reference.is_empty() => text += &sites::largest_table(largest),
             Some(grown) => text += &sites::table(grown),
             None => {
                 let _ = writeln!(text, "call sites are not known: the run or the reference has no stacks of this step");

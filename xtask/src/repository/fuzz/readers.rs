@@ -3,15 +3,15 @@
 use std::io::Write;
 use std::path::Path;
 
+use alloc_ladder::Side;
 use alloc_ladder::record::Run;
 use alloc_ladder::wire::pprof;
-use alloc_ladder::{Side, Stage};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use prost::Message;
 
 use super::runner::{Outcome, Try, Verdict};
-use crate::analyse::budget::Budgets;
+use crate::analyse::budget::{Budget, Budgets, Place, Whose};
 use crate::analyse::cpu::Samples;
 use crate::analyse::dhat::Dhat;
 use crate::analyse::fold::{Profile, Unit, union};
@@ -205,7 +205,7 @@ pub(super) fn sweep() -> anyhow::Result<Try> {
 /// Limits are numbers that something can be held to; comments stay; each can be blessed, and is then as it was blessed.
 pub(super) fn budgets() -> anyhow::Result<Try> {
     Ok(Box::new(|input, rng| {
-        let mut budgets = match Budgets::read(input) {
+        let mut budgets = match Budgets::read(input, Whose::Study) {
             Ok(budgets) => budgets,
             Err(error) => return refused(&error, "help"),
         };
@@ -217,13 +217,13 @@ pub(super) fn budgets() -> anyhow::Result<Try> {
             hold!(budgets.all.iter().filter(same).count() == 1, "stated twice: {budget:?}");
         }
         let unchanged = budgets.text();
-        let again = Budgets::parse(&unchanged).map_err(|error| format!("written again: {error}"))?;
+        let again = Budgets::parse(&unchanged, Whose::Study).map_err(|error| format!("written again: {error}"))?;
         hold!(again.all.len() == budgets.all.len(), "written again, {} budgets", again.all.len());
         hold!(unchanged.matches('#').count() == text.matches('#').count(), "a comment is lost");
         if !budgets.all.is_empty() {
             let budget = budgets.all.swap_remove(rng.usize(..budgets.all.len()));
             budgets.bless(&budget, 12.5);
-            let blessed = Budgets::parse(&budgets.text()).map_err(|error| format!("blessed: {error}"))?;
+            let blessed = Budgets::parse(&budgets.text(), Whose::Study).map_err(|error| format!("blessed: {error}"))?;
             let figure = blessed.all.iter().find(|other| place(other) == place(&budget)).map(|found| found.figure);
             hold!(figure == Some(12.5), "blessed as {figure:?}: {budget:?}");
         }
@@ -231,8 +231,8 @@ pub(super) fn budgets() -> anyhow::Result<Try> {
     }))
 }
 
-fn place(budget: &crate::analyse::budget::Budget) -> (&str, &str, Side, Option<Stage>, &str) {
-    (budget.scenario.name(), budget.step.name, budget.side, budget.stage, budget.metric.name)
+fn place(budget: &Budget) -> (&Place, &str) {
+    (&budget.place, budget.metric.name)
 }
 
 /// A refusal says what is wrong and the way out.
