@@ -33,6 +33,9 @@ pub(crate) struct Left {
     pub(crate) side: Side,
     pub(crate) stage: Stage,
     pub(crate) amount: Amount,
+    /// Nobody said how many messages there were, so that the amount is of the whole run.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) whole_run: bool,
     /// Of everything the two sides allocate, 0 to 1.
     pub(crate) share_of_bytes: f64,
     pub(crate) share_of_blocks: f64,
@@ -55,8 +58,11 @@ pub(crate) struct NextStep {
     /// The line to write.
     pub(crate) switch: &'static str,
     /// Where it is described.
-    pub(crate) file: &'static str,
+    pub(crate) file: String,
     pub(crate) evidence: Option<Evidence>,
+    /// What else shows it: of a step for any service, what it takes in the study's other scenarios.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) more: Vec<Evidence>,
 }
 
 /// What two steps that differ in one step measured.
@@ -72,13 +78,27 @@ pub(crate) struct Evidence {
     /// Whether that is less, by what rounds differ by anyhow.
     pub(crate) bytes: Verdict,
     pub(crate) blocks: Verdict,
-    /// What else became better or worse, in words with figures.
-    pub(crate) besides: Vec<String>,
+    /// What else became better or worse.
+    pub(crate) besides: Vec<Besides>,
     /// The study's scenario that it is from, where the run that is advised on is of something else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) study: Option<Scenario>,
     /// In what the machine, or the build, is another one than the run's that is advised on; empty where it is the same.
     pub(crate) elsewhere: Vec<String>,
+}
+
+/// A figure that moved besides.
+#[derive(Debug)]
+pub(crate) struct Besides {
+    metric: &'static str,
+    /// With the figures.
+    pub(crate) words: String,
+}
+
+impl Serialize for Besides {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.words)
+    }
 }
 
 impl Advice {
@@ -120,6 +140,7 @@ fn largest(run: &Run, step: &StepRecord) -> Vec<Left> {
         side: *side,
         stage: *stage,
         amount: *amount,
+        whole_run: Scenario::of(&run.subject).is_none() && run.workload.messages == 1,
         share_of_bytes: amount.bytes / bytes,
         share_of_blocks: amount.blocks / blocks,
         steps: Vec::new(),
@@ -172,8 +193,9 @@ fn steps(run: &Run, scenario: Scenario, from: &StepRecord, references: &[Run], s
             cost: step.cost,
             not_when: None,
             switch: step.switch,
-            file: step.file,
+            file: step.file.to_owned(),
             evidence,
+            more: Vec::new(),
         };
         (next, step.reduces == Some((side, stage)))
     }))
@@ -188,30 +210,51 @@ fn parts(run: &Run, from: &StepRecord, references: &[Run], side: Side, stage: St
     sorted(parts.filter_map(|part| {
         let own = run.steps.windows(2).filter(|pair| part.is_called(&pair[1].name));
         let own = own.filter_map(|pair| between(run, [&pair[0], &pair[1]], side, stage)).next();
-        let of_study = || {
-            let shown = part.study.iter().filter_map(|(scenario, step)| {
-                let of = references.iter().find(|of| Scenario::of(&of.subject) == Some(*scenario))?;
-                let index = ladder(*scenario).iter().position(|on| on.name == *step)?;
-                let evidence = evidence(of, *scenario, index, side, stage)?;
-                Some(Evidence { study: Some(*scenario), elsewhere: environments(run, of), ..evidence })
-            });
-            shown.max_by(|a, b| {
-                let rank = |evidence: &Evidence| (evidence.reduces(), evidence.taken().0);
-                let ((a_reduces, a_bytes), (b_reduces, b_bytes)) = (rank(a), rank(b));
-                a_reduces.cmp(&b_reduces).then(a_bytes.total_cmp(&b_bytes))
-            })
+        let mut shown = match own {
+            Some(own) => vec![own],
+            None => of_study(run, part, references, side, stage),
         };
+        let evidence = (!shown.is_empty()).then(|| shown.remove(0));
         let next = NextStep {
             scenario: None,
             name: part.name,
             cost: part.cost,
             not_when: Some(part.not_when),
             switch: part.line(side)?,
-            file: "alloc_ladder::steps",
-            evidence: own.or_else(of_study),
+            file: format!("alloc_ladder::steps, {}", part.title),
+            evidence,
+            // A scenario in which it helps nothing says nothing of this program.
+            more: shown.into_iter().filter(Evidence::reduces).collect(),
         };
         Some((next, part.reduces.contains(&stage)))
     }))
+}
+
+/// What a step for anybody takes in each of the study's scenarios, the most first.
+fn of_study(run: &Run, part: &Part, references: &[Run], side: Side, stage: Stage) -> Vec<Evidence> {
+    let rank = |evidence: &Evidence| (evidence.reduces(), evidence.taken().0);
+    let better = |a: &Evidence, b: &Evidence| {
+        let ((a_reduces, a_bytes), (b_reduces, b_bytes)) = (rank(a), rank(b));
+        a_reduces.cmp(&b_reduces).then(a_bytes.total_cmp(&b_bytes))
+    };
+    let of_scenario = |of: &Run| {
+        let scenario = Scenario::of(&of.subject)?;
+        let steps = part.study.iter().filter(|(on, _)| *on == scenario);
+        let shown = steps.filter_map(|(_, step)| {
+            let index = ladder(scenario).iter().position(|on| on.name == *step)?;
+            evidence(of, scenario, index, side, stage)
+        });
+        let best = shown.max_by(better)?;
+        Some(Evidence { study: Some(scenario), elsewhere: environments(run, of), ..best })
+    };
+    let mut shown: Vec<Evidence> = references.iter().filter_map(of_scenario).collect();
+    shown.sort_by(|a, b| better(b, a));
+    // Of somebody else's program, what a step does to time and memory is enough.
+    let said = [&metric::CPU_PER_GB, &metric::CPU_PER_MESSAGE, &metric::PEAK_HEAP];
+    for evidence in &mut shown {
+        evidence.besides.retain(|besides| said.iter().any(|metric| besides.metric == metric.name));
+    }
+    shown
 }
 
 fn is_on(set: &str, scenario: Scenario, index: usize, step: &Step) -> bool {
@@ -252,7 +295,8 @@ fn between(run: &Run, [below, above]: [&StepRecord; 2], side: Side, stage: Stage
             }
             let [old, new] = [pair.old, pair.new].map(|samples| metric.show(stats::median(&samples)));
             let p = pair.judged.p.map_or_else(String::new, |p| format!(", {}", numbers::p_value(p)));
-            besides.push(format!("{side} {} {old} → {new} ({}{p})", metric.label, pair.judged.change));
+            let words = format!("{side} {} {old} → {new} ({}{p})", metric.label, pair.judged.change);
+            besides.push(Besides { metric: metric.name, words });
         }
     }
     let verdict =

@@ -36,7 +36,23 @@ fn differences(old: &Environment, new: &Environment) -> Vec<String> {
         command: String::new(),
         ..environment.clone()
     };
-    json_differences(&alike(old), &alike(new))
+    let (old, new) = (alike(old), alike(new));
+    // What one of them does not know is no difference: of a program that somebody else built little is known.
+    let unknown = [&old, &new].map(|of| {
+        let fields = [&of.rustc, &of.profile, &of.allocator, &of.cpu, &of.kernel];
+        fields.map(|field| field.is_empty())
+    });
+    let known = |of: &Environment| {
+        let mut of = of.clone();
+        let fields = [&mut of.rustc, &mut of.profile, &mut of.allocator, &mut of.cpu, &mut of.kernel];
+        for (index, field) in fields.into_iter().enumerate() {
+            if unknown.iter().any(|unknown| unknown[index]) {
+                field.clear();
+            }
+        }
+        of
+    };
+    json_differences(&known(&old), &known(&new))
 }
 
 /// What differs between the hosts and builds of two runs: of their clients, and of their servers where one ran elsewhere.
@@ -70,6 +86,8 @@ mod tests {
         let new = Environment { cpu: "B".into(), cores: 4, revision: "2".into(), ..Environment::default() };
         assert_eq!(differences(&old, &new), ["cores 2 and 4", "cpu A and B"]);
         assert_eq!(differences(&old, &old), [""; 0]);
+        let built = Environment { rustc: "rustc 1".into(), profile: "release".into(), ..old.clone() };
+        assert_eq!(differences(&old, &built), [""; 0], "nobody knows what the other was built with");
         let run = |own: &Environment, server: Option<&Environment>| Run {
             environment: own.clone(),
             server_environment: server.cloned(),

@@ -176,11 +176,8 @@ fn words(line: &Checked) -> String {
         Better::Less => "at most",
         Better::More => "at least",
     };
-    let beyond = if *tolerance > 0.0 {
-        format!(", and {} % beyond it", numbers::number(tolerance * 100.0))
-    } else {
-        String::new()
-    };
+    let beyond =
+        if *tolerance > 0.0 { format!(", and {} beyond it", numbers::share(*tolerance)) } else { String::new() };
     let allowed = format!("{most} {} is allowed{beyond}", budget.metric.show(*figure));
     let Some(measured) = measured else {
         let why = missing.as_ref().map_or_else(String::new, |missing| missing.words(budget).0);

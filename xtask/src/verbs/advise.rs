@@ -218,17 +218,17 @@ mod tests {
               besides  server CPU-s/GB 1.70 → 1.40 (−17.6%, p<0.001)
               costs    64 KiB a connection
               not for  TLS in this process
-              write    .serve_with_incoming(aligned(incoming, http2)) (alloc_ladder::steps)
+              write    .serve_with_incoming(aligned(incoming, http2)) (alloc_ladder::steps, aligned reads)
               bodies
               takes    meant for it, and measured neither here nor in the study
               costs    recycled memory a thread
               not for  codecs that are not prost's: those do not compile
-              write    tonic = { package = "alloc-ladder-tonic", version = "0.1" } in Cargo.toml, in place of tonic (alloc_ladder::steps)
+              write    tonic = { package = "alloc-ladder-tonic", version = "0.1" } in Cargo.toml, in place of tonic (alloc_ladder::steps, bodies)
               tuned-h2
               takes    meant for it, and measured neither here nor in the study
               costs    at least 4 MiB a stream may wait in memory for a handler that does not read
               not for  peers that are not trusted with that, many streams that are seldom read
-              write    Http2::for_messages(encoded_len).server(Server::builder()) (alloc_ladder::steps)
+              write    Http2::for_messages(encoded_len).server(Server::builder()) (alloc_ladder::steps, HTTP/2 settings)
         "#]].assert_eq(&text(&alone, None, &references));
         // Its own two steps say more, one round each.
         let steps = vec![attached("attached", 70_000_000), attached("aligned-reads", 1000)];

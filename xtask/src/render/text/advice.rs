@@ -27,9 +27,10 @@ impl Left {
     fn text(&self) -> String {
         let Left { side, stage, amount, .. } = self;
         let mut text = format!(
-            "\n{side} {stage}: {} and {} blocks per message, {:.0} % of all bytes and {:.0} % of all blocks\n",
+            "\n{side} {stage}: {} and {} blocks {}, {:.0} % of all bytes and {:.0} % of all blocks\n",
             BYTES_PER_MESSAGE.show(amount.bytes),
             ALLOCS_PER_MESSAGE.show(amount.blocks),
+            if self.whole_run { "in the whole run" } else { "per message" },
             self.share_of_bytes * 100.0,
             self.share_of_blocks * 100.0,
         );
@@ -59,8 +60,11 @@ impl NextStep {
         match &self.evidence {
             Some(evidence) => {
                 row("takes", evidence.words());
-                for words in &evidence.besides {
-                    row("besides", words.clone());
+                for besides in &evidence.besides {
+                    row("besides", besides.words.clone());
+                }
+                for evidence in &self.more {
+                    row("takes", evidence.words());
                 }
             }
             None => row(
