@@ -24,6 +24,7 @@ pub mod instrument;
 pub mod retained;
 #[doc(hidden)]
 pub mod usage;
+mod window;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,10 @@ use std::time::{Duration, Instant};
 use crate::record::{Counts, Instrument, Measurement};
 use crate::{Side, Snapshot, Stage};
 use usage::usage;
+
+pub use window::{
+    Amount, BadWindow, MESSAGES_MAX, ROUNDS_MAX, SECONDS_MAX, WINDOW, Window, window_error_file, window_file, window_of,
+};
 
 /// The environment variable that names the folder to write to.
 pub const OUT: &str = "ALLOC_LADDER_OUT";
@@ -50,8 +55,11 @@ pub fn file(folder: &Path, process: u32, name: &str) -> PathBuf {
     folder.join(format!("{process}-{name}.json"))
 }
 
-/// Which process wrote a file, and what its program is called; `None` for a file of another name.
+/// Which process wrote a file of the whole process, and what its program is called; `None` for a file of another name.
 pub fn process_of(file: &Path) -> Option<(u32, &str)> {
+    if window_of(file).is_some() {
+        return None;
+    }
     let (process, name) = file.file_name()?.to_str()?.strip_suffix(".json")?.split_once('-')?;
     Some((process.parse().ok()?, name))
 }
@@ -60,7 +68,9 @@ pub fn process_of(file: &Path) -> Option<(u32, &str)> {
 fn own_name() -> String {
     let path = std::env::current_exe().unwrap_or_default();
     let plain = |letter: char| if letter.is_ascii_alphanumeric() || "._-".contains(letter) { letter } else { '_' };
-    path.file_name().unwrap_or_default().to_string_lossy().chars().map(plain).take(NAME_BYTES_MAX).collect()
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name: String = name.chars().map(plain).take(NAME_BYTES_MAX).collect();
+    if window::is_like_a_window(&name) { name.replace('.', "_") } else { name }
 }
 
 /// Writes a last time when dropped.

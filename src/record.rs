@@ -6,6 +6,7 @@
 //! A record is raw data: what a profiler wrote lies beside it as a file that the record names, and is classified when it
 //! is read, so that an old run is read by today's rules. A record knows no ladder: steps and settings are names.
 
+mod calls;
 mod counts;
 mod cpu;
 mod first;
@@ -18,6 +19,7 @@ mod stacks;
 mod subject;
 mod workload;
 
+pub use calls::CallRow;
 pub use counts::{CountRow, Counts, HeapSample, SizeBucket};
 pub use cpu::CpuProfile;
 pub use instrument::Instrument;

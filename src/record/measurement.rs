@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counts, Instrument, Retained};
+use super::{CallRow, Counts, Instrument, Retained};
 use crate::{Side, Tally};
 
 /// What a server process prints before it serves.
@@ -44,6 +44,9 @@ pub struct Measurement {
     /// Instructions executed in the measured part (`instructions`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<u64>,
+    /// What the seams counted of calls, one row a method and side; empty where no seam did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<CallRow>,
 }
 
 impl Measurement {
@@ -62,6 +65,7 @@ impl Measurement {
             retained: Vec::new(),
             latency: None,
             instructions: None,
+            calls: Vec::new(),
         }
     }
 

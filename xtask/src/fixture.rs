@@ -65,6 +65,7 @@ fn measurement(side: Side, instrument: Instrument, round: u32) -> Measurement {
         retained: Vec::new(),
         latency: None,
         instructions: None,
+        calls: Vec::new(),
     }
 }
 

@@ -197,6 +197,7 @@ fn counts() -> String {
         retained: vec![],
         latency: None,
         instructions: None,
+        calls: Vec::new(),
     };
     serde_json::to_string(&measurement).expect("serialises")
 }

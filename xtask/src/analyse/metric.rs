@@ -440,6 +440,7 @@ mod tests {
             retained: Vec::new(),
             latency: None,
             instructions: None,
+            calls: Vec::new(),
         }
     }
 

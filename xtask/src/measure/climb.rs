@@ -370,6 +370,7 @@ impl<'a> Climb<'a> {
                 retained: vec![],
                 latency: None,
                 instructions: Some((per_message * messages as f64).round() as u64),
+                calls: Vec::new(),
             });
         }
         Ok(())

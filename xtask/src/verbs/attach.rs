@@ -279,6 +279,7 @@ mod tests {
             retained: Vec::new(),
             latency: None,
             instructions: None,
+            calls: Vec::new(),
         }
     }
 
