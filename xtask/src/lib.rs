@@ -47,7 +47,9 @@ struct Command {
 #[derive(Debug, Subcommand)]
 enum Anybody {
     /// Measure the steps that alloc-ladder.toml describes, or run any program and record every stack that allocates
-    #[command(override_usage = "cargo alloc-ladder profile [OPTIONS]\n       cargo alloc-ladder profile [OPTIONS] -- PROGRAM [ARGS]...")]
+    #[command(
+        override_usage = "cargo alloc-ladder profile [OPTIONS]\n       cargo alloc-ladder profile [OPTIONS] -- PROGRAM [ARGS]..."
+    )]
     Profile(Profile),
     #[command(flatten)]
     Verb(verbs::Verb),

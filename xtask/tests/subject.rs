@@ -98,7 +98,9 @@ fn program() -> &'static Path {
     PROGRAM_FILE.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("subject");
         std::fs::create_dir_all(&folder).expect("creates");
-        let (source, built) = (folder.join("service.rs"), folder.join("service"));
+        // Tests may run in processes of their own, beside each other.
+        let own = std::process::id();
+        let (source, built) = (folder.join(format!("service-{own}.rs")), folder.join(format!("service-{own}")));
         std::fs::write(&source, PROGRAM).expect("writes");
         let mut command = Command::new("rustc");
         command.args(["--edition", "2024", "-C", "debuginfo=1", "-o"]).arg(&built).arg(&source);
@@ -115,8 +117,7 @@ fn free_port() -> u16 {
 /// What the program says of its window.
 fn measurement(instrument: Instrument, blocks: u64) -> String {
     let tally = Tally { blocks, bytes: 1000, freed_blocks: 1, freed_bytes: 100, ..Tally::default() };
-    let row =
-        CountRow { rpc: "/pkg.Service/Call".to_owned(), side: Some(Side::Server), stage: Stage::Handler, tally };
+    let row = CountRow { rpc: "/pkg.Service/Call".to_owned(), side: Some(Side::Server), stage: Stage::Handler, tally };
     let counts = Counts { rows: vec![row], total: tally, peak_bytes: 5000, ..Counts::default() };
     let measurement = Measurement {
         messages: 10,
@@ -228,7 +229,9 @@ fn steps_are_measured_in_rounds_and_named_by_the_file() {
     for words in ["The service as it is.", "THREADS 1", "/pkg.Service/Call"] {
         assert!(page.contains(words), "`{words}` is not on the page");
     }
-    for verb in [&["compare", "newest", "--steps", "baseline", "one-thread"][..], &["report", "newest"], &["advise", "newest"]] {
+    for verb in
+        [&["compare", "newest", "--steps", "baseline", "one-thread"][..], &["report", "newest"], &["advise", "newest"]]
+    {
         says(&place.command(verb).output().expect("starts"), 0, &[]);
     }
 }
@@ -252,7 +255,11 @@ fn a_server_that_is_not_ready_is_a_failed_run_in_words() {
 fn a_step_that_fails_leaves_the_others_and_a_partial_run() {
     let step = "[[step]]\nname = \"dies\"\nargs = [\"dies\"]\n[[step]]\nname = \"again\"\nfrom = \"baseline\"\nenv = { A = \"1\" }\n";
     let place = Place::new(&format!("{TWO_STEPS}{step}"));
-    says(&place.profile(), 4, &["the server ended in the middle of a round (exit status: 4)", "out of luck", "1 of 4 steps failed: dies"]);
+    says(
+        &place.profile(),
+        4,
+        &["the server ended in the middle of a round (exit status: 4)", "out of luck", "1 of 4 steps failed: dies"],
+    );
     let (folder, run) = place.run();
     assert!(run.partial);
     assert!(run.steps[2].failure.as_deref().is_some_and(|why| why.contains("in the middle of a round")));
@@ -265,7 +272,9 @@ fn a_step_that_fails_leaves_the_others_and_a_partial_run() {
 #[test]
 fn a_load_that_fails_hangs_or_is_too_short_is_told_as_such() {
     let file = |load: &str, more: &str| {
-        format!("[server]\nSERVE\nPORT\n{more}\n[[load]]\nLOAD\nargs = [{load}]\n[window]\nwarmup = 2\nmessages = 10\nrounds = 1\ntimeout = 2\n")
+        format!(
+            "[server]\nSERVE\nPORT\n{more}\n[[load]]\nLOAD\nargs = [{load}]\n[window]\nwarmup = 2\nmessages = 10\nrounds = 1\ntimeout = 2\n"
+        )
     };
     let whole = |calls: u64| {
         let mut whole: Measurement = serde_json::from_str(&measurement(Instrument::Count, 1)).expect("a record");
@@ -307,7 +316,8 @@ fn a_port_that_is_taken_is_the_machine_s_fault() {
 
 #[test]
 fn a_second_run_in_one_workspace_is_told_who_was_first_and_ctrl_c_leaves_nothing() {
-    let place = Place::new(&TWO_STEPS.replace("\"{calls}\"", "\"3\", \"hang\"").replace("timeout = 20", "timeout = 300"));
+    let place =
+        Place::new(&TWO_STEPS.replace("\"{calls}\"", "\"3\", \"hang\"").replace("timeout = 20", "timeout = 300"));
     let tag = format!("subject-{}", std::process::id());
     let mut first = place.command(&["profile"]).env(TAG, &tag).stderr(Stdio::null()).spawn().expect("starts");
     let until = Instant::now() + Duration::from_secs(60);
@@ -325,7 +335,9 @@ fn a_second_run_in_one_workspace_is_told_who_was_first_and_ctrl_c_leaves_nothing
 #[test]
 fn ctrl_c_keeps_the_steps_that_were_measured() {
     let hangs = "[[step]]\nname = \"hangs\"\nargs = [\"silent\"]\n";
-    let file = TWO_STEPS.replace("args = [\"{calls}\"]", "args = [\"{calls}\", \"hang\"]").replace("timeout = 20", "timeout = 300");
+    let file = TWO_STEPS
+        .replace("args = [\"{calls}\"]", "args = [\"{calls}\", \"hang\"]")
+        .replace("timeout = 20", "timeout = 300");
     let place = Place::new(&format!("{file}{hangs}"));
     let tag = format!("kept-{}", std::process::id());
     let mut command = place.command(&["profile"]);
@@ -347,7 +359,11 @@ fn ctrl_c_keeps_the_steps_that_were_measured() {
 #[test]
 fn mistakes_are_usage_errors_with_file_line_and_key() {
     let place = Place::new("[server]\nSERVE\nprt = 1\n");
-    says(&place.profile(), 2, &["alloc-ladder.toml:3: [server] prt: `[server]` has no key `prt`", "did you mean `port`?"]);
+    says(
+        &place.profile(),
+        2,
+        &["alloc-ladder.toml:3: [server] prt: `[server]` has no key `prt`", "did you mean `port`?"],
+    );
     place.write(TWO_STEPS);
     let done = place.command(&["profile", "--steps", "baselin"]).output().expect("starts");
     says(&done, 2, &["has no step `baselin`", "did you mean `baseline`?"]);

@@ -86,6 +86,8 @@ pub(crate) enum Meant {
     Stream,
     /// Where calls are the work.
     Unary,
+    /// Of a program, which may keep what it is called with.
+    Program,
 }
 
 /// The part of a case a figure was taken in.
@@ -119,6 +121,7 @@ pub(crate) const METRICS: &[Metric] = &[
     REALLOCS_PER_MESSAGE,
     SETUP_ALLOCS,
     SETUP_BYTES,
+    LIVE_PER_MESSAGE,
     PEAK_HEAP,
     PEAK_RSS,
     SWITCHES_PER_MESSAGE,
@@ -241,6 +244,19 @@ pub(crate) const SETUP_BYTES: Metric = Metric {
     ..process(Instrument::Count, Accuracy::Exact, |m| m.setup.map(|tally| tally.bytes as f64))
 };
 
+/// Bytes that the measured part left live, per message: what a service keeps of its calls. Nothing where it freed more
+/// than it allocated.
+pub(crate) const LIVE_PER_MESSAGE: Metric = Metric {
+    name: "live-per-message",
+    label: "live B/msg",
+    title: "Bytes left live per {noun}",
+    format: Format::Bytes,
+    meant: Meant::Program,
+    ..process(Instrument::Count, Accuracy::Exact, |m| {
+        m.counts.as_ref().map(|counts| counts.subject().live_bytes().max(0) as f64 / m.messages as f64)
+    })
+};
+
 /// The most bytes that were live at a time.
 pub(crate) const PEAK_HEAP: Metric = Metric {
     name: "peak-heap",
@@ -332,6 +348,7 @@ impl Metric {
             Meant::Any => true,
             Meant::Stream => shape.has_payload() || shape == Shape::Program,
             Meant::Unary => !shape.has_payload(),
+            Meant::Program => shape == Shape::Program,
         }
     }
 

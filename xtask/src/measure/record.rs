@@ -88,7 +88,10 @@ impl Source for File {
 pub(crate) fn record(wanted: &Wanted<'_>, mut progress: impl FnMut(Duration, Totals, u64)) -> anyhow::Result<Recorded> {
     let prepared = prepare(&wanted.command[0], wanted.children, wanted.anyway)?;
     let mut command = Command::new(&prepared.path);
-    command.args(&wanted.command[1..]).process_group(0).envs(prepared.environment.iter().map(|(name, value)| (name, value)));
+    command
+        .args(&wanted.command[1..])
+        .process_group(0)
+        .envs(prepared.environment.iter().map(|(name, value)| (name, value)));
     let folder = prepared.folder;
     let interrupted = interrupts()?;
     let began = Instant::now();

@@ -5,6 +5,7 @@ mod document;
 pub(crate) mod figures;
 mod graphs;
 mod limits;
+mod methods;
 mod nine_stages;
 pub(crate) mod overview;
 mod parts;

@@ -33,11 +33,7 @@ impl Lock {
     ///
     /// # Errors
     /// What `held` says when another process holds it; any other when the file cannot be made.
-    pub(crate) fn take(
-        folder: BorrowedFd<'_>,
-        path: &Path,
-        held: impl Fn(&str) -> Failure,
-    ) -> anyhow::Result<Lock> {
+    pub(crate) fn take(folder: BorrowedFd<'_>, path: &Path, held: impl Fn(&str) -> Failure) -> anyhow::Result<Lock> {
         let cannot = || format!("cannot write to {}", path.display());
         loop {
             // The file may come from elsewhere with the folder: a link is not followed, a pipe not waited for.

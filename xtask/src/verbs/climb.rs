@@ -20,6 +20,8 @@ use crate::store::write::RunFolder;
 use crate::store::{layout, place};
 
 #[derive(Debug, clap::Args)]
+// Beside those of `profile -- PROGRAM`, whose type has the same name.
+#[group(id = "climb")]
 pub(crate) struct Args {
     /// The file that describes the service [default: alloc-ladder.toml in this folder or above, up to the workspace's]
     #[arg(long, value_name = "FILE", conflicts_with = "program")]
@@ -56,6 +58,9 @@ pub(crate) fn run(args: &Args, open: bool, json: bool) -> anyhow::Result<()> {
     let mut climb = Climb::new(&subject, folder, created);
     let measured = climb.build(builds.path()).and_then(|()| climb.measure());
     if !climb.has_figures() {
+        // A run of nothing would be the newest one; what was printed stays where it is.
+        let (_, folder) = climb.into_parts();
+        folder.clear(&[layout::RUN_JSON.to_owned()])?;
         return measured;
     }
     let (run, folder) = climb.into_parts();

@@ -64,8 +64,11 @@ impl<'a> Builder<'a> {
         let workspace = match is_built {
             false => None,
             true => Some(Workspace::of(&base)?.map_err(|said| {
-                Failure::new(Kind::Environment, format!("cargo cannot read the workspace of {}: {said}", base.display()))
-                    .help("`cargo metadata --no-deps` must succeed there")
+                Failure::new(
+                    Kind::Environment,
+                    format!("cargo cannot read the workspace of {}: {said}", base.display()),
+                )
+                .help("`cargo metadata --no-deps` must succeed there")
             })?),
         };
         let builder = Builder { subject, base, workspace, builds, built: Vec::new() };

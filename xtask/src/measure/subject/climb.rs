@@ -200,8 +200,7 @@ impl<'a> Climb<'a> {
     ) -> anyhow::Result<Option<Seen>> {
         let step = &self.subject.steps[index];
         let Some(server) = &self.servers[index] else { return Ok(None) };
-        let round =
-            Round { subject: self.subject, step, server, loads: &self.loads, environment, number, lingers };
+        let round = Round { subject: self.subject, step, server, loads: &self.loads, environment, number, lingers };
         match round.run() {
             Ok(seen) => Ok(Some(seen)),
             Err(error) => self.failed(index, error).map(|()| None),
@@ -322,11 +321,14 @@ fn settings(step: &Step) -> BTreeMap<String, String> {
     set("revision", step.revision.clone().unwrap_or_default());
     step.env.iter().for_each(|(name, value)| set(name, value.clone()));
     for (name, patch) in &step.patch {
-        set(name, match patch {
-            Patch::Version(version) => format!("={version}"),
-            Patch::Path(path) => path.display().to_string(),
-            Patch::Git(url, of) => of.as_ref().map_or(url.clone(), |(key, value)| format!("{url} {key} {value}")),
-        });
+        set(
+            name,
+            match patch {
+                Patch::Version(version) => format!("={version}"),
+                Patch::Path(path) => path.display().to_string(),
+                Patch::Git(url, of) => of.as_ref().map_or(url.clone(), |(key, value)| format!("{url} {key} {value}")),
+            },
+        );
     }
     settings
 }
@@ -357,7 +359,13 @@ mod tests {
         let steps: Vec<StepRecord> = subject.steps.iter().map(|step| recorded(step, &subject)).collect();
         let about: Vec<Option<&str>> = steps.iter().map(|step| step.about.as_deref()).collect();
         assert_eq!(about, [None, Some("h2 =0.4.13"), Some("The fix."), Some("THREADS 1")]);
-        assert_eq!(steps.iter().map(|step| step.set.as_str()).collect::<Vec<_>>(), ["baseline", "up-to=old", "up-to=new", "up-to=one"]);
-        assert_eq!(steps[3].settings, [("THREADS", "1"), ("h2", "=0.4.16")].map(|(a, b)| (a.to_owned(), b.to_owned())).into());
+        assert_eq!(
+            steps.iter().map(|step| step.set.as_str()).collect::<Vec<_>>(),
+            ["baseline", "up-to=old", "up-to=new", "up-to=one"]
+        );
+        assert_eq!(
+            steps[3].settings,
+            [("THREADS", "1"), ("h2", "=0.4.16")].map(|(a, b)| (a.to_owned(), b.to_owned())).into()
+        );
     }
 }

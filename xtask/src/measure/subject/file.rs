@@ -114,8 +114,8 @@ impl Window {
 pub(crate) fn read(path: &Path) -> anyhow::Result<Subject> {
     let content = std::fs::read(path)
         .map_err(|error| Failure::new(Kind::Environment, format!("cannot read {}: {error}", path.display())))?;
-    let content = String::from_utf8(content)
-        .map_err(|_| Failure::new(Kind::Usage, format!("{} is not text", path.display())))?;
+    let content =
+        String::from_utf8(content).map_err(|_| Failure::new(Kind::Usage, format!("{} is not text", path.display())))?;
     parse(&content, path).map_err(|bad| {
         let line = bad.at.map(|at| content[..at.min(content.len())].matches('\n').count() + 1);
         let place = line.map_or_else(String::new, |line| format!(":{line}"));
@@ -230,7 +230,9 @@ impl Checked<'_> {
         match given.into_iter().filter(|given| *given).count() {
             1 => {}
             0 => return Err(self.bad(table, index, "", "it needs one of `command`, `bin` and `example`")),
-            _ => return Err(self.bad(table, index, "command", "it has more than one of `command`, `bin` and `example`")),
+            _ => {
+                return Err(self.bad(table, index, "command", "it has more than one of `command`, `bin` and `example`"));
+            }
         }
         if program.package.is_some() && program.target().is_none() {
             return Err(self.bad(table, index, "package", "it is for `bin` and `example`; a `command` is not built"));
@@ -252,7 +254,8 @@ impl Checked<'_> {
     }
 
     fn variables(&self, env: &BTreeMap<String, String>) -> Result<(), String> {
-        let bad = env.iter().find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'));
+        let bad =
+            env.iter().find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'));
         match bad {
             Some((name, _)) => Err(format!("`{name}` cannot be the name of an environment variable")),
             None => Ok(()),
@@ -323,8 +326,14 @@ impl Checked<'_> {
         }
         if let Some(from) = step.from.as_ref().filter(|from| before.iter().all(|other| other.name != **from)) {
             let names: Vec<&str> = before.iter().map(|step| step.name.as_str()).collect();
-            let help = if names.is_empty() { "it is the first".to_owned() } else { format!("before it: {}", names.join(", ")) };
-            return Err(self.bad("step", index, "from", format!("no step before `{name}` is called `{from}`")).help(help));
+            let help = if names.is_empty() {
+                "it is the first".to_owned()
+            } else {
+                format!("before it: {}", names.join(", "))
+            };
+            return Err(self
+                .bad("step", index, "from", format!("no step before `{name}` is called `{from}`"))
+                .help(help));
         }
         let changes = step.changes();
         match changes[..] {
@@ -337,7 +346,10 @@ impl Checked<'_> {
         if self.file.server.program().target().is_none()
             && let Some(key) = changes.iter().find(|key| !matches!(**key, "env" | "args"))
         {
-            return bad(key, "it changes what is built, and a `command` is not built; name a `bin` or an `example`".to_owned());
+            return bad(
+                key,
+                "it changes what is built, and a `command` is not built; name a `bin` or an `example`".to_owned(),
+            );
         }
         for text in step.args.iter().chain(step.env.values()) {
             self.placeholders(text).map_err(|message| self.bad("step", index, "", message))?;

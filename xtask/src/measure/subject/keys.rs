@@ -21,8 +21,19 @@ pub(super) const TABLES: [Keys; 5] = [
     Keys {
         head: "[server]",
         keys: &[
-            "command", "bin", "example", "package", "features", "default-features", "profile", "args", "env", "port",
-            "line", "health", "ready-within",
+            "command",
+            "bin",
+            "example",
+            "package",
+            "features",
+            "default-features",
+            "profile",
+            "args",
+            "env",
+            "port",
+            "line",
+            "health",
+            "ready-within",
         ],
     },
     Keys { head: "[[load]]", keys: &["command", "bin", "example", "package", "args", "env"] },
@@ -117,7 +128,8 @@ pub(super) fn shown(head: &str, key: &str) -> String {
 
 /// The key whose value holds a place in the text.
 pub(super) fn key_at(document: &Document<&str>, place: Range<usize>) -> String {
-    let holds = |item: &Item| item.span().is_some_and(|span| span.start <= place.start && place.start < span.end.max(1));
+    let holds =
+        |item: &Item| item.span().is_some_and(|span| span.start <= place.start && place.start < span.end.max(1));
     let root = document.as_table();
     for table in TABLES {
         for part in parts(root, name(table.head)) {

@@ -87,7 +87,8 @@ impl Round<'_> {
         let file = File::create(&log).context("no temporary folder")?;
         let mut server = Process::logged("server", &self.server_program(folder.path()), file).map_err(not_there)?;
         ready::wait(&mut server, &self.subject.server, &log)?;
-        let mut running = Running { round: self, folder: folder.path(), server, loads: Vec::new(), began: Instant::now() };
+        let mut running =
+            Running { round: self, folder: folder.path(), server, loads: Vec::new(), began: Instant::now() };
         running.start_loads()?;
         running.finish()
     }
@@ -96,10 +97,11 @@ impl Round<'_> {
         let Subject { server, window, .. } = self.subject;
         let table = &server.program;
         let own = table.args.iter().chain(&self.step.args);
-        let mut program = self.program(self.server, table, own)
+        let mut program = self
+            .program(self.server, table, own)
             .env(driver::OUT, folder)
             .env(driver::SIDE, Side::Server.name())
-            .env("ALLOC_LADDER_WINDOW", window.variable());
+            .env(driver::WINDOW, window.variable());
         for (name, value) in &self.step.env {
             program = program.env(name, filled(value, server.port, window));
         }
@@ -109,15 +111,11 @@ impl Round<'_> {
         program
     }
 
-    fn program<'b>(
-        &self,
-        path: &Path,
-        table: &ProgramTable,
-        args: impl Iterator<Item = &'b String>,
-    ) -> Program {
+    fn program<'b>(&self, path: &Path, table: &ProgramTable, args: impl Iterator<Item = &'b String>) -> Program {
         let fill = |text: &String| filled(text, self.subject.server.port, &self.subject.window);
         let of_command = table.command.iter().flat_map(|words| words.0.iter().skip(1));
-        let mut program = Program::new(path).in_folder(self.subject.base()).args(of_command.map(fill)).args(args.map(fill));
+        let mut program =
+            Program::new(path).in_folder(self.subject.base()).args(of_command.map(fill)).args(args.map(fill));
         for (name, value) in &table.env {
             program = program.env(name, fill(value));
         }
@@ -127,7 +125,9 @@ impl Round<'_> {
 
 /// A program that cannot be started is the file's fault, or the machine's.
 fn not_there(error: anyhow::Error) -> anyhow::Error {
-    Failure::new(Kind::Environment, format!("{error:#}")).help("see what `command` names; paths are relative to the file").into()
+    Failure::new(Kind::Environment, format!("{error:#}"))
+        .help("see what `command` names; paths are relative to the file")
+        .into()
 }
 
 /// What goes on in a round.
@@ -210,6 +210,11 @@ impl Running<'_> {
             if let State::Ended(status) = self.loads[index].look()?
                 && !status.success()
             {
+                // One whose server has died fails too, and the server's words are the better ones.
+                std::thread::sleep(10 * LOOK);
+                if let State::Ended(server) = self.server.look()? {
+                    return self.server_ended(server);
+                }
                 let log = self.log(index);
                 return Err(failed(&mut self.loads[index], &format!("failed ({status})"), &log, None));
             }
@@ -291,10 +296,13 @@ impl Running<'_> {
             None => "; nothing in the server counts messages".to_owned(),
         };
         let alone = self.round.subject.load.is_empty();
-        let what = if alone { "the server measured no window" } else { "the load did not end and the window did not close" };
+        let what =
+            if alone { "the server measured no window" } else { "the load did not end and the window did not close" };
         let help = match counted {
             Some(_) => "give a round more time with `[window] timeout`, or make the window shorter",
-            None => "a server without the driver is measured until its load ends: bound the load, or use `[window] seconds`",
+            None => {
+                "a server without the driver is measured until its load ends: bound the load, or use `[window] seconds`"
+            }
         };
         self.said(&format!("{what} within {} s{so_far}", timeout.as_secs()), Some(help))
     }
@@ -331,7 +339,7 @@ fn window_error(folder: &Path) -> Option<String> {
 
 /// The window that a process measured.
 fn window(folder: &Path) -> anyhow::Result<Option<Measurement>> {
-    let Some(file) = files(folder, ".json").find(|file| is_window(file)) else { return Ok(None) };
+    let Some(file) = files(folder, ".json").find(|file| driver::window_of(file).is_some()) else { return Ok(None) };
     let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let window = serde_json::from_str(&text).map_err(|error| {
         Failure::new(Kind::Run, format!("the server's record of the window cannot be read: {error}"))
@@ -342,13 +350,9 @@ fn window(folder: &Path) -> anyhow::Result<Option<Measurement>> {
 
 /// The newest record of a whole process.
 fn whole(folder: &Path) -> Option<Measurement> {
-    let file = files(folder, ".json").filter(|file| !is_window(file));
+    let file = files(folder, ".json").filter(|file| driver::window_of(file).is_none());
     let newest = file.max_by_key(|file| file.metadata().and_then(|file| file.modified()).ok())?;
     serde_json::from_str(&std::fs::read_to_string(newest).ok()?).ok()
-}
-
-fn is_window(file: &Path) -> bool {
-    file.file_name().is_some_and(|name| name.to_string_lossy().contains(".window-"))
 }
 
 fn files(folder: &Path, end: &'static str) -> impl Iterator<Item = PathBuf> {

@@ -54,7 +54,10 @@ impl Workspace {
             Ok(lines) => lines,
             Err(said) => return Ok(Err(said)),
         };
-        Ok(Ok(serde_json::from_str(&lines.join("\n")).context("cargo describes the workspace in words not known here")?))
+        Ok(
+            Ok(serde_json::from_str(&lines.join("\n"))
+                .context("cargo describes the workspace in words not known here")?),
+        )
     }
 }
 
@@ -83,7 +86,12 @@ pub(super) fn run(what: &str, program: &Program) -> anyhow::Result<Result<Vec<St
 ///
 /// # Errors
 /// As [`run`]; what a tool said of a revision or a version that it cannot have is the inner error.
-pub(super) fn of(workspace: &Workspace, step: &Step, base: &Path, builds: &Path) -> anyhow::Result<Result<PathBuf, Said>> {
+pub(super) fn of(
+    workspace: &Workspace,
+    step: &Step,
+    base: &Path,
+    builds: &Path,
+) -> anyhow::Result<Result<PathBuf, Said>> {
     let root = match &step.revision {
         None => workspace.root.clone(),
         Some(revision) => match worktree(&workspace.root, revision, builds)? {
@@ -109,7 +117,10 @@ pub(super) fn of(workspace: &Workspace, step: &Step, base: &Path, builds: &Path)
 /// A worktree of the repository that `root` is in, at a revision: its folder that is `root` there.
 fn worktree(root: &Path, revision: &str, builds: &Path) -> anyhow::Result<Result<PathBuf, Said>> {
     let git = || Program::new("git").in_folder(root);
-    let asked = run("git", &git().args(["rev-parse", "--verify", "--quiet", "--end-of-options"]).arg(format!("{revision}^{{commit}}")))?;
+    let asked = run(
+        "git",
+        &git().args(["rev-parse", "--verify", "--quiet", "--end-of-options"]).arg(format!("{revision}^{{commit}}")),
+    )?;
     let commit = match asked {
         Ok(lines) if !lines.is_empty() => lines[0].trim().to_owned(),
         Ok(_) => return Ok(Err(format!("git knows no revision `{revision}`"))),
@@ -185,9 +196,11 @@ fn absolute(manifest: &str, folder: &Path, root: &Path) -> anyhow::Result<String
 fn paths(table: &mut dyn TableLike, folder: &Path, root: &Path, place: &mut Vec<String>) {
     let keys: Vec<String> = table.iter().map(|(key, _)| key.to_owned()).collect();
     for key in keys {
-        let of_dependency = place.iter().rev().take(2).any(|part| {
-            part.ends_with("dependencies") || part == "patch" || part == "replace"
-        });
+        let of_dependency = place
+            .iter()
+            .rev()
+            .take(3)
+            .any(|part| part.ends_with("dependencies") || part == "patch" || part == "replace");
         let Some(item) = table.get_mut(&key) else { continue };
         if key == "path" && of_dependency {
             let leads_out = item.as_str().map(|path| normal(&folder.join(path))).filter(|path| !path.starts_with(root));
@@ -385,8 +398,11 @@ h2 = { path = "../h2" }
         }
         std::fs::write(root.join("Cargo.toml"), "[workspace]\nmembers = [\"crates/*\"]\n").expect("writes");
         std::fs::write(root.join("Cargo.lock"), "version = 4\n").expect("writes");
-        std::fs::write(member.join("Cargo.toml"), "[package]\nname = \"m\"\n[dependencies]\nx = { path = \"../../../x\" }\n")
-            .expect("writes");
+        std::fs::write(
+            member.join("Cargo.toml"),
+            "[package]\nname = \"m\"\n[dependencies]\nx = { path = \"../../../x\" }\n",
+        )
+        .expect("writes");
         let workspace = Workspace {
             root: root.clone(),
             packages: vec![Package { name: "m".into(), manifest_path: member.join("Cargo.toml"), targets: vec![] }],

@@ -243,5 +243,9 @@ fn exact(version: &str) -> Result<String, String> {
     let parts: Vec<&str> = core.split('.').collect();
     let whole = parts.len() == 3 && parts.iter().all(|part| part.parse::<u64>().is_ok());
     let plain = number.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-+".contains(&byte));
-    if whole && plain { Ok(number.to_owned()) } else { Err(format!("`{version}` is not one version, as \"=0.4.13\" is")) }
+    if whole && plain {
+        Ok(number.to_owned())
+    } else {
+        Err(format!("`{version}` is not one version, as \"=0.4.13\" is"))
+    }
 }

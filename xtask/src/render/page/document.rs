@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::figures::{self, StepView};
 use super::sites::{self, SeenSites};
-use super::{charts, graphs, limits, nine_stages, overview, raw, step, summary};
+use super::{charts, graphs, limits, methods, nine_stages, overview, raw, step, summary};
 use crate::analyse::fold::Unit;
 use crate::analyse::profiles::Profiles;
 use crate::store::place;
@@ -125,6 +125,7 @@ fn step_section(run: &Run, view: &StepView<'_>, count: usize, profiles: &Profile
                 (step::story(run, view, count))
                 (step::metrics(run, view, profiles))
             }
+            (methods::section(run, view))
             div.panel {
                 (step::stages(run, view))
                 (step::attribution(run, view, profiles))

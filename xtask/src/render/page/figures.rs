@@ -25,13 +25,17 @@ pub(crate) enum Figure {
     Share(Spent),
 }
 
+/// What a program keeps of its calls.
+pub(crate) const LIVE: Figure = Figure::Metric(&metric::LIVE_PER_MESSAGE);
+
 /// What one side is said of, in the order the page shows it.
-const OF_SIDE: [&Metric; 8] = [
+const OF_SIDE: [&Metric; 9] = [
     &metric::ALLOCS_PER_MESSAGE,
     &metric::AMPLIFICATION,
     &metric::BYTES_PER_MESSAGE,
     &metric::CPU_PER_GB,
     &metric::CPU_PER_MESSAGE,
+    &metric::LIVE_PER_MESSAGE,
     &metric::PEAK_HEAP,
     &metric::PEAK_RSS,
     &metric::SETUP_ALLOCS,
@@ -63,13 +67,15 @@ impl Headline {
         Headline { blocks, bytes, cpu, rate }
     }
 
-    /// Those that the page shows: of a program, what was measured of it.
+    /// Those that the page shows: of a program, what was measured of it, and what it keeps of its calls where steps
+    /// may change that.
     pub(crate) fn shown(self, run: &Run) -> Vec<Figure> {
-        let all = [self.blocks, self.bytes, self.cpu, self.rate];
+        let all = [self.blocks, self.bytes, self.cpu, self.rate, LIVE].into_iter();
+        let all = all.filter(|figure| *figure != LIVE || is_climbed(run));
         let shown = |figure: &Figure| {
             run.subject.shape != Shape::Program || run.steps.iter().any(|step| figure.pair(run, step).is_some())
         };
-        all.into_iter().filter(shown).collect()
+        all.filter(shown).collect()
     }
 }
 
@@ -365,6 +371,12 @@ pub(crate) fn first_is(step: &StepView<'_>) -> &'static str {
 /// Whether the run is of somebody's program: then the page speaks of what was measured and of nothing else.
 pub(crate) fn is_program(run: &Run) -> bool {
     run.subject.shape == Shape::Program
+}
+
+/// Whether the run is of somebody's program and its steps are those of a file, measured in windows of a number of messages.
+pub(crate) fn is_climbed(run: &Run) -> bool {
+    let of_a_file = |step: &StepRecord| step.set == StepSet::Baseline.to_string() || step.set.starts_with("up-to=");
+    is_program(run) && run.steps.iter().any(of_a_file)
 }
 
 /// Whether the page has a place for flame graphs: that of a ladder says where call sites were not measured.

@@ -27,6 +27,7 @@ pub(crate) fn head(run: &Run, steps: &[StepView<'_>]) -> Markup {
             h1 {
                 @match Scenario::of(&run.subject) {
                     Some(scenario) => { (scenario.name()) " " small { (scenario.words()) } }
+                    None if figures::is_climbed(run) => { (title(run)) " " small { (steps.len()) " steps of alloc-ladder.toml" } }
                     None => { (title(run)) " " small { "a program of its own" } }
                 }
             }
@@ -43,6 +44,9 @@ pub(crate) fn head(run: &Run, steps: &[StepView<'_>]) -> Markup {
 }
 
 fn traffic(run: &Run) -> String {
+    if figures::is_climbed(run) && run.workload.messages != 1 {
+        return climbed(run);
+    }
     if figures::is_program(run) {
         let whole = "Figures are of the whole process, from its start";
         return match run.workload.messages {
@@ -67,6 +71,23 @@ fn traffic(run: &Run) -> String {
     }
     text.push('.');
     text
+}
+
+/// The windows that somebody's service was measured in.
+fn climbed(run: &Run) -> String {
+    let Workload { messages, warmup, .. } = run.workload;
+    let rounds = |instrument| run.steps.iter().map(|step| step.of(Side::Server, instrument).count()).max().unwrap_or(0);
+    let window = match messages {
+        0 => "Windows of time".to_owned(),
+        messages => {
+            format!("Windows of {} messages after {} of warm-up", numbers::count(messages), numbers::count(warmup))
+        }
+    };
+    let each = match rounds(Instrument::Count).max(rounds(Instrument::Time)) {
+        1 => "one per step".to_owned(),
+        rounds => format!("{rounds} rounds per step in shuffled order"),
+    };
+    format!("{window}, {each}, each in a process of its own. Call stacks are of whole processes.")
 }
 
 /// `2 000 messages of 64 KiB, 125 MiB of payload, one stream`.
@@ -102,6 +123,9 @@ fn partial(run: &Run) -> Markup {
             b { "Partial run." } " It ended early: what is here was measured to the end, the rest was not measured"
             @if !missing.is_empty() { " (no figures of " (missing.join(", ")) ")" }
             "."
+            @for step in run.steps.iter().filter(|step| step.failure.is_some()) {
+                br; b { (step.name) } ": " (step.failure.as_deref().unwrap_or_default()) "."
+            }
         }
     }
 }
@@ -239,7 +263,7 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
     let noun = figures::noun(run);
     let Headline { blocks, bytes, cpu, rate } = Headline::of(run);
     let timed_columns: Vec<Figure> =
-        Headline::of(run).shown(run).into_iter().filter(|figure| [cpu, rate].contains(figure)).collect();
+        Headline::of(run).shown(run).into_iter().filter(|figure| [cpu, rate, figures::LIVE].contains(figure)).collect();
     let bar_max = |side| figures::largest(run, |step| figures::subject_per_message(step, side).map(|sum| sum.bytes));
     let dot_max = |figure: Figure| {
         figures::largest(run, |step| {
@@ -274,7 +298,9 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                         @for figure in &timed_columns {
                             th role="columnheader" scope="col" {
                                 (capitalised(&figure.label(noun))) br;
-                                small { @if *figure == cpu { "client + server" } @else { "of the pair" } }
+                                @if !figures::is_program(run) {
+                                    small { @if *figure == cpu { "client + server" } @else { "of the pair" } }
+                                }
                             }
                         }
                     }
@@ -296,7 +322,8 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                             td.number role="cell" data-label=(bytes.label(noun)) { (exact(run, bytes, view)) }
                             @for figure in &timed_columns {
                                 td role="cell" data-label={
-                                    (capitalised(&figure.label(noun))) @if *figure == cpu { ", client + server" }
+                                    (capitalised(&figure.label(noun)))
+                                    @if *figure == cpu && !figures::is_program(run) { ", client + server" }
                                 } {
                                     (timed(run, *figure, view, dot_max(*figure), noun))
                                 }

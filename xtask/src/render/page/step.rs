@@ -30,6 +30,10 @@ pub(crate) fn story(run: &Run, view: &StepView<'_>, count: usize) -> Markup {
                     code { (figures::clipped(&view.record.set, 200)) } "."
                   }
                 }
+                @if let Some(about) = &view.record.about { p.lead { (figures::clipped(about, 1000)) } }
+                @if let Some(failure) = &view.record.failure {
+                    p.notice role="note" { b { "Not measured to the end: " } (figures::clipped(failure, 1000)) "." }
+                }
                 @if view.previous.is_some() { p.measured { (outcome(run, view)) } }
             }
         }

@@ -34,6 +34,7 @@ const COLUMNS: &[(&Metric, &[Side])] = &[
     (&metric::CPU_PER_MESSAGE, &Side::ALL),
     (&metric::THROUGHPUT, &[]),
     (&metric::CALLS_PER_SECOND, &[]),
+    (&metric::LIVE_PER_MESSAGE, &[Side::Server]),
     (&metric::PEAK_HEAP, &[Side::Server]),
     (&metric::INSTRUCTIONS_PER_MESSAGE, &Side::ALL),
 ];

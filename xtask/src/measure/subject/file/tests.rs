@@ -57,12 +57,16 @@ fn every_key_is_documented_and_every_documented_key_is_read() {
             "" => format!("{example}\n{server}"),
             "[server]" if key == "command" => format!("{head}\n{example}\nport = 1\n"),
             "[server]" => format!("{head}\n{beside}{example}\n"),
-            "[[step]]" => format!("{server}[[step]]\nname = \"baseline\"\n{head}\n{beside}{example}\nenv = {{ A = \"1\" }}\n"),
+            "[[step]]" => {
+                format!("{server}[[step]]\nname = \"baseline\"\n{head}\n{beside}{example}\nenv = {{ A = \"1\" }}\n")
+            }
             _ => format!("{server}{head}\n{beside}{example}\n"),
         };
         // The step of the example changes something already.
         let text = match key.as_str() {
-            "features" | "allocator" | "env" | "args" | "revision" | "patch" => text.replace("env = { A = \"1\" }\n", ""),
+            "features" | "allocator" | "env" | "args" | "revision" | "patch" => {
+                text.replace("env = { A = \"1\" }\n", "")
+            }
             _ => text,
         };
         read_text(&text).unwrap_or_else(|error| panic!("{head} {key}: {error}\n{text}"));
@@ -78,8 +82,12 @@ fn a_file_is_read_with_what_it_leaves_out() {
     assert_eq!((subject.window.rounds, subject.window.timeout, subject.server.ready_within), (5, 60, 30));
     assert_eq!(subject.steps, [Step { name: "baseline".to_owned(), ..Step::default() }]);
 
-    let seconds = read_text("[server]\ncommand = \"./a 'b c' d\"\n[window]\nseconds = 2.5\nwarmup = 1\n").expect("reads");
-    assert_eq!(seconds.server.program.command.map(|words| words.0), Some(["./a", "b c", "d"].map(str::to_owned).to_vec()));
+    let seconds =
+        read_text("[server]\ncommand = \"./a 'b c' d\"\n[window]\nseconds = 2.5\nwarmup = 1\n").expect("reads");
+    assert_eq!(
+        seconds.server.program.command.map(|words| words.0),
+        Some(["./a", "b c", "d"].map(str::to_owned).to_vec())
+    );
     assert_eq!(seconds.window.variable(), "warmup=1s,seconds=2.5,rounds=1");
     assert_eq!(seconds.name, "a");
 }
@@ -118,36 +126,72 @@ patch = { h2 = "=0.4.13", hyper = { git = "https://a/b", tag = "v1" }, tonic = {
 fn mistakes_are_told_with_file_line_and_key() {
     let server = "[server]\nbin = \"a\"\nport = 1\n";
     for (text, says) in [
-        ("[server]\nbin = \"a\"\nprot = 1\n".to_owned(), "alloc-ladder.toml:3: [server] prot: `[server]` has no key `prot`"),
+        (
+            "[server]\nbin = \"a\"\nprot = 1\n".to_owned(),
+            "alloc-ladder.toml:3: [server] prot: `[server]` has no key `prot`",
+        ),
         ("[sever]\nbin = \"a\"\n".to_owned(), "alloc-ladder.toml:1: sever: the file has no key `sever`"),
-        (format!("{server}[[step]]\nname = \"a\"\nfeature = [\"x\"]\n"), "alloc-ladder.toml:6: [[step]] feature: `[[step]]` has no key"),
-        ("[server]\nbin = \"a\"\nport = \"x\"\n".to_owned(), "alloc-ladder.toml:3: [server] port: invalid type: string \"x\", expected u16"),
-        ("[server]\nbin = \"a\"\nport = 70000\n".to_owned(), "alloc-ladder.toml:3: [server] port: invalid value: integer `70000`"),
+        (
+            format!("{server}[[step]]\nname = \"a\"\nfeature = [\"x\"]\n"),
+            "alloc-ladder.toml:6: [[step]] feature: `[[step]]` has no key",
+        ),
+        (
+            "[server]\nbin = \"a\"\nport = \"x\"\n".to_owned(),
+            "alloc-ladder.toml:3: [server] port: invalid type: string \"x\", expected u16",
+        ),
+        (
+            "[server]\nbin = \"a\"\nport = 70000\n".to_owned(),
+            "alloc-ladder.toml:3: [server] port: invalid value: integer `70000`",
+        ),
         ("[server\n".to_owned(), "alloc-ladder.toml:1: not TOML:"),
         ("name = \"x\"\n".to_owned(), "missing field `server`"),
-        ("[server]\nport = 1\n".to_owned(), "alloc-ladder.toml:2: [server]: it needs one of `command`, `bin` and `example`"),
+        (
+            "[server]\nport = 1\n".to_owned(),
+            "alloc-ladder.toml:2: [server]: it needs one of `command`, `bin` and `example`",
+        ),
         ("[server]\nbin = \"a\"\nexample = \"b\"\n".to_owned(), "it has more than one of"),
         ("[server]\ncommand = \"a\"\npackage = \"b\"\n".to_owned(), "[server] package: it is for `bin`"),
         ("[server]\ncommand = \"'a\"\n".to_owned(), "alloc-ladder.toml:2: [server] command: a quote is not closed"),
         ("[server]\ncommand = []\n".to_owned(), "alloc-ladder.toml:2: [server] command: it names no program"),
         ("[server]\nbin = \"a\"\nhealth = \"\"\n".to_owned(), "[server] health: a health check needs `port`"),
-        ("[server]\nbin = \"a\"\nargs = [\"{port}\"]\n".to_owned(), "`{port}` has {port}, and `[server]` has no `port`"),
+        (
+            "[server]\nbin = \"a\"\nargs = [\"{port}\"]\n".to_owned(),
+            "`{port}` has {port}, and `[server]` has no `port`",
+        ),
         ("[server]\nbin = \"a\"\n[[load]]\nbin = \"b\"\n".to_owned(), "nothing says when the load may begin"),
         (format!("{server}[window]\nmessages = 1\nseconds = 1\n"), "alloc-ladder.toml:6: [window] seconds:"),
         (format!("{server}[window]\nmessages = 0\n"), "alloc-ladder.toml:5: [window] messages: it is at least 1"),
         (format!("{server}[window]\nwarmup = 0.5\n"), "[window] warmup:"),
         (format!("{server}[window]\nrounds = 0\n"), "[window] rounds:"),
         (format!("{server}[[step]]\nname = \"a/b\"\n"), "[[step]] name: `a/b` is not a step's name"),
-        (format!("{server}[[step]]\nname = \"a\"\n[[step]]\nname = \"a\"\nargs = [\"x\"]\n"), "alloc-ladder.toml:7: [[step]] name: there are two"),
+        (
+            format!("{server}[[step]]\nname = \"a\"\n[[step]]\nname = \"a\"\nargs = [\"x\"]\n"),
+            "alloc-ladder.toml:7: [[step]] name: there are two",
+        ),
         (format!("{server}[[step]]\nname = \"a\"\n[[step]]\nname = \"b\"\n"), "step `b` changes nothing"),
-        (format!("{server}[[step]]\nname = \"a\"\nargs = [\"x\"]\nenv = {{ A = \"1\" }}\n"), "[[step]] args: step `a` changes `env` and `args`"),
+        (
+            format!("{server}[[step]]\nname = \"a\"\nargs = [\"x\"]\nenv = {{ A = \"1\" }}\n"),
+            "[[step]] args: step `a` changes `env` and `args`",
+        ),
         (format!("{server}[[step]]\nname = \"a\"\nargs = [\"x\"]\nfrom = \"z\"\n"), "no step before `a` is called `z`"),
         (format!("{server}[[step]]\nname = \"a\"\npatch = {{ h2 = \"0.4\" }}\n"), "`0.4` is not one version"),
-        (format!("{server}[[step]]\nname = \"a\"\npatch = {{ h2 = {{ git = \"x\", rev = \"a\", tag = \"b\" }} }}\n"), "a patch has one of"),
-        (format!("{server}[[step]]\nname = \"a\"\npatch = {{ h2 = {{ pth = \"x\" }} }}\n"), "alloc-ladder.toml:6: patch pth:"),
-        ("[server]\ncommand = \"a\"\n[[step]]\nname = \"a\"\nfeatures = [\"x\"]\n".to_owned(), "a `command` is not built"),
+        (
+            format!("{server}[[step]]\nname = \"a\"\npatch = {{ h2 = {{ git = \"x\", rev = \"a\", tag = \"b\" }} }}\n"),
+            "a patch has one of",
+        ),
+        (
+            format!("{server}[[step]]\nname = \"a\"\npatch = {{ h2 = {{ pth = \"x\" }} }}\n"),
+            "alloc-ladder.toml:6: patch pth:",
+        ),
+        (
+            "[server]\ncommand = \"a\"\n[[step]]\nname = \"a\"\nfeatures = [\"x\"]\n".to_owned(),
+            "a `command` is not built",
+        ),
         (format!("{server}[[step]]\nname = \"a\"\nrevision = \"--upload-pack=x\"\n"), "it is not a git revision"),
-        (format!("{server}[[step]]\nname = \"a\"\nenv = {{ \"A=B\" = \"1\" }}\n"), "cannot be the name of an environment variable"),
+        (
+            format!("{server}[[step]]\nname = \"a\"\nenv = {{ \"A=B\" = \"1\" }}\n"),
+            "cannot be the name of an environment variable",
+        ),
     ] {
         let (message, _) = refused(&text);
         assert!(message.contains(says), "wanted: {says}\nsaid: {message}\nof:\n{text}");
