@@ -16,9 +16,8 @@ use std::hint::black_box;
 
 use alloc_ladder::driver::instrument;
 use alloc_ladder::record::Instrument;
-use alloc_ladder::subject::codec::{AnyDecoder, ProstDecoder, stock_buffers};
 use alloc_ladder::subject::pb::owned::User;
-use alloc_ladder::subject::swap::{SwapDecoder, SwapUser};
+use alloc_ladder::subject::swap::SwapUser;
 use alloc_ladder::subject::user::{USER_BUFFER_BYTES, sample_user};
 use alloc_ladder::{Snapshot, Tally};
 use bytes::{Bytes, BytesMut};
@@ -42,10 +41,9 @@ fn bench(c: &mut Criterion, name: &str, mut operation: impl FnMut()) {
 }
 
 fn decode(c: &mut Criterion, wire: &Bytes, user: &User) {
-    let mut prost = ProstDecoder::<User>::new(stock_buffers());
-    assert_eq!(&prost.decode_any(wire.clone()).expect("it decodes"), user);
+    assert_eq!(&User::decode(wire.clone()).expect("it decodes"), user);
     bench(c, "decode/prost", || {
-        black_box(prost.decode_any(wire.clone()).expect("it decodes"));
+        black_box(User::decode(wire.clone()).expect("it decodes"));
     });
     let mut recycled = User::default();
     bench(c, "decode/prost-recycled", || {
@@ -54,9 +52,8 @@ fn decode(c: &mut Criterion, wire: &Bytes, user: &User) {
         black_box(&recycled);
     });
     assert_eq!(&recycled, user);
-    let mut swap = SwapDecoder(stock_buffers());
     bench(c, "decode/swapped", || {
-        let view = swap.decode_any(wire.clone()).expect("it decodes");
+        let view = SwapUser::decode(wire.clone()).expect("it decodes");
         assert_eq!(view.received().email.len(), user.email.len());
         black_box(view);
     });
@@ -73,7 +70,7 @@ fn encode(c: &mut Criterion, wire: &Bytes, user: &User) {
     let view = SwapUser::from(user);
     bench(c, "encode/swapped", || {
         buffer.clear();
-        black_box(&view).encode(&mut buffer);
+        black_box(&view).encode_raw(&mut buffer);
         assert_eq!(buffer.len(), wire.len());
     });
     assert_eq!(&buffer, wire);

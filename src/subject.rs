@@ -3,7 +3,7 @@
 //! Data first, in the feature `study`: [`scenario`], [`ladder`], the kinds of [`peer`], and the [`case`] that a process is
 //! told. The programs are in the
 //! feature `subject`: [`service`] and [`calls`] choose mechanisms by the fields of [`Tuning`](ladder::Tuning), each in
-//! one place; what a step is for, and the order of steps, is the ladder's. [`serve`] and [`connect`] own sockets and
+//! one place, and take them from [`steps`](crate::steps); what a step is for, and the order of steps, is the ladder's. [`serve`] and [`connect`] own sockets and
 //! runtimes; [`meter`] measures the part between warm-up and tail.
 
 pub mod case;
@@ -12,8 +12,6 @@ pub mod peer;
 pub mod scenario;
 
 #[cfg(feature = "subject")]
-pub mod body;
-#[cfg(feature = "subject")]
 pub mod calls;
 #[cfg(feature = "subject")]
 pub mod client;
@@ -21,8 +19,6 @@ pub mod client;
 pub mod codec;
 #[cfg(feature = "subject")]
 pub mod connect;
-#[cfg(feature = "subject")]
-pub mod deadline;
 #[cfg(feature = "subject")]
 pub mod http2;
 #[cfg(feature = "subject")]
@@ -34,11 +30,7 @@ pub mod meter;
 #[cfg(feature = "subject")]
 pub mod pb;
 #[cfg(feature = "subject")]
-pub mod pool;
-#[cfg(feature = "subject")]
 pub mod process;
-#[cfg(feature = "subject")]
-pub mod rope;
 #[cfg(feature = "subject")]
 pub mod serve;
 #[cfg(feature = "subject")]
@@ -47,5 +39,3 @@ pub mod service;
 pub mod swap;
 #[cfg(feature = "subject")]
 pub mod user;
-#[cfg(feature = "subject")]
-pub mod user_codec;

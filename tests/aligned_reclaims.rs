@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use alloc_ladder::assert::measure;
 use alloc_ladder::steps::AlignedIo;
-use alloc_ladder::subject::http2::Settings;
+use alloc_ladder::subject::http2;
 use alloc_ladder::subject::ladder::{Http2, Tuning};
 use alloc_ladder::subject::message::chunk_encoded_len;
 use alloc_ladder::subject::scenario::Workload;
@@ -123,7 +123,7 @@ fn aligned(sender: Sender, frame_bytes_max: usize) -> Framed<AlignedIo<Sender>> 
 /// The largest frame that the `tuned-h2` step allows for chunks of this size.
 fn frame_bytes_max(chunk: usize) -> usize {
     let tuning = Tuning { http2: Http2::Tuned, ..Tuning::default() };
-    let settings = Settings::of(&tuning, &Workload { chunk, ..Workload::default() });
+    let settings = http2::settings(&tuning, &Workload { chunk, ..Workload::default() });
     settings.expect("tuned settings").max_frame_size as usize
 }
 

@@ -1,4 +1,4 @@
-//! The lean client and server against tonic's, and against peers that do what no library does.
+//! The client and server written by hand against tonic's, and against peers that do what no library does.
 
 #![cfg(feature = "subject")]
 
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use alloc_ladder::Side;
 use alloc_ladder::driver::instrument::Options;
-use alloc_ladder::subject::codec::{Pair, ProstDecoder, ProstEncoder, stock_buffers};
+use alloc_ladder::subject::codec::ProstCodec;
 use alloc_ladder::subject::ladder::Tuning;
 use alloc_ladder::subject::lean::client::LeanClient;
-use alloc_ladder::subject::lean::server::{self, LeanMethod};
+use alloc_ladder::subject::lean::server;
 use alloc_ladder::subject::meter::Meter;
 use alloc_ladder::subject::pb::owned::User;
 use alloc_ladder::subject::scenario::{RECEIVE_LIMIT, Scenario, Workload};
@@ -48,10 +48,7 @@ fn created(mut user: User) -> User {
 fn lean_server() -> DuplexStream {
     let (ours, theirs) = duplex(64 * 1024);
     tokio::spawn(async move {
-        let encoder = ProstEncoder::<User>::stock(stock_buffers());
-        let decoder = ProstDecoder::<User>::new(stock_buffers());
-        let method = LeanMethod { path: PATH, encoder, decoder, handler };
-        server::serve(None, method, tokio_stream::once(Ok(theirs))).await;
+        server::serve(None, PATH, handler, tokio_stream::once(Ok(theirs))).await;
     });
     ours
 }
@@ -64,8 +61,7 @@ where
 }
 
 async fn create(client: &mut LeanClient, user: &User) -> Result<User, Status> {
-    let mut encoder = ProstEncoder::<User>::stock(stock_buffers());
-    client.unary(&mut encoder, &mut ProstDecoder::<User>::new(stock_buffers()), user).await
+    client.unary(user).await
 }
 
 async fn tonic_client(io: DuplexStream) -> tonic::client::Grpc<tonic::transport::Channel> {
@@ -85,7 +81,7 @@ async fn tonic_create(
     path: &'static str,
     user: User,
 ) -> Result<User, Status> {
-    let codec = Pair(ProstEncoder::<User>::stock(stock_buffers()), ProstDecoder::<User>::new(stock_buffers()));
+    let codec = ProstCodec::<User, User>::stock();
     grpc.ready().await.expect("ready");
     Ok(grpc.unary(tonic::Request::new(user), PathAndQuery::from_static(path), codec).await?.into_inner())
 }

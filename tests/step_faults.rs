@@ -10,9 +10,9 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloc_ladder::subject::codec::{Pair, ProstDecoder, ProstEncoder, stock_buffers};
+use alloc_ladder::subject::codec::ProstCodec;
 use alloc_ladder::subject::connect::{self, StagedChannel};
-use alloc_ladder::subject::http2::Settings;
+use alloc_ladder::subject::http2;
 use alloc_ladder::subject::ladder::Tuning;
 use alloc_ladder::subject::pb::bytes::Chunk;
 use alloc_ladder::subject::pb::owned::PutSummary;
@@ -138,13 +138,15 @@ fn a_server_that_goes_away_is_an_error_and_not_a_wait() {
             seen.messages(2).await;
             server.stop();
         });
-        assert_eq!(end.expect_err("the stream was cut").code(), Code::Unknown);
+        // What tonic's channel makes of it, and what a lean one does.
+        let code = end.expect_err("the stream was cut").code();
+        assert!([Code::Unknown, Code::Unavailable].contains(&code), "{code:?}");
     });
 }
 
 /// A channel for requests of any bytes.
 async fn channel(tuning: &Tuning, server: &Running) -> StagedChannel {
-    let settings = Settings::of(tuning, &Workload::default());
+    let settings = http2::settings(tuning, &Workload::default());
     connect::channel(tuning, settings, &server.address, false).await.expect("the server listens")
 }
 
@@ -168,7 +170,7 @@ async fn put_bytes(
     if let Some(status) = Status::from_header_map(&parts.headers) {
         return Err(status);
     }
-    let decoder = Pair(ProstEncoder::<()>::stock(stock_buffers()), ProstDecoder::new(stock_buffers())).decoder();
+    let decoder = ProstCodec::<(), PutSummary>::stock().decoder();
     let mut messages = Streaming::new_response(decoder, body, parts.status, None, None);
     messages.message().await?.ok_or_else(|| Status::data_loss("no summary"))
 }

@@ -2,9 +2,9 @@
 
 #![cfg(feature = "subject")]
 
-use alloc_ladder::subject::codec::{AnyDecoder, stock_buffers};
+use alloc_ladder::subject::codec::ProstCodec;
 use alloc_ladder::subject::pb::owned::User;
-use alloc_ladder::subject::swap::{SwapDecoder, SwapUser, swap_codec};
+use alloc_ladder::subject::swap::SwapUser;
 use alloc_ladder::subject::user::UserRecord;
 use bytes::{Buf, Bytes};
 use proptest::prelude::*;
@@ -50,13 +50,13 @@ fn varint(value: u64) -> Vec<u8> {
 }
 
 fn swapped(bytes: impl Into<Bytes>) -> SwapUser {
-    SwapDecoder(stock_buffers()).decode_any(bytes.into()).expect("it decodes")
+    SwapUser::decode(bytes.into()).expect("it decodes")
 }
 
 fn encoded(user: &SwapUser) -> Vec<u8> {
     let mut bytes = Vec::new();
-    user.encode(&mut bytes);
-    assert_eq!(bytes.len(), user.bytes(), "the length it says is the length it writes");
+    user.encode_raw(&mut bytes);
+    assert_eq!(bytes.len(), user.encoded_len(), "the length it says is the length it writes");
     bytes
 }
 
@@ -83,7 +83,7 @@ fn it_fits_where_a_codec_is_asked_for() {
         SwapUser: Send + Sync + 'static,
     {
     }
-    fits(swap_codec(stock_buffers()));
+    fits(ProstCodec::<SwapUser, SwapUser>::stock());
 }
 
 proptest! {
@@ -104,7 +104,7 @@ proptest! {
         prop_assert_eq!(encoded(&view), user.encode_to_vec());
         prop_assert_eq!((view.id(), view.status()), (user.id, user.status.as_str()));
         prop_assert_eq!(view.created_at(), user.created_at);
-        prop_assert_eq!(view.bytes(), user.bytes());
+        prop_assert_eq!(view.encoded_len(), user.encoded_len());
     }
 
     #[test]
@@ -152,10 +152,21 @@ proptest! {
     }
 
     #[test]
+    fn messages_are_merged_alike(one in user(), two in user()) {
+        let mut merged = one.clone();
+        merged.merge(two.encode_to_vec().as_slice()).expect("prost reads what it wrote");
+        let mut view = SwapUser::from(&one);
+        view.merge(two.encode_to_vec().as_slice()).expect("as prost does");
+        prop_assert_eq!(fields(&view), merged);
+        view.clear();
+        prop_assert_eq!(fields(&view), User::default());
+    }
+
+    #[test]
     fn a_message_that_lies_in_two_pieces_is_read_the_same(user in user(), at: prop::sample::Index) {
         let bytes = Bytes::from(user.encode_to_vec());
         let at = at.index(bytes.len() + 1);
-        let view = SwapDecoder(stock_buffers()).decode_any(bytes.slice(..at).chain(bytes.slice(at..)));
+        let view = <SwapUser as Message>::decode(bytes.slice(..at).chain(bytes.slice(at..)));
         prop_assert_eq!(fields(&view.expect("it decodes")), user);
     }
 }

@@ -8,7 +8,7 @@ use alloc_ladder::Side;
 use alloc_ladder::driver::instrument::Options;
 use alloc_ladder::record::Measurement;
 use alloc_ladder::subject::client::Client;
-use alloc_ladder::subject::http2::Settings;
+use alloc_ladder::subject::http2;
 use alloc_ladder::subject::ladder::{Step, StepSet, Tuning, ladder};
 use alloc_ladder::subject::meter::Meter;
 use alloc_ladder::subject::scenario::{Scenario, Workload};
@@ -44,7 +44,7 @@ impl Running {
         let (meter, _) = Meter::new(Side::Server, &never, 0, Options::default());
         let listener = Listener::bind(&tuning, SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
         let address = listener.address().expect("a bound socket has an address");
-        let settings = Settings::of(&tuning, &Workload::default());
+        let settings = http2::settings(&tuning, &Workload::default());
         let ladder = Ladder::new(tuning, Arc::new(meter), 0);
         let (stop, stopped) = oneshot::channel::<()>();
         let serve = move || drop(serve::run(tuning, settings, ladder, listener, stopped).expect("serves to the end"));

@@ -8,7 +8,7 @@ use alloc_ladder::driver::instrument::{self, Options};
 use alloc_ladder::record::{Instrument, Listening};
 use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::client::Client;
-use alloc_ladder::subject::http2::Settings;
+use alloc_ladder::subject::http2;
 use alloc_ladder::subject::meter::Meter;
 use alloc_ladder::subject::peer::{self, PeerCase, pace::Pace};
 use alloc_ladder::subject::process::{exit_with_parent, parent_ended, print_line};
@@ -62,8 +62,8 @@ fn server(case: &Case) -> anyhow::Result<()> {
     let listener = Listener::bind(&tuning, socket_addr(&case.address)?)?;
     let mut parent = parent_ended();
     print_line(&Listening { address: listener.address()? })?;
-    let settings = Settings::of(&tuning, &workload);
-    let done = async {
+    let settings = http2::settings(&tuning, &workload);
+    let done = async move {
         tokio::select! {
             _ = &mut parent => return Ok(()),
             measurement = measured => print_line(&measurement?)?,

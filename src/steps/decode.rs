@@ -67,7 +67,7 @@ where
 }
 
 /// Reads a body to its end: its first message, and its trailers. Further messages are decoded and dropped, as in tonic.
-pub(super) async fn one<B, M>(
+pub(crate) async fn one<B, M>(
     body: B,
     receiving: Receiving,
     direction: Direction,
@@ -110,7 +110,7 @@ where
 
 /// Which side reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     /// The body just ends.
     Request,
     /// The status comes in trailers.

@@ -239,3 +239,81 @@ fn check(len: usize, limit: Option<usize>) -> Result<(), Status> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, PartialEq, Message)]
+    struct Chunk {
+        #[prost(bytes = "bytes", tag = "1")]
+        data: Bytes,
+        #[prost(bytes = "vec", tag = "2")]
+        owned: Vec<u8>,
+    }
+
+    /// What a body sends, and how it ends.
+    fn sent(side: Side, messages: Vec<Result<Chunk, Status>>) -> (Vec<u8>, Result<Option<HeaderMap>, Status>) {
+        let sending = Sending { side, encoding: None, limit: None };
+        let mut body = pin!(EncodeBody::new(tokio_stream::iter(messages), sending));
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut bytes, mut trailers) = (Vec::new(), None);
+        loop {
+            match body.as_mut().poll_frame(&mut cx) {
+                Poll::Pending => panic!("the source is ready"),
+                Poll::Ready(None) => return (bytes, Ok(trailers)),
+                Poll::Ready(Some(Err(status))) => return (bytes, Err(status)),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => bytes.extend_from_slice(&data),
+                    Err(frame) => trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+    }
+
+    fn framed(messages: &[Chunk]) -> Vec<u8> {
+        let mut framed = Vec::new();
+        for message in messages {
+            framed.extend(prefix(message.encoded_len()).expect("a short message"));
+            framed.extend(message.encode_to_vec());
+        }
+        framed
+    }
+
+    proptest! {
+        #[test]
+        fn every_side_sends_each_message_behind_its_prefix(
+            messages in prop::collection::vec(
+                (prop_oneof![0usize..300, 7_000usize..9_000, 30_000usize..70_000], 0usize..20_000, any::<u8>()),
+                0..20,
+            ),
+        ) {
+            let chunk = |(data, owned, fill)| Chunk { data: vec![fill; data].into(), owned: vec![!fill; owned] };
+            let messages: Vec<Chunk> = messages.into_iter().map(chunk).collect();
+            for side in [Side::Client, Side::Server] {
+                let (bytes, end) = sent(side, messages.iter().cloned().map(Ok).collect());
+                prop_assert!(bytes == framed(&messages));
+                let trailers = end.expect("nothing fails");
+                prop_assert_eq!(trailers.is_some(), side == Side::Server);
+                prop_assert!(trailers.is_none_or(|trailers| trailers[GRPC_STATUS] == OK));
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_ends_a_servers_stream_with_its_status_after_what_was_sent() {
+        let message = Chunk { data: vec![1; 10].into(), owned: Vec::new() };
+        let messages = || vec![Ok(message.clone()), Err(Status::not_found("gone"))];
+        let (bytes, end) = sent(Side::Server, messages());
+        assert_eq!(bytes, framed(std::slice::from_ref(&message)));
+        assert_eq!(end.expect("trailers").expect("a status")[GRPC_STATUS], "5");
+        let (bytes, end) = sent(Side::Client, messages());
+        assert_eq!(bytes, framed(std::slice::from_ref(&message)));
+        assert_eq!(end.expect_err("a client's stream breaks off").code(), Code::NotFound);
+    }
+}

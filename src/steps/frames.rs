@@ -15,7 +15,7 @@ const LIMIT_BYTES: usize = 4 << 20;
 
 /// How a stream is received.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Receiving {
+pub(crate) struct Receiving {
     pub(super) encoding: Option<CompressionEncoding>,
     /// The largest message, both as it is sent and decompressed.
     pub(super) limit: Option<usize>,

@@ -61,7 +61,7 @@ pub(super) fn accept_value(accepted: EnabledCompressionEncodings) -> Option<Head
 ///
 /// # Errors
 /// `UNIMPLEMENTED` for one that is not accepted, with those that are.
-pub(super) fn received(
+pub(crate) fn received(
     headers: &HeaderMap,
     accepted: EnabledCompressionEncodings,
 ) -> Result<Option<CompressionEncoding>, Status> {

@@ -10,6 +10,7 @@ use std::sync::mpsc;
 
 use futures_core::Stream;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
 
@@ -20,7 +21,7 @@ const BACKLOG: i32 = 1024;
 pub type Incoming = Pin<Box<dyn Stream<Item = io::Result<TcpStream>> + Send>>;
 
 /// Runs `serve` on `cores` threads (0 for as many as there are) until one of them ends, and returns what that gave. The
-/// others go on in the background until the process ends.
+/// others are ended then, wherever they wait.
 ///
 /// ```no_run
 /// # async fn serve_service(incoming: alloc_ladder::steps::Incoming) -> std::io::Result<()> { Ok(()) }
@@ -31,32 +32,71 @@ pub type Incoming = Pin<Box<dyn Stream<Item = io::Result<TcpStream>> + Send>>;
 ///
 /// # Errors
 /// When the address is taken or is no address of this machine; what `serve` gives.
-pub fn per_core<S, F, E>(address: SocketAddr, cores: usize, serve: S) -> Result<(), E>
+pub fn per_core<S, F, T, E>(address: SocketAddr, cores: usize, serve: S) -> Result<T, E>
 where
     S: Fn(Incoming) -> F + Clone + Send + 'static,
-    F: Future<Output = Result<(), E>> + 'static,
+    F: Future<Output = Result<T, E>> + 'static,
+    T: Send + 'static,
     E: From<io::Error> + Send + 'static,
 {
+    per_core_on(listeners(address, cores)?, serve)
+}
+
+/// As [`per_core`], on [`listeners`] that are there: for a program that says where it listens before it serves.
+///
+/// # Errors
+/// What `serve` gives, or when a thread cannot start.
+pub fn per_core_on<S, F, T, E>(listeners: Vec<std::net::TcpListener>, serve: S) -> Result<T, E>
+where
+    S: Fn(Incoming) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<T, E>> + 'static,
+    T: Send + 'static,
+    E: From<io::Error> + Send + 'static,
+{
+    let (send, ended) = mpsc::channel();
+    let (running, stopping) = watch::channel(());
+    let mut cores = Vec::new();
+    for (core, listener) in listeners.into_iter().enumerate() {
+        let (serve, send, mut stopping) = (serve.clone(), send.clone(), stopping.clone());
+        let run = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                tokio::select! {
+                    end = serve(incoming(listener)?) => end.map(Some),
+                    // An error: what would send is gone.
+                    _ = stopping.changed() => Ok(None),
+                }
+            })
+        };
+        // The first to end is heard; nobody listens any more to the others.
+        let thread = std::thread::Builder::new().name(format!("core-{core}")).spawn(move || send.send(run()).ok());
+        cores.push(thread?);
+    }
+    drop(send);
+    let end = ended.recv();
+    drop((running, stopping));
+    // A thread that panicked has said so.
+    cores.into_iter().for_each(|core| drop(core.join()));
+    match end {
+        Ok(Ok(Some(value))) => Ok(value),
+        Ok(Err(error)) => Err(error),
+        // Nothing was sent: every thread panicked.
+        Ok(Ok(None)) | Err(_) => Err(io::Error::other("every core's thread panicked").into()),
+    }
+}
+
+/// So many listeners (0 for as many as there are cores) on one port; where `address` names port 0, the system chooses it.
+///
+/// # Errors
+/// When the address is taken or is no address of this machine.
+pub fn listeners(address: SocketAddr, cores: usize) -> io::Result<Vec<std::net::TcpListener>> {
     let cores = if cores == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { cores };
     let mut listeners = vec![listener(address)?];
-    // Where the port was for the system to choose, all share the one it chose.
     let address = listeners[0].local_addr()?;
     for _ in 1..cores {
         listeners.push(listener(address)?);
     }
-    let (send, ended) = mpsc::channel();
-    for (core, listener) in listeners.into_iter().enumerate() {
-        let (serve, send) = (serve.clone(), send.clone());
-        let run = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async { serve(incoming(listener)?).await })
-        };
-        // The first to end is heard; nobody listens any more to the others.
-        std::thread::Builder::new().name(format!("core-{core}")).spawn(move || send.send(run()).ok())?;
-    }
-    drop(send);
-    // Nothing was sent: every thread panicked.
-    ended.recv().unwrap_or_else(|_| Err(io::Error::other("every core's thread panicked").into()))
+    Ok(listeners)
 }
 
 /// A listener of a port that others share.
@@ -102,6 +142,7 @@ mod tests {
         let _connection = std::net::TcpStream::connect(address).expect("listens");
         let ended = running.join().expect("no panic").expect_err("what `serve` gave");
         assert_eq!(ended.to_string(), address.to_string());
+        assert!(std::net::TcpStream::connect(address).is_err(), "the other core has ended too");
     }
 
     #[test]

@@ -21,7 +21,7 @@ const AT_ONCE_BYTES: usize = 16 * 1024;
 const PARTS_MAX: usize = 4;
 
 /// What a stream or a connection that broke amounts to.
-pub(super) fn broken(error: h2::Error) -> Status {
+pub(crate) fn broken(error: h2::Error) -> Status {
     let ended = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
     if error.is_io() || ended {
         return Status::unavailable(format!("the connection broke: {error}"));
@@ -185,11 +185,12 @@ where
         Poll::Ready(sent.is_ok() && !last)
     }
 
-    /// Gathers what is ready for the next frame.
+    /// Gathers what is ready for the next frame: a head with its payload, and more while as much again is within a batch.
+    /// A batch takes no other along: the receiver's frames hold one, and two would be cut inside a message.
     fn poll_gather(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), B::Error>> {
         let mut this = self.project();
         let mut short = true;
-        while (short || this.data.remaining() < BATCH_BYTES) && !*this.ended && !this.data.is_full() {
+        while (short || this.data.remaining() <= BATCH_BYTES / 2) && !*this.ended && !this.data.is_full() {
             let frame = match this.body.as_mut().poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending if this.data.has_remaining() => return Poll::Ready(Ok(())),
@@ -226,7 +227,7 @@ pub struct H2Body {
 }
 
 impl H2Body {
-    pub(super) fn new(stream: RecvStream, request: Option<oneshot::Sender<()>>) -> Self {
+    pub(crate) fn new(stream: RecvStream, request: Option<oneshot::Sender<()>>) -> Self {
         H2Body { stream: Some(stream), data_done: false, _request: request }
     }
 }

@@ -33,8 +33,8 @@ struct Ring {
 
 /// A buffer out of the ring.
 #[derive(Debug, Default)]
-pub(super) struct Buffer {
-    pub(super) bytes: BytesMut,
+pub(crate) struct Buffer {
+    pub(crate) bytes: BytesMut,
     /// The size of its block. What is split off leaves the buffer less room, but the same block.
     block: usize,
 }
@@ -48,7 +48,7 @@ impl Buffer {
 }
 
 /// An empty buffer with room for `want` bytes.
-pub(super) fn take(want: usize) -> Buffer {
+pub(crate) fn take(want: usize) -> Buffer {
     // A thread that ends has no list any more.
     RING.try_with(|ring| ring.borrow_mut().take(want)).ok().flatten().unwrap_or_else(|| {
         let bytes = BytesMut::with_capacity(want.max(SMALLEST_BYTES));
@@ -57,7 +57,7 @@ pub(super) fn take(want: usize) -> Buffer {
 }
 
 /// Gives a buffer back.
-pub(super) fn give(mut buffer: Buffer) {
+pub(crate) fn give(mut buffer: Buffer) {
     buffer.measure(buffer.bytes.capacity());
     if buffer.block == 0 || buffer.block > LARGEST_BYTES {
         return;

@@ -3,26 +3,25 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
+use prost::Message as _;
 use tokio::task::JoinSet;
 use tokio_stream::Stream;
-use tonic::Status;
-use tonic::codec::{Decoder, Encoder};
 
 use super::calls::{Connection, Download, Link, Upload};
-use super::codec::{AnyDecoder, AnyEncoder, Pair, ProstDecoder, ProstEncoder};
-use super::connect::StagedChannel;
-use super::http2::Settings;
+use super::codec::ProstCodec;
+use super::connect::{StagedChannel, StagedLean};
+use super::http2;
 use super::lean::client::LeanClient;
 use super::message::{Outgoing, Payload};
 use super::meter::Meter;
-use super::swap::{SwapUser, swap_codec};
+use super::swap::SwapUser;
 use super::user::{UserRecord, sample_user};
-use super::user_codec::codec_buffers;
 use crate::record::Latency;
 use crate::stage::{Scope, Staged};
+use crate::steps;
 use crate::subject::ladder::{Codec, Tuning};
 use crate::subject::pb::owned as pb_owned;
 use crate::subject::peer::pace::Pace;
@@ -46,7 +45,7 @@ impl Client {
     /// # Errors
     /// When a call fails or the server counted something else than was sent.
     pub async fn run(self, scenario: Scenario, address: &str) -> anyhow::Result<Option<Latency>> {
-        let settings = Settings::of(&self.tuning, &self.workload);
+        let settings = http2::settings(&self.tuning, &self.workload);
         let mut connections = Vec::new();
         for _ in 0..self.workload.connections {
             connections.push(Connection::open(self.tuning, settings, address, scenario).await?);
@@ -94,28 +93,22 @@ impl Client {
     }
 
     async fn unary(self, link: Link) -> anyhow::Result<Vec<u64>> {
-        let buffers = codec_buffers(&self.tuning);
         match self.tuning.codec {
-            Codec::Prost => {
-                let codec = Pair(ProstEncoder::stock(buffers), ProstDecoder::<pb_owned::User>::new(buffers));
-                self.unary_with(link, codec, sample_user()).await
-            }
-            Codec::Swapped => self.unary_with(link, swap_codec(buffers), SwapUser::from(&sample_user())).await,
+            Codec::Prost => self.unary_with(link, sample_user()).await,
+            Codec::Swapped => self.unary_with(link, SwapUser::from(&sample_user())).await,
         }
     }
 
-    async fn unary_with<U, E, D>(self, link: Link, codec: Pair<E, D>, sample: U) -> anyhow::Result<Vec<u64>>
-    where
-        U: UserRecord + Clone + Sync,
-        E: AnyEncoder<Item = U> + Clone + Send + Sync + 'static,
-        D: AnyDecoder<Item = U> + Clone + Send + Sync + 'static,
-    {
+    async fn unary_with<U: UserRecord>(self, link: Link, sample: U) -> anyhow::Result<Vec<u64>> {
+        let codec = ProstCodec::of_users(&self.tuning);
         match link {
-            Link::Hyper(_) => bail!("unary calls go over a channel, or a lean client"),
             Link::Channel(channel) => {
                 self.calls(ChannelCaller { grpc: tonic::client::Grpc::new(channel), codec, sample }).await
             }
-            Link::Lean(client) => self.calls(LeanCaller { client, codec, sample }).await,
+            Link::Lean(channel) => {
+                self.calls(LeanCaller { grpc: steps::client::Grpc::new(channel), codec, sample }).await
+            }
+            Link::ByHand(client) => self.calls(HandCaller { client, sample }).await,
         }
     }
 
@@ -134,7 +127,7 @@ impl Client {
             if (self.workload.warmup..count - self.workload.warmup).contains(&index) {
                 latencies.push(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
             }
-            self.meter.message(user.bytes());
+            self.meter.message(user.encoded_len());
         }
         Ok(latencies)
     }
@@ -200,18 +193,13 @@ trait Caller: Send {
 }
 
 /// Calls as generated code does, over tonic's channel.
-struct ChannelCaller<U, E, D> {
+struct ChannelCaller<U> {
     grpc: tonic::client::Grpc<StagedChannel>,
-    codec: Pair<E, D>,
+    codec: ProstCodec<U, U>,
     sample: U,
 }
 
-impl<U, E, D> Caller for ChannelCaller<U, E, D>
-where
-    U: UserRecord + Clone + Sync,
-    E: Encoder<Item = U, Error = Status> + Clone + Send + Sync + 'static,
-    D: Decoder<Item = U, Error = Status> + Clone + Send + Sync + 'static,
-{
+impl<U: UserRecord> Caller for ChannelCaller<U> {
     type User = U;
 
     async fn call(&mut self) -> anyhow::Result<U> {
@@ -222,24 +210,35 @@ where
     }
 }
 
-/// Calls on the connection itself. The message is borrowed: nothing outlives its encoding.
-struct LeanCaller<U, E, D> {
-    client: LeanClient,
-    codec: Pair<E, D>,
+/// The same, over a lean channel.
+struct LeanCaller<U> {
+    grpc: steps::client::Grpc<StagedLean>,
+    codec: ProstCodec<U, U>,
     sample: U,
 }
 
-impl<U, E, D> Caller for LeanCaller<U, E, D>
-where
-    U: UserRecord + Sync,
-    E: AnyEncoder<Item = U> + Send,
-    D: AnyDecoder<Item = U> + Send,
-{
+impl<U: UserRecord> Caller for LeanCaller<U> {
     type User = U;
 
     async fn call(&mut self) -> anyhow::Result<U> {
-        let Pair(encoder, decoder) = &mut self.codec;
-        Ok(self.client.unary(encoder, decoder, &self.sample).await?)
+        self.grpc.ready().await?;
+        let path = PathAndQuery::from_static(Scenario::Unary.path());
+        let request = tonic::Request::new(self.sample.clone());
+        Ok(self.grpc.unary(request, path, self.codec.clone()).await?.into_inner())
+    }
+}
+
+/// Calls on the connection itself. The message is borrowed: nothing outlives its encoding.
+struct HandCaller<U> {
+    client: LeanClient,
+    sample: U,
+}
+
+impl<U: UserRecord> Caller for HandCaller<U> {
+    type User = U;
+
+    async fn call(&mut self) -> anyhow::Result<U> {
+        Ok(self.client.unary(&self.sample).await?)
     }
 }
 

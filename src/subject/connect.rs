@@ -3,31 +3,27 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use http::header::{CONTENT_TYPE, TE};
-use http::{HeaderValue, Method, Request, Uri, Version};
-use http_body_util::combinators::UnsyncBoxBody;
-use hyper::client::conn::http2::SendRequest;
-use hyper::rt::Executor;
+use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
+use tower_layer::Layer;
 
-use super::body::Parts;
-use super::http2::Settings;
 use super::lean::client::LeanClient;
-use crate::steps::AlignedIo;
+use crate::steps::{AlignedIo, Http2, LeanChannel};
 use crate::subject::ladder::{Reads, Socket, Tuning};
-use crate::tonic::{ClientLayer, ClientService, StagedBody, StagedIo, TransportExecutor};
-use crate::wire::grpc::CONTENT_VALUE;
+use crate::tonic::{ClientLayer, ClientService, StagedIo, TransportExecutor};
 
 /// A channel with the client's seam on it.
 pub type StagedChannel = ClientService<Channel>;
+/// A lean channel with the client's seam on it.
+pub type StagedLean = ClientService<LeanChannel>;
 
 /// What clients call the server by, whatever its address is.
 const ORIGIN: &str = "http://ladder.invalid";
+const AUTHORITY: &str = "ladder.invalid";
 /// How long a server may take to accept.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -39,19 +35,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// When nobody answers; the message names the address.
 pub async fn channel(
     tuning: &Tuning,
-    settings: Option<Settings>,
+    settings: Option<Http2>,
     address: &str,
     aligned: bool,
 ) -> anyhow::Result<StagedChannel> {
     let mut endpoint = Endpoint::from_static(ORIGIN).executor(TransportExecutor).connect_timeout(CONNECT_TIMEOUT);
-    if let Some(settings) = settings {
-        endpoint = endpoint
-            .max_frame_size(settings.max_frame_size)
-            .initial_stream_window_size(settings.stream_window)
-            .initial_connection_window_size(settings.connection_window);
+    if let Some(http2) = settings {
+        endpoint = http2.endpoint(endpoint);
     }
-    let frame = settings.unwrap_or_default().max_frame_size as usize;
-    let aligned = (aligned && tuning.reads == Reads::Aligned).then_some(frame);
+    let aligned = aligned_frame(tuning, settings, aligned);
     let owned = address.to_owned();
     let channel = match tuning.socket {
         Socket::Tcp => {
@@ -70,69 +62,65 @@ pub async fn channel(
         }
     };
     let channel = channel.with_context(|| format!("cannot connect to {address}"))?;
-    Ok(tower_layer::Layer::layer(&ClientLayer, channel))
+    Ok(ClientLayer.layer(channel))
 }
 
-/// Connects a client of `path` alone to `address`, with no channel between them.
+/// The largest frame, where reads are to end where frames end.
+fn aligned_frame(tuning: &Tuning, settings: Option<Http2>, aligned: bool) -> Option<usize> {
+    let frame = settings.unwrap_or(Http2::CLIENT).max_frame_size as usize;
+    (aligned && tuning.reads == Reads::Aligned).then_some(frame)
+}
+
+/// Connects to `address` without a channel; `aligned` as for [`channel`].
 ///
 /// # Errors
 /// When nobody answers; the message names the address.
 pub async fn lean(
     tuning: &Tuning,
-    settings: Option<Settings>,
+    settings: Option<Http2>,
+    address: &str,
+    aligned: bool,
+) -> anyhow::Result<StagedLean> {
+    let aligned = aligned_frame(tuning, settings, aligned);
+    let http2 = settings.unwrap_or(Http2::CLIENT);
+    let channel = async {
+        Ok(match tuning.socket {
+            Socket::Tcp => LeanChannel::over(maybe_aligned(tcp(address).await?, aligned), AUTHORITY, http2).await?,
+            Socket::Unix => {
+                let stream = UnixStream::connect(address).await?;
+                LeanChannel::over(maybe_aligned(stream, aligned), AUTHORITY, http2).await?
+            }
+        })
+    };
+    Ok(ClientLayer.layer(in_time(channel, address).await?))
+}
+
+/// What connecting gives, if it does in time.
+async fn in_time<T>(connecting: impl Future<Output = anyhow::Result<T>>, address: &str) -> anyhow::Result<T> {
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.context("no answer in time").flatten();
+    connected.with_context(|| format!("cannot connect to {address}"))
+}
+
+/// Connects a client of `path` alone to `address`, written by hand.
+///
+/// # Errors
+/// When nobody answers; the message names the address.
+pub async fn by_hand(
+    tuning: &Tuning,
+    settings: Option<Http2>,
     address: &str,
     path: &'static str,
 ) -> anyhow::Result<LeanClient> {
     let uri = Uri::try_from(format!("{ORIGIN}{path}"))?;
     let client = async {
-        Ok::<_, anyhow::Error>(match tuning.socket {
+        Ok(match tuning.socket {
             Socket::Tcp => LeanClient::handshake(StagedIo::new(tcp(address).await?), settings, uri).await?,
             Socket::Unix => {
                 LeanClient::handshake(StagedIo::new(UnixStream::connect(address).await?), settings, uri).await?
             }
         })
     };
-    let client = tokio::time::timeout(CONNECT_TIMEOUT, client).await.context("no answer in time").flatten();
-    client.with_context(|| format!("cannot connect to {address}"))
-}
-
-/// A request body of [`Parts`].
-pub type PartsBody = StagedBody<UnsyncBoxBody<Parts, Status>>;
-
-/// Connects without a channel to `address` (`host:port`), for bodies that tonic's does not take.
-///
-/// # Errors
-/// When nobody answers; the message names the address.
-pub async fn hyper(settings: Option<Settings>, address: &str) -> anyhow::Result<SendRequest<PartsBody>> {
-    let mut builder = hyper::client::conn::http2::Builder::new(TransportExecutor);
-    if let Some(settings) = settings {
-        builder
-            .max_frame_size(settings.max_frame_size)
-            .initial_stream_window_size(settings.stream_window)
-            .initial_connection_window_size(settings.connection_window);
-    }
-    let client = async {
-        let io = TokioIo::new(StagedIo::new(tcp(address).await?));
-        let (sender, connection) = builder.handshake(io).await?;
-        TransportExecutor.execute(connection);
-        Ok::<_, anyhow::Error>(sender)
-    };
-    let client = tokio::time::timeout(CONNECT_TIMEOUT, client).await.context("no answer in time").flatten();
-    client.with_context(|| format!("cannot connect to {address}"))
-}
-
-/// A gRPC request of a method on such a connection.
-///
-/// # Panics
-/// If `path` is not a valid URI path.
-pub fn request<B>(path: &str, body: B) -> Request<B> {
-    let mut request = Request::new(body);
-    *request.method_mut() = Method::POST;
-    *request.version_mut() = Version::HTTP_2;
-    *request.uri_mut() = format!("{ORIGIN}{path}").parse().expect("a method's path is valid in a URI");
-    request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
-    request.headers_mut().insert(CONTENT_TYPE, CONTENT_VALUE);
-    request
+    in_time(client, address).await
 }
 
 async fn tcp(address: &str) -> std::io::Result<TcpStream> {
@@ -142,12 +130,15 @@ async fn tcp(address: &str) -> std::io::Result<TcpStream> {
 }
 
 /// A socket that reads whole frames (of up to so many bytes), or as it is.
-type MaybeAligned<IO> = StagedIo<tokio_util::either::Either<AlignedIo<IO>, IO>>;
+type MaybeAligned<IO> = tokio_util::either::Either<AlignedIo<IO>, IO>;
 
-fn wrap<IO: AsyncRead + AsyncWrite + Unpin>(io: IO, aligned: Option<usize>) -> MaybeAligned<IO> {
-    use tokio_util::either::Either;
-    StagedIo::new(match aligned {
-        Some(frame) => Either::Left(AlignedIo::client(io).frame_bytes_max(frame)),
-        None => Either::Right(io),
-    })
+fn maybe_aligned<IO: AsyncRead + AsyncWrite + Unpin>(io: IO, aligned: Option<usize>) -> MaybeAligned<IO> {
+    match aligned {
+        Some(frame) => MaybeAligned::Left(AlignedIo::client(io).frame_bytes_max(frame)),
+        None => MaybeAligned::Right(io),
+    }
+}
+
+fn wrap<IO: AsyncRead + AsyncWrite + Unpin>(io: IO, aligned: Option<usize>) -> StagedIo<MaybeAligned<IO>> {
+    StagedIo::new(maybe_aligned(io, aligned))
 }

@@ -1,7 +1,7 @@
 //! The ladders: every optimisation step, in order, as one row of one table.
 //!
 //! A step says what it is expected to do, what it costs, and which one field of [`Tuning`] it changes. The mechanism
-//! behind a field lives in `grpc`; the command line, the tests, the benches and the report iterate the tables here.
+//! behind a field lives in [`steps`](crate::steps), or beside this file where it is the study's own; the command line, the tests, the benches and the report iterate the tables here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,8 +36,10 @@ pub struct Tuning {
     pub codec: Codec,
     /// What the client is built on.
     pub client: ClientStack,
-    /// What a unary server is built on.
+    /// What a server is built on.
     pub server: ServerStack,
+    /// The code between a unary method and its connections.
+    pub glue: Glue,
     /// The socket between client and server.
     pub socket: Socket,
 }
@@ -105,8 +107,6 @@ choices! {
         Pooled,
         /// Prefix and field header in a small recycled block, the payload sent as it is.
         ZeroCopy,
-        /// Prefix and payload as one buffer of several parts: one DATA frame.
-        OneFrame,
     }
     /// See [`Tuning::runtime`].
     Runtime {
@@ -135,17 +135,22 @@ choices! {
     ClientStack {
         /// tonic's `Channel`: buffer, reconnect, balance.
         #[default] Channel,
-        /// hyper's connection, whose bodies may have any kind of data.
-        Hyper,
-        /// One h2 connection and nothing between it and the call.
+        /// One h2 connection: `LeanChannel`.
         Lean,
     }
     /// See [`Tuning::server`].
     ServerStack {
         /// tonic's `Server` with its router.
         #[default] Tonic,
-        /// One HTTP/2 connection and nothing between it and the method.
+        /// h2 itself: `lean::serve`.
         Lean,
+    }
+    /// See [`Tuning::glue`].
+    Glue {
+        /// Generated code, or what stands for it here, on tonic's or the steps' `Grpc`.
+        #[default] Generated,
+        /// Written by hand on h2, on both sides.
+        ByHand,
     }
     /// See [`Tuning::socket`].
     Socket {
@@ -182,7 +187,7 @@ pub struct Step {
     pub cost: &'static str,
     /// The figure the cost shows in; `None` where no figure of a run shows it.
     pub cost_figure: Option<CostFigure>,
-    /// What a reader's own service would change: a line of code or a setting.
+    /// The line that a reader's own service would change; `tests/switches.rs` compiles each.
     pub switch: &'static str,
     /// The file that holds the mechanism.
     pub file: &'static str,
@@ -238,12 +243,16 @@ pub struct NoSuchStep {
     pub name: String,
 }
 
+/// The line of Cargo.toml that gives a service the bodies of this crate, which are three steps here: they receive as rope,
+/// send from recycled memory, and leave large `Bytes` uncopied.
+const BODIES: &str = "tonic = { package = \"alloc-ladder-tonic\", version = \"0.1\" }";
+
 const BASELINE: Step = Step {
     name: "baseline",
     hypothesis: "tonic and prost as they come, nothing changed.",
     cost: "Nothing: this is what every other step is compared with.",
     cost_figure: None,
-    switch: "tonic::transport::Server, ProstCodec",
+    switch: "Server::builder().add_service(service).serve(address).await?",
     file: "src/subject/service.rs",
     reduces: None,
     apply: |_| {},
@@ -253,11 +262,10 @@ const POOLED_MESSAGE: Step = Step {
     name: "pooled-message",
     hypothesis: "Decoding into a recycled message keeps the capacity of its fields, so message construction stops \
                  allocating.",
-    cost: "A pool keeps up to 16 messages of the size they have grown to; a message must be given back before it can be \
-           reused.",
+    cost: "A thread keeps up to 16 messages of the size they have grown to; signatures say `Pooled<Message>`.",
     cost_figure: Some(CostFigure::PeakHeap),
-    switch: "PooledDecoder in place of ProstDecoder",
-    file: "src/subject/codec.rs",
+    switch: "alloc_ladder::build::generator(tonic_prost_build::configure()).pooled(\".package.Message\")",
+    file: "src/steps/pooled.rs",
     reduces: Some((Side::Server, Stage::MessageConstruction)),
     apply: |tuning| tuning.message = MessageSource::Pooled,
 };
@@ -268,7 +276,7 @@ const BYTES_FIELD: Step = Step {
                  of a new `Vec<u8>`.",
     cost: "A payload pins the whole buffer it is a slice of: keeping a small message keeps a large block.",
     cost_figure: Some(CostFigure::PeakHeap),
-    switch: "prost_build::Config::bytes([\".\"])",
+    switch: "prost_build::Config::new().bytes([\".\"])",
     file: "src/subject/pb/bytes.rs",
     reduces: None,
     apply: |tuning| tuning.payload = Payload::Bytes,
@@ -281,19 +289,19 @@ const TUNED_H2: Step = Step {
     cost: "A peer may have a window's worth of bytes in flight on each connection: memory under a slow reader grows by \
            that much.",
     cost_figure: Some(CostFigure::PeakHeap),
-    switch: "Server::max_frame_size, initial_stream_window_size, initial_connection_window_size",
-    file: "src/subject/http2.rs",
+    switch: "Http2::for_messages(encoded_len).server(Server::builder())",
+    file: "src/steps/http2.rs",
     reduces: None,
     apply: |tuning| tuning.http2 = Http2::Tuned,
 };
 
 const ROPE: Step = Step {
     name: "rope",
-    hypothesis: "A deframer over the body's own `Bytes` frames copies nothing into one contiguous buffer.",
-    cost: "A message that spans frames is decoded from several pieces, and pins each of them until it is dropped.",
+    hypothesis: "A body that decodes from the `Bytes` frames as they came copies nothing into one contiguous buffer.",
+    cost: "A message that spans frames is copied to recycled memory: a thread keeps up to 16 MiB of it.",
     cost_figure: Some(CostFigure::PeakHeap),
-    switch: "RopeStreaming in place of tonic::Streaming",
-    file: "src/subject/rope.rs",
+    switch: BODIES,
+    file: "src/steps/rope.rs",
     reduces: None,
     apply: |tuning| tuning.deframe = Deframe::Rope,
 };
@@ -305,7 +313,7 @@ const ALIGNED_READS: Step = Step {
     cost: "The connection yields once a frame: its task is polled once more a message. It pays only where connection \
            and handler share a thread.",
     cost_figure: Some(CostFigure::ContextSwitches),
-    switch: "AlignedIo around the accepted socket",
+    switch: ".serve_with_incoming(aligned(incoming, http2)).await?",
     file: "src/steps/aligned.rs",
     reduces: None,
     apply: |tuning| tuning.reads = Reads::Aligned,
@@ -318,8 +326,8 @@ const CORE_RUNTIME: Step = Step {
     cost: "Connections are spread over cores by the kernel, not by load; a busy handler holds up its core's other \
            connections.",
     cost_figure: None,
-    switch: "SO_REUSEPORT listeners, one runtime per core",
-    file: "src/subject/serve.rs",
+    switch: "per_core(address, 0, serve)?",
+    file: "src/steps/per_core.rs",
     reduces: None,
     apply: |tuning| tuning.runtime = Runtime::PerCore,
 };
@@ -330,7 +338,7 @@ const SIZED_ENCODE: Step = Step {
                  buffer that each message throws away.",
     cost: "The length is computed twice, once here and once inside prost; small messages are batched in steps.",
     cost_figure: Some(CostFigure::Cpu),
-    switch: "Encoder::buffer_settings small, and EncodeBuf::reserve(encoded_len()) before it writes",
+    switch: "dst.reserve(item.encoded_len());",
     file: "src/subject/codec.rs",
     reduces: None,
     apply: |tuning| tuning.encode = Encode::Sized,
@@ -340,10 +348,10 @@ const POOLED_ENCODE: Step = Step {
     name: "pooled-encode",
     hypothesis: "A body that marshals into recycled buffers, which come back when h2 drops them, allocates nothing per \
                  message.",
-    cost: "A stream keeps as many buffers as h2 held unsent at most, for its life: about 1 MiB.",
+    cost: "A thread keeps as many buffers as h2 held unsent at most, up to 16 MiB.",
     cost_figure: Some(CostFigure::PeakHeap),
-    switch: "PooledBody in place of tonic's EncodeBody",
-    file: "src/subject/body.rs",
+    switch: BODIES,
+    file: "src/steps/encode.rs",
     reduces: None,
     apply: |tuning| tuning.encode = Encode::Pooled,
 };
@@ -354,30 +362,37 @@ const ZERO_COPY: Step = Step {
                  more is sent as the `Bytes` it is, a shorter one is copied, which costs less than a write.",
     cost: "Two DATA frames a message instead of one, and the payload must stay untouched until it is on the wire.",
     cost_figure: Some(CostFigure::Cpu),
-    switch: "PooledBody::zero_copy",
-    file: "src/subject/body.rs",
+    switch: BODIES,
+    file: "src/steps/encode.rs",
     reduces: None,
     apply: |tuning| tuning.encode = Encode::ZeroCopy,
 };
 
 const ONE_FRAME: Step = Step {
     name: "one-frame",
-    hypothesis: "Prefix and payload as one buffer of several parts leave as one DATA frame, of two messages where they \
-                 are short.",
-    cost: "tonic's `Server` takes `Bytes` bodies only: the method is served on hyper directly.",
+    hypothesis: "Served on h2 itself, prefix and payload leave as one DATA frame, of two messages where they are short.",
+    cost: "tonic's `Server` sends each part in a frame of its own, so it is left out, and TLS, HTTP/1 and keepalive with it.",
     cost_figure: None,
-    switch: "A body whose Data is a Buf of several parts",
-    file: "src/subject/body.rs",
+    switch: "lean::serve(http2, incoming, service).await;",
+    file: "src/steps/lean.rs",
     reduces: None,
-    apply: |tuning| tuning.encode = Encode::OneFrame,
+    apply: |tuning| tuning.server = ServerStack::Lean,
 };
 
 const ONE_FRAME_CLIENT: Step = Step {
-    cost: "tonic's `Channel` takes `Bytes` bodies only: the call is made on hyper's connection directly, without the \
-           channel's buffer and its reconnecting.",
-    file: "src/subject/connect.rs",
-    apply: |tuning| tuning.client = ClientStack::Hyper,
+    hypothesis: "Sent on h2 itself, prefix and payload leave as one DATA frame, of two messages where they are short.",
+    cost: "tonic's `Channel` sends each part in a frame of its own, so it is left out, and its reconnecting with it.",
+    switch: "LeanChannel::connect(address, http2).await?",
+    file: "src/steps/channel.rs",
+    apply: |tuning| tuning.client = ClientStack::Lean,
     ..ONE_FRAME
+};
+
+/// Where the client receives.
+const ALIGNED_READS_CLIENT: Step = Step {
+    switch: "alloc_ladder::steps::connect(endpoint, http2).await?",
+    file: "src/steps/sockets.rs",
+    ..ALIGNED_READS
 };
 
 const fn on(step: Step, side: Side, stage: Stage) -> Step {
@@ -407,10 +422,10 @@ const GET: &[Step] = &[
     on(POOLED_ENCODE, Side::Server, Stage::Marshal),
     ZERO_COPY,
     ONE_FRAME,
-    TUNED_H2,
+    Step { switch: "Http2::for_messages(encoded_len).endpoint(endpoint)", ..TUNED_H2 },
     CORE_RUNTIME,
     ROPE,
-    on(ALIGNED_READS, Side::Client, Stage::ReceiveBuffer),
+    on(ALIGNED_READS_CLIENT, Side::Client, Stage::ReceiveBuffer),
 ];
 
 /// Unary `CreateUser`.
@@ -422,7 +437,7 @@ const UNARY: &[Step] = &[
                      the blocks.",
         cost: "A larger message grows the buffer step by step.",
         cost_figure: Some(CostFigure::Reallocs),
-        switch: "Encoder::buffer_settings, Decoder::buffer_settings",
+        switch: "BufferSettings::new(256, 32 * 1024)",
         file: "src/subject/codec.rs",
         reduces: Some((Side::Server, Stage::ReceiveBuffer)),
         apply: |tuning| tuning.codec_buffers = CodecBuffers::Small,
@@ -435,7 +450,7 @@ const UNARY: &[Step] = &[
         cost: "A message keeps the buffer it came in for as long as it lives, a changed string is the handler's own, \
                and fields the reader does not know are passed on.",
         cost_figure: Some(CostFigure::PeakHeap),
-        switch: "SwapCodec in place of ProstCodec",
+        switch: "prost_build::Config::new().extern_path(\".package.Message\", \"crate::View\")",
         file: "src/subject/swap.rs",
         reduces: Some((Side::Client, Stage::MessageConstruction)),
         apply: |tuning| tuning.codec = Codec::Swapped,
@@ -443,12 +458,11 @@ const UNARY: &[Step] = &[
     Step {
         name: "lean-client",
         hypothesis: "A client straight on h2, with no buffer, reconnect, balance or dispatch between the call and its \
-                     connection, needs no task, channel or box for a call.",
-        cost: "One connection that is not opened again when it breaks, and no interceptors, load balancing or \
-               compression.",
+                     connection, and with bodies in recycled memory, needs no task and few boxes for a call.",
+        cost: "One connection that is not opened again when it breaks, and no TLS, keepalive or load balancing.",
         cost_figure: None,
-        switch: "LeanClient in place of tonic::transport::Channel",
-        file: "src/subject/lean/client.rs",
+        switch: "LeanChannel::connect(address, http2).await?",
+        file: "src/steps/channel.rs",
         reduces: Some((Side::Client, Stage::Transport)),
         apply: |tuning| tuning.client = ClientStack::Lean,
     },
@@ -458,22 +472,31 @@ const UNARY: &[Step] = &[
                      allocations stay as they are.",
         cost: "Both ends must share a machine and a file system.",
         cost_figure: None,
-        switch: "UnixListenerStream in place of TcpListenerStream",
+        switch: ".serve_with_incoming(UnixListenerStream::new(listener)).await?",
         file: "src/subject/serve.rs",
         reduces: None,
         apply: |tuning| tuning.socket = Socket::Unix,
     },
     Step {
         name: "lean-server",
-        hypothesis: "The method served on h2's own server, without router, layers, boxed bodies and a task for every \
-                     call, leaves the headers as all that is allocated for a call.",
-        cost: "One method to a server, and no layers, interceptors or compression; a handler that computes for long \
-               holds up its connection's other calls, and one that panics ends them.",
+        hypothesis: "The service on h2's own server, with bodies in recycled memory, needs no task for a call.",
+        cost: "No TLS, HTTP/1 or keepalive; a handler that computes for long holds up its connection's other calls.",
         cost_figure: None,
-        switch: "lean::server::serve in place of tonic::transport::Server",
-        file: "src/subject/lean/server.rs",
+        switch: "lean::serve(http2, incoming, service).await;",
+        file: "src/steps/lean.rs",
         reduces: Some((Side::Server, Stage::Handler)),
         apply: |tuning| tuning.server = ServerStack::Lean,
+    },
+    Step {
+        name: "by-hand",
+        hypothesis: "The method written by hand on h2, on both sides, without router, layers, boxed bodies and futures, \
+                     leaves the headers as all that is allocated for a call.",
+        cost: "Code for each method, in place of generated code; no interceptors, layers or compression.",
+        cost_figure: None,
+        switch: "h2::server::handshake(io).await?",
+        file: "src/subject/lean.rs",
+        reduces: Some((Side::Server, Stage::Handler)),
+        apply: |tuning| tuning.glue = Glue::ByHand,
     },
 ];
 

@@ -1,45 +1,27 @@
 //! The server process: sockets, runtimes, and what stands between a connection and the service.
 
-use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use http::{Request, Response};
-use http_body::{Body as HttpBody, Frame};
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::service::TowerToHyperService;
-use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt};
-use tonic::Status;
-use tonic::body::Body;
 use tonic::transport::server::{Connected, Server};
-use tower::ServiceExt;
 use tower_layer::Layer;
 
-use super::body::Parts;
-use super::codec::{AnyDecoder, AnyEncoder, Pair};
-use super::deadline;
-use super::http2::Settings;
-use super::lean::{self, server::LeanMethod};
-use super::service::{Handler, Ladder, grpc_response};
+use super::lean;
+use super::service::{Handler, Ladder};
+use super::swap::SwapUser;
 use super::user::UserRecord;
-use super::user_codec::{WithUserCodec, server_codec};
-use crate::listen::accept::accept_failed;
-use crate::steps::AlignedIo;
-use crate::subject::ladder::{Encode, Reads, Runtime, ServerStack, Socket, Tuning};
+use crate::steps::{self, Http2, Pooled};
+use crate::subject::ladder::{Codec, Glue, MessageSource, Reads, Runtime, ServerStack, Socket, Tuning};
+use crate::subject::pb::owned::User;
 use crate::subject::scenario::Scenario;
 use crate::tonic::{ServerLayer, StagedIo};
-use crate::wire::grpc;
 
 /// What a server listens on, before it has a runtime.
 #[derive(Debug)]
@@ -86,13 +68,11 @@ impl Listener {
     pub fn bind(tuning: &Tuning, bind: SocketAddr) -> anyhow::Result<Listener> {
         match tuning.socket {
             Socket::Tcp => {
-                let first = tcp_listener(bind, tuning.runtime == Runtime::PerCore)?;
-                let address = first.local_addr()?;
-                let mut listeners = vec![first];
-                for _ in 1..runtimes(tuning.runtime) {
-                    listeners.push(tcp_listener(address, true)?);
-                }
-                Ok(Listener::Tcp(listeners))
+                let listeners = match tuning.runtime {
+                    Runtime::PerCore => steps::listeners(bind, 0),
+                    Runtime::CurrentThread | Runtime::MultiThread => tcp_listener(bind).map(|listener| vec![listener]),
+                };
+                Ok(Listener::Tcp(listeners.with_context(|| format!("cannot listen on {bind}"))?))
             }
             Socket::Unix => {
                 let path = UnixPath::create()?;
@@ -116,24 +96,10 @@ impl Listener {
     }
 }
 
-fn runtimes(runtime: Runtime) -> usize {
-    match runtime {
-        Runtime::CurrentThread | Runtime::MultiThread => 1,
-        Runtime::PerCore => std::thread::available_parallelism().map_or(1, usize::from),
-    }
-}
-
-fn tcp_listener(address: SocketAddr, share_port: bool) -> anyhow::Result<std::net::TcpListener> {
-    let listen = || -> std::io::Result<std::net::TcpListener> {
-        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(share_port)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(1024)?;
-        Ok(socket.into())
-    };
-    listen().with_context(|| format!("cannot listen on {address}"))
+fn tcp_listener(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Serves until `done` resolves, on as many runtimes as the tuning says; returns what `done` gave.
@@ -142,42 +108,38 @@ fn tcp_listener(address: SocketAddr, share_port: bool) -> anyhow::Result<std::ne
 /// When a runtime cannot start or serving fails.
 pub fn run<T: Send + 'static>(
     tuning: Tuning,
-    settings: Option<Settings>,
+    settings: Option<Http2>,
     ladder: Ladder<impl Handler>,
     listener: Listener,
-    done: impl Future<Output = T> + Send,
+    done: impl Future<Output = T> + Send + 'static,
 ) -> anyhow::Result<T> {
     let mut builder = match tuning.runtime {
         Runtime::MultiThread => tokio::runtime::Builder::new_multi_thread(),
         Runtime::CurrentThread | Runtime::PerCore => tokio::runtime::Builder::new_current_thread(),
     };
-    let runtime = builder.enable_all().build().context("cannot start a runtime")?;
+    let mut runtime = || builder.enable_all().build().context("cannot start a runtime");
     match listener {
-        Listener::Unix(listener, _path) => runtime.block_on(async {
+        Listener::Unix(listener, _path) => runtime()?.block_on(async {
             let incoming = tokio_stream::wrappers::UnixListenerStream::new(UnixListener::from_std(listener)?);
             until(done, serve::<UnixStream>(tuning, settings, ladder, incoming)).await
         }),
+        Listener::Tcp(listeners) if tuning.runtime == Runtime::PerCore => {
+            // One of the cores waits for it.
+            let done = Arc::new(Mutex::new(Some(done)));
+            steps::per_core_on(listeners, move |incoming| {
+                let (ladder, done) = (ladder.clone(), done.lock().unwrap_or_else(PoisonError::into_inner).take());
+                async move {
+                    let serving = serve::<TcpStream>(tuning, settings, ladder, incoming);
+                    match done {
+                        Some(done) => until(done, serving).await,
+                        None => until(pending(), serving).await,
+                    }
+                }
+            })
+        }
         Listener::Tcp(mut listeners) => {
-            let own = listeners.remove(0);
-            let (running, ends) = watch::channel(());
-            let mut cores = Vec::new();
-            for listener in listeners {
-                let ladder = ladder.clone();
-                let mut ends = ends.clone();
-                let core = std::thread::Builder::new().name("core".to_owned()).spawn(move || {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                    let end = async move { ends.changed().await.map_or_else(drop, drop) };
-                    runtime.block_on(until(end, on_this_runtime(tuning, settings, ladder, listener)))
-                })?;
-                cores.push(core);
-            }
-            let value = runtime.block_on(until(done, on_this_runtime(tuning, settings, ladder, own)));
-            drop(running);
-            let ended = cores
-                .into_iter()
-                .map(|core| core.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a core's thread panicked"))));
-            // Every core is waited for, whichever fails.
-            ended.fold(value, |value, ended| value.and_then(|value| ended.map(|()| value)))
+            let listener = listeners.pop().expect("a listener has a socket for every runtime");
+            runtime()?.block_on(until(done, on_this_runtime(tuning, settings, ladder, listener)))
         }
     }
 }
@@ -188,7 +150,7 @@ pub fn run<T: Send + 'static>(
 /// When serving fails.
 pub async fn on_this_runtime(
     tuning: Tuning,
-    settings: Option<Settings>,
+    settings: Option<Http2>,
     ladder: Ladder<impl Handler>,
     listener: std::net::TcpListener,
 ) -> anyhow::Result<()> {
@@ -214,7 +176,7 @@ async fn until<T>(
 
 async fn serve<IO>(
     tuning: Tuning,
-    settings: Option<Settings>,
+    settings: Option<Http2>,
     ladder: Ladder<impl Handler>,
     incoming: impl Stream<Item = std::io::Result<IO>> + Unpin + 'static,
 ) -> anyhow::Result<()>
@@ -224,148 +186,56 @@ where
     match tuning.reads {
         Reads::Stock => serve_io(tuning, settings, ladder, incoming.map(|io| io.map(StagedIo::new))).await,
         Reads::Aligned => {
-            let frame = settings.unwrap_or_default().max_frame_size as usize;
-            let aligned =
-                incoming.map(move |io| io.map(|io| StagedIo::new(AlignedIo::server(io).frame_bytes_max(frame))));
-            serve_io(tuning, settings, ladder, aligned).await
+            let aligned = steps::aligned(incoming, settings.unwrap_or(Http2::SERVER));
+            serve_io(tuning, settings, ladder, aligned.map(|io| io.map(StagedIo::new))).await
         }
     }
 }
 
 async fn serve_io<IO>(
     tuning: Tuning,
-    settings: Option<Settings>,
+    settings: Option<Http2>,
     ladder: Ladder<impl Handler>,
     incoming: impl Stream<Item = std::io::Result<IO>> + Unpin + 'static,
 ) -> anyhow::Result<()>
 where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    if tuning.server == ServerStack::Lean {
-        server_codec(&tuning, ServeLean { settings, ladder, incoming }).await;
-        return Ok(());
-    }
     let layer = ServerLayer::new().methods(Scenario::ALL.map(Scenario::path));
-    if tuning.encode == Encode::OneFrame {
-        return serve_hyper(settings, layer, ladder, incoming).await;
-    }
-    let mut server = Server::builder();
-    if let Some(settings) = settings {
-        server = server
-            .max_frame_size(settings.max_frame_size)
-            .initial_stream_window_size(settings.stream_window)
-            .initial_connection_window_size(settings.connection_window);
-    }
-    Ok(server.layer(layer).add_service(ladder).serve_with_incoming(incoming).await?)
-}
-
-/// `CreateUser` on h2 itself.
-struct ServeLean<I, H> {
-    settings: Option<Settings>,
-    ladder: Ladder<H>,
-    incoming: I,
-}
-
-impl<I, IO, H> WithUserCodec for ServeLean<I, H>
-where
-    H: Handler,
-    I: Stream<Item = std::io::Result<IO>> + Unpin + 'static,
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    type Output = Pin<Box<dyn Future<Output = ()>>>;
-
-    fn with<U, E, D>(self, Pair(encoder, decoder): Pair<E, D>) -> Self::Output
-    where
-        U: UserRecord + Sync,
-        E: AnyEncoder<Item = U> + Clone + Send + Sync + 'static,
-        D: AnyDecoder<Item = U> + Clone + Send + Sync + 'static,
-    {
-        let ServeLean { settings, ladder, incoming } = self;
-        let handler = move |user: &mut U| {
-            ladder.created(user);
-            Ok(())
-        };
-        let method = LeanMethod { path: Scenario::Unary.path(), encoder, decoder, handler };
-        Box::pin(lean::server::serve(settings, method, incoming))
-    }
-}
-
-/// Serves on hyper itself, whose bodies may have any kind of data.
-async fn serve_hyper<IO>(
-    settings: Option<Settings>,
-    layer: ServerLayer,
-    ladder: Ladder<impl Handler>,
-    mut incoming: impl Stream<Item = std::io::Result<IO>> + Unpin,
-) -> anyhow::Result<()>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    if let Some(settings) = settings {
-        builder
-            .max_frame_size(settings.max_frame_size)
-            .initial_stream_window_size(settings.stream_window)
-            .initial_connection_window_size(settings.connection_window);
-    }
-    let builder = Arc::new(builder);
-    let service = layer.layer(tower::service_fn(move |request: Request<Body>| parts(ladder.clone(), request)));
-    let service = TowerToHyperService::new(service.map_request(|request: Request<Incoming>| request.map(Body::new)));
-    while let Some(io) = incoming.next().await {
-        let Ok(io) = io else {
-            accept_failed().await;
-            continue;
-        };
-        let connection = builder.serve_connection(TokioIo::new(io), service.clone());
-        // A connection's error is its peer's to notice.
-        tokio::spawn(async move { connection.await.ok() });
+    match (tuning.glue, tuning.server) {
+        (Glue::Generated, ServerStack::Tonic) => {
+            let server = Server::builder();
+            let server = match settings {
+                Some(http2) => http2.server(server),
+                None => server,
+            };
+            server.layer(layer).add_service(ladder).serve_with_incoming(incoming).await?;
+        }
+        (Glue::Generated, ServerStack::Lean) => {
+            steps::lean::serve(settings.unwrap_or(Http2::SERVER), incoming, layer.layer(ladder)).await;
+        }
+        (Glue::ByHand, _) => match (tuning.codec, tuning.message) {
+            (Codec::Prost, MessageSource::Fresh) => by_hand::<_, User>(settings, ladder, incoming).await,
+            (Codec::Prost, MessageSource::Pooled) => by_hand::<_, Pooled<User>>(settings, ladder, incoming).await,
+            (Codec::Swapped, _) => by_hand::<_, SwapUser>(settings, ladder, incoming).await,
+        },
     }
     Ok(())
 }
 
-async fn parts(
+/// `CreateUser` on h2 itself.
+async fn by_hand<IO, U: UserRecord>(
+    settings: Option<Http2>,
     ladder: Ladder<impl Handler>,
-    request: Request<Body>,
-) -> Result<Response<impl HttpBody<Data = Parts, Error = Status>>, Infallible> {
-    let refuse = |status: Status| status.into_http::<Body>().map(|body| Reply::Tonic { body });
-    let timeout = grpc::timeout(request.headers());
-    if request.uri().path() == Scenario::Get.path() {
-        return Ok(match deadline::within(timeout, ladder.get_parts(request)).await.and_then(|reply| reply) {
-            Ok(body) => grpc_response(Reply::Parts { body }),
-            Err(status) => refuse(status),
-        });
-    }
-    match deadline::within(timeout, ladder.oneshot(request)).await {
-        Ok(response) => Ok(response?.map(|body| Reply::Tonic { body })),
-        Err(status) => Ok(refuse(status)),
-    }
-}
-
-pin_project! {
-    /// Either body, with data in parts.
-    #[project = ReplyProjection]
-    enum Reply<B> {
-        Parts { #[pin] body: B },
-        Tonic { #[pin] body: Body },
-    }
-}
-
-impl<B: HttpBody<Data = Parts, Error = Status>> HttpBody for Reply<B> {
-    type Data = Parts;
-    type Error = Status;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Parts>, Status>>> {
-        match self.project() {
-            ReplyProjection::Parts { body } => body.poll_frame(cx),
-            ReplyProjection::Tonic { body } => body.poll_frame(cx).map_ok(|frame| frame.map_data(Parts::from)),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Reply::Parts { body } => body.is_end_stream(),
-            Reply::Tonic { body } => body.is_end_stream(),
-        }
-    }
+    incoming: impl Stream<Item = std::io::Result<IO>> + Unpin,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handler = move |user: &mut U| {
+        ladder.created(user);
+        Ok(())
+    };
+    lean::server::serve(settings, Scenario::Unary.path(), handler, incoming).await;
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,24 +13,20 @@ use futures_core::Stream;
 use http::{HeaderMap, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::{Codec, CompressionEncoding, EncodeBody, Streaming};
+use tonic::codec::{CompressionEncoding, Streaming};
 use tonic::server::{ClientStreamingService, Grpc, NamedService, ServerStreamingService, UnaryService};
 use tower_service::Service;
 
-use super::body::{Parts, PooledBody};
-use super::codec::{AnyDecoder, AnyEncoder, Pair, PooledDecoder, ProstDecoder, ProstEncoder, stock_buffers};
-use super::message::{Outgoing, Payload};
+use super::codec::ProstCodec;
+use super::message::{Copied, Outgoing, Payload};
 use super::meter::Meter;
-use super::pool::MessagePool;
-use super::rope::{self, RopeStreaming};
+use super::swap::SwapUser;
 use super::user::UserRecord;
-use super::user_codec::{WithUserCodec, server_codec};
-use crate::Side;
-use crate::subject::ladder::{Deframe, Encode, MessageSource, Payload as PayloadType, Tuning};
+use crate::steps::{self, Pooled};
+use crate::subject::ladder::{Codec, Deframe, Encode, MessageSource, Payload as PayloadType, ServerStack, Tuning};
 use crate::subject::pb::{bytes as pb_bytes, owned as pb_owned};
 use crate::subject::scenario::{RECEIVE_LIMIT, Scenario};
-use crate::tonic::{StagedEncoder, StagedStream};
-use crate::wire::grpc::CONTENT_VALUE;
+use crate::tonic::StagedStream;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -50,7 +46,10 @@ pub trait Handler: Clone + Send + Sync + 'static {
     }
 
     /// Receives the messages of a `Put` and answers it.
-    fn put<M: Messages>(self, messages: M) -> impl Future<Output = Result<pb_owned::PutSummary, Status>> + Send;
+    fn put<M: Payload>(
+        self,
+        messages: Streaming<M>,
+    ) -> impl Future<Output = Result<pb_owned::PutSummary, Status>> + Send;
 
     /// The messages that answer a `Get`.
     ///
@@ -63,15 +62,6 @@ pub trait Handler: Clone + Send + Sync + 'static {
 
     /// Makes the user of a `CreateUser` the one that answers it.
     fn create_user(&self, user: &mut impl UserRecord);
-}
-
-/// What the messages of a `Put` are received from: tonic's `Streaming` or the rope.
-pub trait Messages: Send + 'static {
-    /// A message.
-    type Item: Payload;
-
-    /// The next message; `None` at the end of the stream.
-    fn next(&mut self) -> impl Future<Output = Result<Option<Self::Item>, Status>> + Send;
 }
 
 /// The measured handler: it counts messages, and answers with the counts or with messages of one content.
@@ -89,10 +79,10 @@ impl Counting {
 }
 
 impl Handler for Counting {
-    async fn put<M: Messages>(self, mut messages: M) -> Result<pb_owned::PutSummary, Status> {
+    async fn put<M: Payload>(self, mut messages: Streaming<M>) -> Result<pb_owned::PutSummary, Status> {
         let mut summary = pb_owned::PutSummary::default();
         let mut kept = VecDeque::with_capacity(self.retain + 1);
-        while let Some(message) = messages.next().await? {
+        while let Some(message) = messages.message().await? {
             let bytes = message.payload().len();
             summary.messages += 1;
             summary.bytes += bytes as u64;
@@ -126,7 +116,7 @@ impl Handler for Counting {
     }
 
     fn create_user(&self, user: &mut impl UserRecord) {
-        self.meter.message(user.bytes());
+        self.meter.message(user.encoded_len());
         user.create();
     }
 }
@@ -174,111 +164,71 @@ impl<H: Handler> Ladder<H> {
     }
 
     fn put(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
-        let stock = stock_buffers();
         match (self.tuning.message, self.tuning.payload) {
-            (MessageSource::Fresh, PayloadType::Vec) => {
-                self.put_with(ProstDecoder::<pb_owned::Chunk>::new(stock), request)
-            }
-            (MessageSource::Fresh, PayloadType::Bytes) => {
-                self.put_with(ProstDecoder::<pb_bytes::Chunk>::new(stock), request)
-            }
-            (MessageSource::Pooled, PayloadType::Vec) => {
-                self.put_with(PooledDecoder::<pb_owned::Chunk>::new(stock, MessagePool::default()), request)
-            }
-            (MessageSource::Pooled, PayloadType::Bytes) => {
-                self.put_with(PooledDecoder::<pb_bytes::Chunk>::new(stock, MessagePool::default()), request)
-            }
+            // There is nothing to recycle: its payload is a slice of what was received.
+            (_, PayloadType::Bytes) => self.put_with::<pb_bytes::Chunk>(request),
+            (MessageSource::Fresh, PayloadType::Vec) => self.put_with::<pb_owned::Chunk>(request),
+            (MessageSource::Pooled, PayloadType::Vec) => self.put_with::<Pooled<pb_owned::Chunk>>(request),
         }
     }
 
-    fn put_with<D>(&self, decoder: D, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>>
-    where
-        D: AnyDecoder + Clone + Send + Sync + 'static,
-        D::Item: Payload + Sync,
-    {
-        let ladder = self.of_call(&request);
+    fn put_with<M: Payload>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
+        let method = PutMethod(self.of_call(&request));
+        let codec = ProstCodec::<pb_owned::PutSummary, M>::stock();
         match self.tuning.deframe {
             Deframe::Contiguous => Box::pin(async move {
-                let codec = Pair(ProstEncoder::stock(stock_buffers()), decoder);
                 let mut grpc = Grpc::new(codec).accept_compressed(CompressionEncoding::Gzip);
-                Ok(grpc.client_streaming(PutMethod(ladder), request).await)
+                Ok(grpc.client_streaming(method, request).await)
             }),
             Deframe::Rope => Box::pin(async move {
-                let (parts, body) = request.into_parts();
-                let summary = match RopeStreaming::request(decoder, &parts.headers, body, &[CompressionEncoding::Gzip])
-                {
-                    Ok(messages) => ladder.handler.put(messages).await,
-                    Err(status) => Err(status),
-                };
-                Ok(match summary {
-                    Ok(summary) => {
-                        let encoder = StagedEncoder(ProstEncoder::stock(stock_buffers()));
-                        let source = tokio_stream::once(Ok(summary));
-                        let body = EncodeBody::new_server(encoder, source, None, Default::default(), None);
-                        grpc_response(Body::new(body))
-                    }
-                    Err(status) => status.into_http(),
-                })
+                let mut grpc = steps::server::Grpc::new(codec).accept_compressed(CompressionEncoding::Gzip);
+                Ok(grpc.client_streaming(method, request).await)
             }),
         }
     }
 
     fn get(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
-        match self.tuning.payload {
-            PayloadType::Vec => self.get_with::<pb_owned::Chunk>(request),
-            PayloadType::Bytes => self.get_with::<pb_bytes::Chunk>(request),
+        match (self.tuning.payload, self.tuning.encode) {
+            (PayloadType::Vec, Encode::Stock | Encode::Sized) => self.get_stock::<pb_owned::Chunk>(request),
+            (PayloadType::Bytes, Encode::Stock | Encode::Sized) => self.get_stock::<pb_bytes::Chunk>(request),
+            (PayloadType::Vec, Encode::Pooled | Encode::ZeroCopy) => self.get_with::<pb_owned::Chunk>(request),
+            (PayloadType::Bytes, Encode::Pooled) => self.get_with::<Copied<pb_bytes::Chunk>>(request),
+            (PayloadType::Bytes, Encode::ZeroCopy) => self.get_with::<pb_bytes::Chunk>(request),
         }
     }
 
+    /// On tonic's body.
+    fn get_stock<M: Outgoing>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
+        let method = GetMethod::<M, H>(self.of_call(&request), PhantomData);
+        let codec = ProstCodec::<M, pb_owned::GetRequest>::of_stream(&self.tuning);
+        Box::pin(async move { Ok(Grpc::new(codec).server_streaming(method, request).await) })
+    }
+
+    /// On the steps' body.
     fn get_with<M: Outgoing>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
-        let encoder = match self.tuning.encode {
-            Encode::Stock => ProstEncoder::<M>::stock(stock_buffers()),
-            Encode::Sized => ProstEncoder::<M>::sized(),
-            Encode::Pooled | Encode::ZeroCopy | Encode::OneFrame => {
-                let ladder = self.of_call(&request);
-                return Box::pin(async move {
-                    let pooled = match ladder.tuning.encode {
-                        Encode::Pooled => PooledBody::<_, Bytes>::pooled,
-                        _ => PooledBody::<_, Bytes>::zero_copy,
-                    };
-                    let source = get_request(request).await.and_then(|request| ladder.chunks::<M>(request));
-                    Ok(match source {
-                        Ok(source) => grpc_response(Body::new(pooled(Side::Server, source))),
-                        Err(status) => status.into_http(),
-                    })
-                });
-            }
-        };
-        let ladder = self.of_call(&request);
-        Box::pin(async move {
-            let codec = Pair(encoder, ProstDecoder::new(stock_buffers()));
-            Ok(Grpc::new(codec).server_streaming(GetMethod(ladder, PhantomData), request).await)
-        })
-    }
-
-    /// `Get` with a body whose data has several parts, which tonic's own `Server` cannot take.
-    ///
-    /// # Errors
-    /// What the request is refused with.
-    pub async fn get_parts(
-        self,
-        request: Request<Body>,
-    ) -> Result<PooledBody<impl Stream<Item = Result<pb_bytes::Chunk, Status>> + Send + 'static, Parts>, Status> {
-        let ladder = self.of_call(&request);
-        let request = get_request(request).await?;
-        Ok(PooledBody::zero_copy(Side::Server, ladder.chunks::<pb_bytes::Chunk>(request)?))
-    }
-
-    /// The response stream of `Get`.
-    fn chunks<M: Outgoing>(
-        self,
-        request: pb_owned::GetRequest,
-    ) -> Result<impl Stream<Item = Result<M, Status>> + Send + 'static, Status> {
-        self.handler.get::<M>(request).map(StagedStream::new)
+        let method = GetMethod::<M, H>(self.of_call(&request), PhantomData);
+        let codec = ProstCodec::<M, pb_owned::GetRequest>::stock();
+        Box::pin(async move { Ok(steps::server::Grpc::new(codec).server_streaming(method, request).await) })
     }
 
     fn create_user(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
-        server_codec(&self.tuning, CreateUser { ladder: self.of_call(&request), request })
+        match (self.tuning.codec, self.tuning.message) {
+            (Codec::Prost, MessageSource::Fresh) => self.create_user_with::<pb_owned::User>(request),
+            (Codec::Prost, MessageSource::Pooled) => self.create_user_with::<Pooled<pb_owned::User>>(request),
+            // A view has nothing to recycle: its strings are the receive buffer's.
+            (Codec::Swapped, _) => self.create_user_with::<SwapUser>(request),
+        }
+    }
+
+    fn create_user_with<U: UserRecord>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
+        let method = CreateUserMethod(self.of_call(&request));
+        let codec = ProstCodec::<U, U>::of_users(&self.tuning);
+        match self.tuning.server {
+            ServerStack::Tonic => Box::pin(async move { Ok(Grpc::new(codec).unary(method, request).await) }),
+            ServerStack::Lean => {
+                Box::pin(async move { Ok(steps::server::Grpc::new(codec).unary(method, request).await) })
+            }
+        }
     }
 
     /// The handler of `CreateUser`.
@@ -287,61 +237,9 @@ impl<H: Handler> Ladder<H> {
     }
 }
 
-/// `CreateUser` on tonic's own glue.
-struct CreateUser<H> {
-    ladder: Ladder<H>,
-    request: Request<Body>,
-}
-
-impl<H: Handler> WithUserCodec for CreateUser<H> {
-    type Output = BoxFuture<Result<Response<Body>, Infallible>>;
-
-    fn with<U, E, D>(self, codec: Pair<E, D>) -> Self::Output
-    where
-        U: UserRecord + Sync,
-        E: AnyEncoder<Item = U> + Clone + Send + Sync + 'static,
-        D: AnyDecoder<Item = U> + Clone + Send + Sync + 'static,
-    {
-        Box::pin(async move { Ok(Grpc::new(codec).unary(CreateUserMethod(self.ladder), self.request).await) })
-    }
-}
-
-/// Reads the one request message of `Get` as tonic does.
-async fn get_request(request: Request<Body>) -> Result<pb_owned::GetRequest, Status> {
-    rope::encoding(request.headers(), &[])?;
-    let decoder = Pair(ProstEncoder::<()>::stock(stock_buffers()), ProstDecoder::new(stock_buffers())).decoder();
-    let mut messages = Streaming::new_request(decoder, request.into_body(), None, None);
-    messages.message().await?.ok_or_else(|| Status::internal("the request message is missing"))
-}
-
-/// A successful response whose trailers come from the body.
-pub fn grpc_response<B>(body: B) -> Response<B> {
-    let mut response = Response::new(body);
-    response.headers_mut().insert(http::header::CONTENT_TYPE, CONTENT_VALUE);
-    response
-}
-
-impl<M: Payload> Messages for Streaming<M> {
-    type Item = M;
-    fn next(&mut self) -> impl Future<Output = Result<Option<M>, Status>> + Send {
-        self.message()
-    }
-}
-
-impl<D> Messages for RopeStreaming<D>
-where
-    D: AnyDecoder + Send + 'static,
-    D::Item: Payload,
-{
-    type Item = D::Item;
-    fn next(&mut self) -> impl Future<Output = Result<Option<D::Item>, Status>> + Send {
-        self.message()
-    }
-}
-
 struct PutMethod<H>(Ladder<H>);
 
-impl<M: Payload + Sync, H: Handler> ClientStreamingService<M> for PutMethod<H> {
+impl<M: Payload, H: Handler> ClientStreamingService<M> for PutMethod<H> {
     type Response = pb_owned::PutSummary;
     type Future = BoxFuture<Result<tonic::Response<pb_owned::PutSummary>, Status>>;
 
@@ -356,11 +254,11 @@ struct GetMethod<M, H>(Ladder<H>, PhantomData<fn() -> M>);
 impl<M: Outgoing, H: Handler> ServerStreamingService<pb_owned::GetRequest> for GetMethod<M, H> {
     type Response = M;
     type ResponseStream = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
-    type Future = std::future::Ready<Result<tonic::Response<Self::ResponseStream>, Status>>;
+    type Future = Ready<Result<tonic::Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: tonic::Request<pb_owned::GetRequest>) -> Self::Future {
-        let chunks = self.0.clone().chunks::<M>(request.into_inner());
-        std::future::ready(chunks.map(|chunks| tonic::Response::new(Box::pin(chunks) as Self::ResponseStream)))
+        let chunks = self.0.handler.clone().get::<M>(request.into_inner()).map(StagedStream::new);
+        ready(chunks.map(|chunks| tonic::Response::new(Box::pin(chunks) as Self::ResponseStream)))
     }
 }
 

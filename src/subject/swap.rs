@@ -1,4 +1,4 @@
-//! The codec that plays vtprotobuf's part: buffa's views behind tonic's `Codec`, for `User`.
+//! The codec that plays vtprotobuf's part: buffa's views as messages, for `User`.
 //!
 //! A view borrows its strings from the received bytes, which it keeps; the handler reads and changes it through
 //! [`UserRecord`] as it does a prost message, so nothing is converted. What it costs: the receive buffer lives as long
@@ -22,23 +22,13 @@
 //! | protobuf 4.36 (upb) | not measured here | | needs a C compiler to build, and protoc of exactly its own version to generate |
 
 use buffa::ViewEncode as _;
-use bytes::{Buf, Bytes, BytesMut};
-use prost::Message as _;
-use tonic::Status;
-use tonic::codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use bytes::{Buf, BufMut, Bytes};
+use prost::encoding::{DecodeContext, WireType, encoded_len_varint, key_len};
+use prost::{DecodeError, Message};
 
-use super::codec::{AnyDecoder, AnyEncoder, Pair};
 use super::user::{CREATED_AT, CREATED_ID, CREATED_STATUS, UserRecord};
 use crate::subject::pb::owned::User;
 use crate::subject::pb::swapped::{UserOwnedView, UserView};
-
-/// buffa behind tonic's `Codec`, both ways.
-pub type SwapCodec = Pair<SwapEncoder, SwapDecoder>;
-
-/// The codec with these buffers.
-pub fn swap_codec(buffers: BufferSettings) -> SwapCodec {
-    Pair(SwapEncoder(buffers), SwapDecoder(buffers))
-}
 
 /// A user as it was received, and what the handler made of it.
 #[derive(Clone, Debug)]
@@ -76,20 +66,23 @@ impl SwapUser {
         self.received.view()
     }
 
-    /// Writes it.
-    pub fn encode(&self, buf: &mut impl bytes::BufMut) {
-        if !self.created {
-            return self.received().encode(buf);
-        }
+    /// The view that is written.
+    fn answer(&self) -> UserView<'_> {
         // The list of subscriptions is copied, its strings are not.
         let (id, created_at, status) = (self.id(), self.created_at(), self.status());
-        UserView { id, created_at, status, ..self.received().clone() }.encode(buf);
+        UserView { id, created_at, status, ..self.received().clone() }
     }
 }
 
 impl From<&User> for SwapUser {
     fn from(user: &User) -> SwapUser {
         SwapUser::decode(user.encode_to_vec().into()).expect("prost writes what buffa reads")
+    }
+}
+
+impl Default for SwapUser {
+    fn default() -> SwapUser {
+        SwapUser::decode(Bytes::new()).expect("no bytes are a user of defaults")
     }
 }
 
@@ -101,61 +94,56 @@ impl UserRecord for SwapUser {
     fn is_created(&self) -> bool {
         (self.id(), self.created_at(), self.status()) == (CREATED_ID, CREATED_AT, CREATED_STATUS)
     }
+}
 
-    fn bytes(&self) -> usize {
+/// What lets every codec and body that carries prost's messages carry it: read and written as a whole.
+impl Message for SwapUser {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        if self.created { self.answer().encode(buf) } else { self.received().encode(buf) }
+    }
+
+    fn encoded_len(&self) -> usize {
+        let received = self.received();
+        let len = received.encoded_len() as usize;
         if !self.created {
-            return self.received().encoded_len() as usize;
+            return len;
         }
-        let (id, created_at, status) = (self.id(), self.created_at(), self.status());
-        UserView { id, created_at, status, ..self.received().clone() }.encoded_len() as usize
+        // Without a view of the answer, which would be a list of its own.
+        len - created_fields_len(received.id, received.created_at, received.status)
+            + created_fields_len(CREATED_ID, CREATED_AT, CREATED_STATUS)
     }
-}
 
-/// Writes a view.
-#[derive(Clone, Copy, Debug)]
-pub struct SwapEncoder(pub BufferSettings);
+    fn decode(mut buf: impl Buf) -> Result<SwapUser, DecodeError> {
+        SwapUser::decode(buf.copy_to_bytes(buf.remaining())).map_err(|error| refused(error.to_string()))
+    }
 
-impl Encoder for SwapEncoder {
-    type Item = SwapUser;
-    type Error = Status;
-
-    fn encode(&mut self, item: SwapUser, dst: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(dst);
+    /// As protobuf has it, two messages one behind the other are merged.
+    fn merge(&mut self, buf: impl Buf) -> Result<(), DecodeError> {
+        let mut both = self.encode_to_vec();
+        both.put(buf);
+        *self = <SwapUser as Message>::decode(Bytes::from(both))?;
         Ok(())
     }
 
-    fn buffer_settings(&self) -> BufferSettings {
-        self.0
+    /// # Errors
+    /// Always: what holds another message calls this, and nothing holds a user.
+    fn merge_field(&mut self, _: u32, _: WireType, _: &mut impl Buf, _: DecodeContext) -> Result<(), DecodeError> {
+        Err(refused("a view is read as a whole".to_owned()))
+    }
+
+    fn clear(&mut self) {
+        *self = SwapUser::default();
     }
 }
 
-/// Reads a view of the receive buffer, which it takes the message's part of.
-#[derive(Clone, Copy, Debug)]
-pub struct SwapDecoder(pub BufferSettings);
-
-impl Decoder for SwapDecoder {
-    type Item = SwapUser;
-    type Error = Status;
-
-    fn decode(&mut self, src: &mut DecodeBuf<'_>) -> Result<Option<SwapUser>, Status> {
-        self.decode_any(src).map(Some)
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        self.0
-    }
+/// Bytes of the fields that a handler sets. What is zero or empty is not written.
+fn created_fields_len(id: u64, created_at: u64, status: &str) -> usize {
+    let number = |field, value| if value == 0 { 0 } else { key_len(field) + encoded_len_varint(value) };
+    let text = if status.is_empty() { 0 } else { key_len(6) + encoded_len_varint(status.len() as u64) + status.len() };
+    number(1, id) + number(5, created_at) + text
 }
 
-impl AnyEncoder for SwapEncoder {
-    fn encode_any(&mut self, item: &SwapUser, dst: &mut BytesMut) -> Result<(), Status> {
-        item.encode(dst);
-        Ok(())
-    }
-}
-
-impl AnyDecoder for SwapDecoder {
-    fn decode_any(&mut self, mut src: impl Buf) -> Result<SwapUser, Status> {
-        let bytes = src.copy_to_bytes(src.remaining());
-        SwapUser::decode(bytes).map_err(|error| Status::internal(error.to_string()))
-    }
+#[expect(deprecated, reason = "prost has no other way to say why a message is refused")]
+fn refused(why: String) -> DecodeError {
+    DecodeError::new(why)
 }

@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::pool::{Pooled, Recycle};
+use crate::steps::Pooled;
 use crate::subject::pb::owned::User;
 
 /// Bytes that hold a user message and its prefix: the size of small codec buffers.
@@ -16,15 +16,12 @@ pub const CREATED_AT: u64 = 1_735_689_600;
 pub const CREATED_STATUS: &str = "active";
 
 /// A received user that can be answered with.
-pub trait UserRecord: Send + 'static {
+pub trait UserRecord: Message + Default + Clone + 'static {
     /// What the handler does: the record as it would be stored.
     fn create(&mut self);
 
     /// Whether this is what [`create`](UserRecord::create) made: how a client checks an answer.
     fn is_created(&self) -> bool;
-
-    /// Payload bytes, counted as the encoded message.
-    fn bytes(&self) -> usize;
 }
 
 impl UserRecord for User {
@@ -38,25 +35,15 @@ impl UserRecord for User {
     fn is_created(&self) -> bool {
         self.id == CREATED_ID && self.created_at == CREATED_AT && self.status == CREATED_STATUS
     }
-
-    fn bytes(&self) -> usize {
-        self.encoded_len()
-    }
 }
-
-impl Recycle for User {}
 
 impl UserRecord for Pooled<User> {
     fn create(&mut self) {
-        self.message_mut().create();
+        (**self).create();
     }
 
     fn is_created(&self) -> bool {
         (**self).is_created()
-    }
-
-    fn bytes(&self) -> usize {
-        self.encoded_len()
     }
 }
 

@@ -9,22 +9,23 @@ use std::time::Duration;
 
 use alloc_ladder::Side;
 use alloc_ladder::driver::instrument::Options;
+use alloc_ladder::steps::Http2;
 use alloc_ladder::subject::calls::{Connection, Download, Upload};
-use alloc_ladder::subject::http2::Settings;
+use alloc_ladder::subject::http2;
 use alloc_ladder::subject::ladder::{StepSet, Tuning, ladder};
 use alloc_ladder::subject::message::{Outgoing, Payload};
 use alloc_ladder::subject::meter::Meter;
 use alloc_ladder::subject::pb::owned::{GetRequest, PutSummary};
 use alloc_ladder::subject::scenario::{RECEIVE_LIMIT, Scenario, Workload};
 use alloc_ladder::subject::serve::{self, Listener};
-use alloc_ladder::subject::service::{Counting, Handler, Ladder, Messages};
+use alloc_ladder::subject::service::{Counting, Handler, Ladder};
 use alloc_ladder::subject::user::UserRecord;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt};
-use tonic::Status;
+use tonic::{Status, Streaming};
 
 /// Every step set of a ladder that a case can ask for, and its tuning: each `up-to` and each `only`.
 pub(crate) fn step_sets(scenario: Scenario) -> Vec<(String, Tuning)> {
@@ -148,7 +149,7 @@ impl Handler for Checking {
         Checking { plan, seen: Arc::clone(&self.seen) }
     }
 
-    async fn put<M: Messages>(self, mut messages: M) -> Result<PutSummary, Status> {
+    async fn put<M: Payload>(self, mut messages: Streaming<M>) -> Result<PutSummary, Status> {
         let Checking { plan, seen } = self;
         let _ended = Ended(Arc::clone(&seen));
         if plan.then == Then::Refuse {
@@ -159,7 +160,7 @@ impl Handler for Checking {
             if plan.then == Then::Stop && summary.messages as usize == plan.sizes.len() {
                 std::future::pending::<()>().await;
             }
-            let Some(message) = messages.next().await? else { return Ok(summary) };
+            let Some(message) = messages.message().await? else { return Ok(summary) };
             plan.check(summary.messages as usize, message.payload())?;
             summary.messages += 1;
             summary.bytes += message.payload().len() as u64;
@@ -190,8 +191,8 @@ impl Handler for Checking {
 }
 
 /// The size that settings are made for: larger messages span frames.
-fn settings(tuning: &Tuning) -> Option<Settings> {
-    Settings::of(tuning, &Workload::default())
+fn settings(tuning: &Tuning) -> Option<Http2> {
+    http2::settings(tuning, &Workload::default())
 }
 
 /// The subject's server on a thread of its own, which ends with it.

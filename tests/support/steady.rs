@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use alloc_ladder::driver::instrument::Options;
 use alloc_ladder::subject::calls::{Connection, Download, Upload};
-use alloc_ladder::subject::http2::Settings;
+use alloc_ladder::subject::http2;
 use alloc_ladder::subject::ladder::{Runtime, StepSet, Tuning, ladder};
 use alloc_ladder::subject::message::{Outgoing, Payload};
 use alloc_ladder::subject::meter::Meter;
@@ -57,7 +57,7 @@ pub(crate) fn assert_the_last_step_allocates_nothing_per_message(scenario: Scena
 fn breaches(scenario: Scenario, tuning: Tuning, chunk: usize) -> Vec<String> {
     // How many threads there are is the one thing that is not the step's here.
     let tuning = Tuning { runtime: Runtime::CurrentThread, ..tuning };
-    let settings = Settings::of(&tuning, &Workload { chunk, ..Workload::default() });
+    let settings = http2::settings(&tuning, &Workload { chunk, ..Workload::default() });
     // The server's own window never opens.
     let never = Workload { warmup: u64::MAX / 4, messages: 1, ..Workload::default() };
     let service = Ladder::new(tuning, Arc::new(Meter::new(Side::Server, &never, 0, Options::default()).0), 0);

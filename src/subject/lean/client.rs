@@ -7,44 +7,34 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::Status;
+use tonic::codec::EnabledCompressionEncodings;
 
-use super::super::codec::{AnyDecoder, AnyEncoder};
-use super::super::http2::Settings;
-use super::super::pool::Ring;
-use super::super::rope::encoding;
-use super::{broken, marshal, one_message};
+use super::marshal;
 use crate::stage::{Scope, Staged};
+use crate::steps::Http2;
+use crate::steps::decode::{Direction, one};
+use crate::steps::frames::Receiving;
+use crate::steps::negotiate::received;
+use crate::steps::pump::{H2Body, broken};
 use crate::wire::grpc::{CONTENT_VALUE, GRPC_TIMEOUT, timeout_value};
-use crate::wire::http2;
+use crate::wire::http2::hyper::HEADER_LIST_MAX;
 use crate::wire::status::{carried, code_of_http};
 use crate::{Side, Stage};
 
-/// Makes unary calls of one method. Clones share the connection; each has encode buffers of its own.
+/// Makes unary calls of one method. Clones share the connection.
 ///
 /// A call that is dropped before its answer resets its stream, so the server sees it cancelled. When the connection
 /// breaks, every call is `UNAVAILABLE` from then on: connecting again is the caller's to do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LeanClient {
     connection: SendRequest<Bytes>,
     /// `http://authority/package.Service/Method`.
     uri: Uri,
     method: crate::Method,
-    ring: Ring,
     timeout: Option<(Duration, HeaderValue)>,
-}
-
-impl Clone for LeanClient {
-    fn clone(&self) -> Self {
-        LeanClient {
-            connection: self.connection.clone(),
-            uri: self.uri.clone(),
-            ring: Ring::default(),
-            timeout: self.timeout.clone(),
-            ..*self
-        }
-    }
 }
 
 impl LeanClient {
@@ -54,24 +44,23 @@ impl LeanClient {
     ///
     /// # Errors
     /// When the socket fails before HTTP/2 begins.
-    pub async fn handshake<IO>(io: IO, settings: Option<Settings>, uri: Uri) -> Result<LeanClient, h2::Error>
+    pub async fn handshake<IO>(io: IO, settings: Option<Http2>, uri: Uri) -> Result<LeanClient, h2::Error>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let Http2 { max_frame_size, stream_window, connection_window } = settings.unwrap_or(Http2::CLIENT);
         let mut builder = h2::client::Builder::new();
         builder
-            .initial_window_size(settings.map_or(http2::hyper::CLIENT_STREAM_WINDOW, |settings| settings.stream_window))
-            .initial_connection_window_size(
-                settings.map_or(http2::hyper::CLIENT_CONNECTION_WINDOW, |settings| settings.connection_window),
-            )
-            .max_frame_size(settings.unwrap_or_default().max_frame_size)
-            .max_header_list_size(http2::hyper::HEADER_LIST_MAX)
+            .initial_window_size(stream_window)
+            .initial_connection_window_size(connection_window)
+            .max_frame_size(max_frame_size)
+            .max_header_list_size(HEADER_LIST_MAX)
             .enable_push(false);
         let (connection, task) = builder.handshake(io).await?;
         // An error of the connection reaches every call on it.
         tokio::spawn(Staged::new(Scope::new(crate::Method::NONE, Stage::Transport), async move { task.await.ok() }));
         let method = crate::Method::register(Side::Client, uri.path());
-        Ok(LeanClient { connection, uri, method, ring: Ring::default(), timeout: None })
+        Ok(LeanClient { connection, uri, method, timeout: None })
     }
 
     /// Gives every call this long, and tells the server so.
@@ -84,14 +73,13 @@ impl LeanClient {
     ///
     /// # Errors
     /// The status the server answered with, or what tonic's client gives for the same answer.
-    pub async fn unary<E, D>(&mut self, encoder: &mut E, decoder: &mut D, message: &E::Item) -> Result<D::Item, Status>
+    pub async fn unary<M, R>(&mut self, message: &M) -> Result<R, Status>
     where
-        E: AnyEncoder,
-        D: AnyDecoder,
+        M: Message,
+        R: Message + Default,
     {
         let timeout = self.timeout.as_ref().map(|(timeout, _)| *timeout);
-        let scope = Scope::new(self.method, Stage::Transport);
-        let call = Staged::new(scope, self.call(encoder, decoder, message));
+        let call = Staged::new(Scope::new(self.method, Stage::Transport), self.call(message));
         match timeout {
             None => call.await,
             Some(timeout) => tokio::time::timeout(timeout, call)
@@ -100,27 +88,25 @@ impl LeanClient {
         }
     }
 
-    async fn call<E, D>(&mut self, encoder: &mut E, decoder: &mut D, message: &E::Item) -> Result<D::Item, Status>
+    async fn call<M, R>(&mut self, message: &M) -> Result<R, Status>
     where
-        E: AnyEncoder,
-        D: AnyDecoder,
+        M: Message,
+        R: Message + Default,
     {
-        let bytes = marshal(&mut self.ring, encoder, message)?;
+        let bytes = marshal(message)?;
         poll_fn(|cx| self.connection.poll_ready(cx)).await.map_err(broken)?;
-        let request = self.request();
-        let (response, mut stream) = self.connection.send_request(request, false).map_err(broken)?;
+        let (response, mut stream) = self.connection.send_request(self.request(), false).map_err(broken)?;
         // What makes this fail fails the response too, which knows more.
         let _ = stream.send_data(bytes, true);
-        let (head, mut body) = response.await.map_err(broken)?.into_parts();
+        let (head, body) = response.await.map_err(broken)?.into_parts();
         if let Some(status) = carried(&head.headers) {
             return Err(status.err().unwrap_or_else(|| Status::internal("the response has a status and no message")));
         }
         if head.status != StatusCode::OK {
             return Err(Status::new(code_of_http(head.status), format!("the server answered HTTP {}", head.status)));
         }
-        encoding(&head.headers, &[])?;
-        let message = one_message(&mut body, decoder).await?;
-        let trailers = body.trailers().await.map_err(broken)?;
+        received(&head.headers, EnabledCompressionEncodings::default())?;
+        let (message, trailers) = one(H2Body::new(body, None), Receiving::default(), Direction::Response).await?;
         let status = trailers.as_ref().and_then(carried);
         status.unwrap_or_else(|| Err(Status::unknown("the response ended without a gRPC status")))?;
         message.ok_or_else(|| Status::internal("the response has no message"))

@@ -1,7 +1,8 @@
 //! A server of one unary method, on h2's own server.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::marker::PhantomData;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -9,87 +10,76 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::ReusableBoxFuture;
 use tonic::Status;
+use tonic::codec::EnabledCompressionEncodings;
 
-use super::super::codec::{AnyDecoder, AnyEncoder};
-use super::super::deadline;
-use super::super::http2::Settings;
-use super::super::pool::Ring;
-use super::super::rope::encoding;
-use super::{marshal, one_message};
+use super::marshal;
 use crate::listen::accept::accept_failed;
 use crate::stage::{Scope, Staged};
+use crate::steps::Http2;
+use crate::steps::decode::{Direction, one};
+use crate::steps::frames::Receiving;
+use crate::steps::negotiate::received;
+use crate::steps::pump::H2Body;
 use crate::wire::grpc::{self, CONTENT_VALUE, GRPC_STATUS};
-use crate::wire::http2::hyper::{HEADER_LIST_MAX, SERVER_STREAMS_MAX, SERVER_WINDOW};
+use crate::wire::http2::hyper::{HEADER_LIST_MAX, SERVER_STREAMS_MAX};
 use crate::{Method, Side, Stage};
 
-/// A unary method whose handler answers without waiting.
-#[derive(Clone, Debug)]
-pub struct LeanMethod<E, D, H> {
-    /// `/package.Service/Method`.
-    pub path: &'static str,
-    /// Encodes answers.
-    pub encoder: E,
-    /// Decodes requests.
-    pub decoder: D,
-    /// Makes the answer out of the request.
-    pub handler: H,
-}
-
-/// Serves the method on every connection of `incoming`, until that ends.
+/// Serves the method `path` (`/package.Service/Method`) on every connection of `incoming`, until that ends. `handler` makes
+/// the answer out of the request, without waiting.
 ///
 /// A call is first polled in its connection's own task, in a box that the next call uses again: one whose request has
 /// arrived whole, which unary requests mostly have, is answered there, without a task or an allocation of its own.
 /// One that has to wait moves to a task.
-pub async fn serve<IO, E, D, H>(
-    settings: Option<Settings>,
-    method: LeanMethod<E, D, H>,
+pub async fn serve<IO, M, H>(
+    settings: Option<Http2>,
+    path: &'static str,
+    handler: H,
     mut incoming: impl Stream<Item = std::io::Result<IO>> + Unpin,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    E: AnyEncoder + Clone + Send + Sync + 'static,
-    D: AnyDecoder<Item = E::Item> + Clone + Send + Sync + 'static,
-    E::Item: Send,
-    H: Fn(&mut E::Item) -> Result<(), Status> + Clone + Send + Sync + 'static,
+    M: Message + Default + 'static,
+    H: Fn(&mut M) -> Result<(), Status> + Send + Sync + 'static,
 {
-    let scope = Scope::new(Method::register(Side::Server, method.path), Stage::Transport);
+    let scope = Scope::new(Method::register(Side::Server, path), Stage::Transport);
+    let server = Arc::new(Server { path, handler, scope, message: PhantomData });
     while let Some(io) = incoming.next().await {
         let Ok(io) = io else {
             accept_failed().await;
             continue;
         };
-        let server = Arc::new(Connection { method: method.clone(), scope, ring: Mutex::default() });
+        let server = Arc::clone(&server);
         // A connection's error is its peer's to notice.
-        tokio::spawn(async move { server.run(io, settings).await.ok() });
+        tokio::spawn(async move { server.run(io, settings.unwrap_or(Http2::SERVER)).await.ok() });
     }
 }
 
-/// What the calls of one connection share.
-struct Connection<E, D, H> {
-    method: LeanMethod<E, D, H>,
+/// What all calls share.
+struct Server<M, H> {
+    path: &'static str,
+    handler: H,
     scope: Scope,
-    ring: Mutex<Ring>,
+    message: PhantomData<fn(M) -> M>,
 }
 
-impl<E, D, H> Connection<E, D, H>
+impl<M, H> Server<M, H>
 where
-    E: AnyEncoder + Clone + Send + Sync + 'static,
-    D: AnyDecoder<Item = E::Item> + Clone + Send + Sync + 'static,
-    E::Item: Send,
-    H: Fn(&mut E::Item) -> Result<(), Status> + Send + Sync + 'static,
+    M: Message + Default + 'static,
+    H: Fn(&mut M) -> Result<(), Status> + Send + Sync + 'static,
 {
-    async fn run<IO>(self: Arc<Self>, io: IO, settings: Option<Settings>) -> Result<(), h2::Error>
+    async fn run<IO>(self: Arc<Self>, io: IO, settings: Http2) -> Result<(), h2::Error>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         crate::tonic::charge_connection();
         let mut connection = h2::server::Builder::new()
-            .initial_window_size(settings.map_or(SERVER_WINDOW, |settings| settings.stream_window))
-            .initial_connection_window_size(settings.map_or(SERVER_WINDOW, |settings| settings.connection_window))
-            .max_frame_size(settings.unwrap_or_default().max_frame_size)
+            .initial_window_size(settings.stream_window)
+            .initial_connection_window_size(settings.connection_window)
+            .max_frame_size(settings.max_frame_size)
             .max_header_list_size(HEADER_LIST_MAX)
             .max_concurrent_streams(SERVER_STREAMS_MAX)
             .handshake::<_, Bytes>(io)
@@ -97,7 +87,7 @@ where
         let mut spare: Option<ReusableBoxFuture<'static, ()>> = None;
         while let Some(accepted) = connection.accept().await {
             let (request, respond) = accepted?;
-            let known = request.uri().path() == self.method.path;
+            let known = request.uri().path() == self.path;
             let scope = if known { self.scope } else { Scope::new(Method::NONE, Stage::Transport) };
             let answer = Arc::clone(&self).answer(request, respond, known);
             let mut call = match spare.take() {
@@ -138,18 +128,24 @@ where
     }
 
     async fn call(&self, request: Request<RecvStream>) -> Result<Bytes, Status> {
-        let (head, mut body) = request.into_parts();
-        encoding(&head.headers, &[])?;
-        let (mut encoder, mut decoder) = (self.method.encoder.clone(), self.method.decoder.clone());
-        let receive = one_message(&mut body, &mut decoder);
+        let (head, body) = request.into_parts();
+        received(&head.headers, EnabledCompressionEncodings::default())?;
+        let receive = one::<_, M>(H2Body::new(body, None), Receiving::default(), Direction::Request);
         // The handler does not wait, so the request's body is all that can.
-        let message = deadline::within(grpc::timeout(&head.headers), receive).await??;
+        let (message, _) = match grpc::timeout(&head.headers) {
+            None => receive.await?,
+            // What tonic's server answers with then.
+            Some(timeout) => {
+                let timed = tokio::time::timeout(timeout, receive).await;
+                timed.unwrap_or_else(|_| Err(Status::cancelled("Timeout expired")))?
+            }
+        };
         let mut message = message.ok_or_else(|| Status::internal("the request message is missing"))?;
         {
             let _handler = Stage::Handler.enter();
-            (self.method.handler)(&mut message)?;
+            (self.handler)(&mut message)?;
         }
-        marshal(&mut self.ring.lock().unwrap_or_else(PoisonError::into_inner), &mut encoder, &message)
+        marshal(&message)
     }
 }
 

@@ -43,11 +43,14 @@ pub(crate) static RULES: &[Rule] = &[
         "scopes and tasks wrap the code they are about",
     ),
     nobody(&["alloc_ladder::wire"], "facts of a protocol serve their caller"),
-    nobody(&["alloc_ladder::subject::pool"], "a pool allocates for its caller"),
+    nobody(
+        &["alloc_ladder::steps::ring", "alloc_ladder::steps::compress"],
+        "recycled memory and compressors are made for their caller",
+    ),
     // The codec's contract comes before crates: anybody's encoder marshals.
     rule(
         Stage::Marshal,
-        &["as tonic::codec::Encoder", "as prost::message::Message::encode*", "alloc_ladder::subject::body"],
+        &["as tonic::codec::Encoder", "as prost::message::Message::encode*"],
         "an encoder turns a message into bytes",
     ),
     rule(
@@ -59,33 +62,52 @@ pub(crate) static RULES: &[Rule] = &[
     nobody(&["as bytes::buf::buf_impl::Buf"], "reading from a buffer is the reader's work, not the buffer's"),
     rule(
         Stage::Marshal,
-        &["alloc_ladder::subject::codec::*Encode*", "alloc_ladder::subject::user_codec::*Encode*"],
-        "this project's encoders",
-    ),
-    rule(Stage::MessageConstruction, &["alloc_ladder::subject::codec::*Decode*"], "this project's decoders"),
-    rule(
-        Stage::ReceiveBuffer,
-        &["alloc_ladder::subject::rope", "alloc_ladder::steps::aligned"],
-        "memory that received bytes wait in, in place of tonic's and h2's",
-    ),
-    rule(
-        Stage::Marshal,
-        &["alloc_ladder::subject::swap::*Encode*", "alloc_ladder::subject::swap::SwapUser::encode"],
-        "the swapped codec writing a view",
+        &["alloc_ladder::subject::codec::*Encode*", "alloc_ladder::steps::encode", "alloc_ladder::steps::parts"],
+        "this project's encoders, and the body that sends what they wrote",
     ),
     rule(
         Stage::MessageConstruction,
-        &["alloc_ladder::subject::swap::*Decode*", "alloc_ladder::subject::swap::SwapUser::decode"],
+        &["alloc_ladder::subject::codec::*Decode*", "alloc_ladder::steps::pooled"],
+        "this project's decoders, and messages that are used again",
+    ),
+    rule(
+        Stage::ReceiveBuffer,
+        &[
+            "alloc_ladder::steps::rope",
+            "alloc_ladder::steps::frames",
+            "alloc_ladder::steps::decode",
+            "alloc_ladder::steps::aligned",
+        ],
+        "memory that received bytes wait in, in place of tonic's and h2's",
+    ),
+    rule(Stage::Marshal, &["alloc_ladder::subject::swap::SwapUser::answer"], "the swapped codec writing a view"),
+    rule(
+        Stage::MessageConstruction,
+        &["alloc_ladder::subject::swap::SwapUser::decode"],
         "the swapped codec reading a view",
     ),
     nobody(&["alloc_ladder::subject::pb"], "generated code works for the codec or the handler that calls it"),
     rule(Stage::Marshal, &["alloc_ladder::subject::lean::marshal"], "a message behind its prefix, for bare HTTP/2"),
-    rule(Stage::ReceiveBuffer, &["alloc_ladder::subject::lean::Deframer"], "a message that spans frames, gathered"),
-    rule(Stage::Transport, &["alloc_ladder::subject::lean"], "heads, trailers and streams of calls on bare HTTP/2"),
+    rule(
+        Stage::Transport,
+        &[
+            "alloc_ladder::subject::lean",
+            "alloc_ladder::steps::channel",
+            "alloc_ladder::steps::lean",
+            "alloc_ladder::steps::pump",
+            "alloc_ladder::steps::negotiate",
+        ],
+        "heads, trailers and streams of calls on bare HTTP/2",
+    ),
     rule(Stage::Instrument, &["alloc_ladder::tonic"], "boxes the seams allocate exist only to measure"),
     rule(
         Stage::Transport,
-        &["alloc_ladder::subject::serve", "alloc_ladder::subject::connect", "alloc_ladder::subject::http2"],
+        &[
+            "alloc_ladder::subject::serve",
+            "alloc_ladder::subject::connect",
+            "alloc_ladder::steps::sockets",
+            "alloc_ladder::steps::per_core",
+        ],
         "the connections a server accepts and a client opens",
     ),
     rule(Stage::Handler, &["alloc_ladder"], "the service, its client and what sets them up"),

@@ -45,6 +45,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             writeln!(text, "{}  {}", paint(Style::Bold, scenario.name()), scenario.words())?;
             for (index, step) in ladder(scenario).iter().enumerate() {
                 writeln!(text, "  {:>2} {:<20} {}", index + 1, step.name, step.hypothesis)?;
+                writeln!(text, "     {:<20} {}", "", step.switch)?;
             }
         }
     }

@@ -72,24 +72,27 @@ fn single_frames_are_charged_to() {
         "tonic::body::Body::new",
         "app::service::put::{{closure}}",
         "some_database::pool::Pool::get",
-        "alloc_ladder::subject::body::PooledBody::poll_frame",
+        "<alloc_ladder::steps::encode::EncodeBody<S> as http_body::Body>::poll_frame",
+        "<alloc_ladder::steps::parts::PartsBuf as bytes::buf::buf_mut::BufMut>::put",
         "<alloc_ladder::subject::codec::SizedEncoder as tonic::codec::Encoder>::encode",
-        "alloc_ladder::subject::codec::PooledDecoder::refill",
-        "alloc_ladder::subject::rope::Rope::push",
-        "<alloc_ladder::subject::rope::Rope as bytes::buf::buf_impl::Buf>::copy_to_bytes",
+        "<alloc_ladder::steps::pooled::Pooled<M> as core::default::Default>::default",
+        "alloc_ladder::steps::rope::Rope::settle",
+        "alloc_ladder::steps::frames::Frames::next",
+        "<alloc_ladder::steps::rope::Rope as bytes::buf::buf_impl::Buf>::copy_to_bytes",
         "<tonic::codec::buffer::DecodeBuf as bytes::buf::buf_impl::Buf>::copy_to_bytes",
-        "alloc_ladder::subject::swap::SwapUser::encode",
-        "<alloc_ladder::subject::swap::SwapDecoder as alloc_ladder::subject::codec::AnyDecoder>::decode_any",
+        "alloc_ladder::subject::swap::SwapUser::answer",
+        "alloc_ladder::subject::swap::SwapUser::decode",
         "alloc_ladder::subject::pb::swapped::__buffa::view::UserView::merge_view_field",
         "alloc_ladder::subject::lean::server::Connection<E,D,H>::answer::{{closure}}",
-        "alloc_ladder::subject::lean::Deframer::next",
+        "alloc_ladder::steps::channel::LeanChannel::over::{{closure}}",
+        "alloc_ladder::steps::compress::flate::gunzip",
         "alloc_ladder::subject::lean::marshal",
         "alloc_ladder::subject::meter::Meter::end",
         "alloc_ladder::subject::serve::run::{{closure}}",
         "<alloc_ladder::tonic::task::TransportExecutor as hyper::rt::Executor<F>>::execute",
         "gimli::read::abbrev::Abbreviations::insert",
         "__rustc::rust_begin_unwind",
-        "alloc_ladder::subject::pool::Pool<T>::take",
+        "alloc_ladder::steps::ring::take",
         "alloc_ladder::subject::service::Ladder::put::{{closure}}",
         "alloc_ladder::steps::aligned::AlignedIo<T>::fill",
         "alloc_ladder::tonic::body::StagedBody<B>::boxed",
@@ -138,24 +141,27 @@ fn single_frames_are_charged_to() {
         -                    tonic::body::Body::new
         handler              app::service::put::{{closure}}
         handler              some_database::pool::Pool::get
-        marshal              alloc_ladder::subject::body::PooledBody::poll_frame
+        marshal              <alloc_ladder::steps::encode::EncodeBody<S> as http_body::Body>::poll_frame
+        marshal              <alloc_ladder::steps::parts::PartsBuf as bytes::buf::buf_mut::BufMut>::put
         marshal              <alloc_ladder::subject::codec::SizedEncoder as tonic::codec::Encoder>::encode
-        message-construction alloc_ladder::subject::codec::PooledDecoder::refill
-        receive-buffer       alloc_ladder::subject::rope::Rope::push
-        -                    <alloc_ladder::subject::rope::Rope as bytes::buf::buf_impl::Buf>::copy_to_bytes
+        message-construction <alloc_ladder::steps::pooled::Pooled<M> as core::default::Default>::default
+        receive-buffer       alloc_ladder::steps::rope::Rope::settle
+        receive-buffer       alloc_ladder::steps::frames::Frames::next
+        -                    <alloc_ladder::steps::rope::Rope as bytes::buf::buf_impl::Buf>::copy_to_bytes
         -                    <tonic::codec::buffer::DecodeBuf as bytes::buf::buf_impl::Buf>::copy_to_bytes
-        marshal              alloc_ladder::subject::swap::SwapUser::encode
-        message-construction <alloc_ladder::subject::swap::SwapDecoder as alloc_ladder::subject::codec::AnyDecoder>::decode_any
+        marshal              alloc_ladder::subject::swap::SwapUser::answer
+        message-construction alloc_ladder::subject::swap::SwapUser::decode
         -                    alloc_ladder::subject::pb::swapped::__buffa::view::UserView::merge_view_field
         transport            alloc_ladder::subject::lean::server::Connection<E,D,H>::answer::{{closure}}
-        receive-buffer       alloc_ladder::subject::lean::Deframer::next
+        transport            alloc_ladder::steps::channel::LeanChannel::over::{{closure}}
+        -                    alloc_ladder::steps::compress::flate::gunzip
         marshal              alloc_ladder::subject::lean::marshal
         instrument           alloc_ladder::subject::meter::Meter::end
         transport            alloc_ladder::subject::serve::run::{{closure}}
         -                    <alloc_ladder::tonic::task::TransportExecutor as hyper::rt::Executor<F>>::execute
         -                    gimli::read::abbrev::Abbreviations::insert
         -                    __rustc::rust_begin_unwind
-        -                    alloc_ladder::subject::pool::Pool<T>::take
+        -                    alloc_ladder::steps::ring::take
         handler              alloc_ladder::subject::service::Ladder::put::{{closure}}
         receive-buffer       alloc_ladder::steps::aligned::AlignedIo<T>::fill
         instrument           alloc_ladder::tonic::body::StagedBody<B>::boxed
@@ -206,8 +212,8 @@ fn the_first_decisive_frame_from_the_leaf_wins() {
     // The allocator is nobody's work, even where it is this project's own.
     let counted = [
         "<alloc_ladder::alloc::CountingAlloc<A> as core::alloc::global::GlobalAlloc>::alloc",
-        "alloc_ladder::subject::pool::Pool<T>::take",
-        "<alloc_ladder::subject::codec::Pooled as tonic::codec::Encoder>::encode",
+        "alloc_ladder::steps::ring::take",
+        "<alloc_ladder::subject::codec::ProstEncoder as tonic::codec::Encoder>::encode",
     ];
     assert_eq!(charged(&counted), Stage::Marshal);
     assert_eq!(charged(&["tokio::runtime::blocking::pool::Inner::run", "start_thread"]), Stage::Other);

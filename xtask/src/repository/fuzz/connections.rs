@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use alloc_ladder::Side;
 use alloc_ladder::driver::instrument::Options;
-use alloc_ladder::subject::http2::Settings;
+use alloc_ladder::subject::http2;
 use alloc_ladder::subject::ladder::{Runtime, Socket, StepSet, Tuning, ladder};
 use alloc_ladder::subject::meter::Meter;
 use alloc_ladder::subject::scenario::{Scenario, Workload};
@@ -52,7 +52,7 @@ fn start(scenario: Scenario, set: &StepSet) -> anyhow::Result<SocketAddr> {
     let service = Ladder::new(tuning, Arc::new(meter), 0);
     let listener = Listener::bind(&tuning, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let address = listener.address()?.parse()?;
-    let settings = Settings::of(&tuning, &Workload::default());
+    let settings = http2::settings(&tuning, &Workload::default());
     std::thread::Builder::new().name("fuzz-server".to_owned()).spawn(move || {
         let _measured = measured;
         serve::run(tuning, settings, service, listener, std::future::pending::<()>())
