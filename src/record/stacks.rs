@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Recorded;
 use crate::Side;
 
 /// What dhat saw of one side during the measured part.
@@ -15,4 +16,7 @@ pub struct Stacks {
     pub payload_bytes: u64,
     /// dhat's own JSON; relative to the run's folder.
     pub dhat: String,
+    /// What was seen beside the stacks, where the recorder recorded them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<Recorded>,
 }

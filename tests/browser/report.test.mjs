@@ -49,6 +49,50 @@ const frames = (page) => page.evaluate(() => [...document.querySelectorAll("#can
 const hash = (page) => page.evaluate(() => Object.fromEntries(new URLSearchParams(location.hash.slice(1))));
 const width = (page) => page.evaluate(() => document.querySelector("#canvas svg").getBoundingClientRect().width);
 
+describe("a recording", () => {
+  const LINE = "prost-0.14.1/src/encoding.rs:87";
+  const copied = async (page, line) => {
+    await page.waitForFunction((words) => document.querySelector("#announce").textContent === words, `Copied ${line}`);
+    return page.evaluate(() => navigator.clipboard.readText());
+  };
+
+  test("a button copies a line of source, by mouse and by keyboard", () =>
+    open("recorded", async (page) => {
+      const button = page.locator(`.sites button[aria-label="Copy ${LINE}"]`).last();
+      await button.click();
+      assert.equal(await copied(page, LINE), LINE);
+      await page.locator('.sites button[aria-label="Copy src/keep.rs:77"]').last().focus();
+      await page.keyboard.press("Enter");
+      assert.equal(await copied(page, "src/keep.rs:77"), "src/keep.rs:77");
+      assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-label")), "Copy src/keep.rs:77");
+    }, { permissions: ["clipboard-read", "clipboard-write"] }));
+
+  test("where the browser keeps its clipboard, a selection is copied", () =>
+    open("recorded", async (page) => {
+      await page.evaluate(() => Object.defineProperty(navigator, "clipboard", { value: undefined }));
+      await page.evaluate(() => {
+        window.copied = "";
+        document.addEventListener("copy", (event) => (window.copied = event.target.value));
+      });
+      await page.locator('.sites button[aria-label="Copy src/keep.rs:77"]').last().click();
+      await page.waitForFunction(() => window.copied === "src/keep.rs:77");
+      assert.equal(await page.locator("textarea").count(), 0);
+    }));
+
+  test("without a script there are the lines and no button", () =>
+    open("recorded", async (page) => {
+      assert.ok((await page.locator(".place").count()) > 0);
+      assert.equal(await page.locator(".copy").count(), 0);
+    }, { javaScriptEnabled: false }));
+
+  test("the timeline names its peak and its figures in words", () =>
+    open("recorded", async (page) => {
+      const label = await page.locator("svg.timeline").getAttribute("aria-label");
+      assert.match(label, /peak 2\.32\sMiB at 7\.3 s/);
+      assert.match(label, /resident at most 12\.4\sMiB/);
+    }));
+});
+
 describe("one step at a time", () => {
   test("the arrows, the numbers and the ladder's rows lead to a step", () =>
     open("put", async (page) => {
@@ -473,7 +517,7 @@ describe("names that try to break out", () => {
 
 describe("for everyone", () => {
   for (const colorScheme of ["light", "dark"]) {
-    for (const name of ["put", "unary", "grown", "bare", "hostile"]) {
+    for (const name of ["put", "unary", "grown", "bare", "hostile", "recorded", "scoped"]) {
       for (const [device, viewport] of [["desktop", DESKTOP], ["phone", PHONE]]) {
         test(`no axe violation: ${name}, ${colorScheme}, ${device}`, () =>
           open(name, async (page) => {
@@ -500,7 +544,7 @@ describe("for everyone", () => {
     }
   }
 
-  for (const name of ["put", "unary", "grown", "bare", "hostile", "wide"]) {
+  for (const name of ["put", "unary", "grown", "bare", "hostile", "wide", "recorded", "scoped"]) {
     test(`no overflow on a phone: ${name}`, () =>
       open(name, async (page) => {
         await page.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));

@@ -2,6 +2,7 @@
 
 pub(crate) mod advice;
 pub(crate) mod budget;
+pub(crate) mod by_stack;
 pub(crate) mod classify;
 pub(crate) mod comparison;
 pub(crate) mod counted;

@@ -110,5 +110,5 @@ pub(crate) fn stacks(folder: &Path, step: &str, messages: u64, points: &[(&[&str
     });
     let file = format!("{step}.json");
     fs::write(folder.join(&file), json.to_string()).expect("writes");
-    Stacks { side: Side::Server, messages, payload_bytes: 0, dhat: file }
+    Stacks { side: Side::Server, messages, payload_bytes: 0, dhat: file, recorded: None }
 }

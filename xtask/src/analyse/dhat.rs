@@ -1,10 +1,12 @@
 //! Reads what dhat wrote: `dhat-heap.json`, version 2.
 //!
-//! Only what the other formats are made of is kept: every program point's counts and the names of its frames.
-//! Addresses and source positions are dropped while reading, so nothing of the measuring machine travels further.
+//! Only what the other formats are made of is kept: every program point's counts, and of its frames the names and the
+//! source lines. Addresses and the folders of cargo and the compiler are dropped while reading.
 
 use alloc_ladder::Stage;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use crate::analyse::symbols::shown;
 
 /// The largest total a file may have, in blocks or bytes: two exbibytes. pprof and the page count in signed words, and
 /// a difference of two files is as wide as both together; both fit with room to spare.
@@ -19,8 +21,25 @@ pub(crate) struct Dhat {
     pub(crate) points: Vec<Point>,
     /// Function names, shared by the points.
     pub(crate) names: Vec<String>,
+    /// Where each name's frame is, as `src/main.rs:40`; empty where the file does not say.
+    pub(crate) positions: Vec<String>,
+    pub(crate) measured: Measured,
     /// The names are too poor to read stages from. Only a recording's file says so.
     pub(crate) stages_mislead: bool,
+}
+
+/// Which figures a file has beside what was allocated. dhat itself counts the peak and the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Measured {
+    pub(crate) live: bool,
+    pub(crate) peak: bool,
+    pub(crate) temporary: bool,
+}
+
+impl Default for Measured {
+    fn default() -> Measured {
+        Measured { live: true, peak: true, temporary: false }
+    }
 }
 
 /// One program point, read under dhat's own field names: a distinct stack and what was allocated there.
@@ -99,8 +118,14 @@ impl Dhat {
         if !file.mode.ends_with("heap") {
             return Err(BadDhat::Mode(file.mode));
         }
-        let names = file.frames.iter().map(|frame| function(frame).to_owned()).collect();
-        let dhat = Dhat { points: file.points, names, stages_mislead: file.stages_by_stack == Some(false) };
+        let parts = || file.frames.iter().map(|frame| parts(frame));
+        let dhat = Dhat {
+            names: parts().map(|(name, _)| name.to_owned()).collect(),
+            positions: parts().map(|(_, position)| position.map_or_else(String::new, line)).collect(),
+            measured: file.measured,
+            stages_mislead: file.stages_by_stack == Some(false),
+            points: file.points,
+        };
         let frames = dhat.points.iter().flat_map(|point| &point.frames);
         if let Some(frame) = frames.max().filter(|frame| **frame as usize >= dhat.names.len()) {
             return Err(BadDhat::Frame(*frame));
@@ -109,6 +134,9 @@ impl Dhat {
         dhat.fits("bytes", |point| point.bytes)?;
         dhat.fits("blocks at the peak", |point| point.peak_blocks)?;
         dhat.fits("bytes at the peak", |point| point.peak_bytes)?;
+        dhat.fits("blocks at the end", |point| point.live_blocks)?;
+        dhat.fits("bytes at the end", |point| point.live_bytes)?;
+        dhat.fits("temporary blocks", |point| point.temporary)?;
         Ok(dhat)
     }
 
@@ -124,16 +152,21 @@ fn json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, BadDhat> {
     })
 }
 
-/// `0x55d0c0de: function (dir/file.rs:10:5)` without the address and the position.
+/// `dir/file.rs:10:5`, without the column and the folders that only this machine has.
+fn line(position: &str) -> String {
+    let mut numbers = position.rsplitn(3, ':');
+    let (last, before) = (numbers.next(), numbers.next());
+    let has_column = [last, before].into_iter().all(|number| number.is_some_and(is_number));
+    let line = if has_column { &position[..position.len() - last.map_or(0, str::len) - 1] } else { position };
+    shown(line, "").to_owned()
+}
+
+/// The function's name, and its position with the blank before it, ` (dir/file.rs:10:5)`, or nothing. An address before
+/// the name is left out.
 ///
 /// Folders may hold any parenthesis, names hold them within brackets: the position begins at the first parenthesis
 /// after a blank that stands in no bracket of the name and holds what a position holds. A name whose own brackets do
 /// not balance (`operator<<`) leaves the last pair of parentheses that balances to the end.
-fn function(frame: &str) -> &str {
-    split(frame).0
-}
-
-/// The function's name, and its position with the blank before it: ` (dir/file.rs:10:5)`, or nothing.
 fn split(frame: &str) -> (&str, &str) {
     let name = match frame.split_once(": ") {
         Some((address, name)) if address.starts_with("0x") => name,
@@ -157,6 +190,13 @@ pub(crate) fn placed(frame: &str) -> (&str, Option<(&str, u32)>) {
         }
     };
     (name, inner.and_then(|inner| read(inner).map(|(end, line)| (&inner[..end], line))))
+}
+
+/// The function's name, and its position without its parentheses, where that says more than which file is mapped.
+fn parts(frame: &str) -> (&str, Option<&str>) {
+    let (name, position) = split(frame);
+    let inner = position.strip_prefix(" (").and_then(|rest| rest.strip_suffix(')'));
+    (name, inner.filter(|inner| !inner.starts_with("in ")))
 }
 
 /// What a name's last parenthesis closes can be, without reading the name again for each that opens.
@@ -237,6 +277,8 @@ struct File {
     frames: Vec<String>,
     #[serde(rename = "stagesByStack", default)]
     stages_by_stack: Option<bool>,
+    #[serde(default)]
+    measured: Measured,
 }
 
 #[cfg(test)]
@@ -244,6 +286,25 @@ mod tests {
     use super::*;
 
     const PUT_SERVER: &str = include_str!("../../tests-data/put-server.json");
+
+    fn named(frame: &str) -> &str {
+        parts(frame).0
+    }
+
+    #[test]
+    fn a_frame_has_its_line_without_this_machine_s_folders() {
+        let at = |frame: &str| parts(frame).1.map(line);
+        for (frame, position) in [
+            ("0x1: f (src/main.rs:40:9)", Some("src/main.rs:40")),
+            ("0x1: f (main.c:12)", Some("main.c:12")),
+            ("0x1: f (/root/.cargo/registry/src/x-1/h2-0.4.1/src/a.rs:7:1)", Some("h2-0.4.1/src/a.rs:7")),
+            ("0x1: f (/rustc/abc/library/alloc/src/vec.rs:7:1)", Some("library/alloc/src/vec.rs:7")),
+            ("0x1: f (in /usr/lib/libc.so.6)", None),
+            ("f", None),
+        ] {
+            assert_eq!(at(frame).as_deref(), position, "{frame}");
+        }
+    }
 
     #[test]
     fn names_come_without_addresses_and_positions() {
@@ -277,18 +338,18 @@ mod tests {
             "(/home/j\u{f6}rg (\u{1f980})/m.rs:1:1)",
         ];
         for name in names {
-            assert_eq!(function(name), name, "without a position");
-            assert_eq!(function(&format!("0xAB: {name}")), name, "with an address");
+            assert_eq!(named(name), name, "without a position");
+            assert_eq!(named(&format!("0xAB: {name}")), name, "with an address");
             for position in positions {
-                assert_eq!(function(&format!("0x1: {name} {position}")), name, "{position}");
+                assert_eq!(named(&format!("0x1: {name} {position}")), name, "{position}");
             }
         }
-        assert_eq!(function("[root]"), "[root]");
+        assert_eq!(named("[root]"), "[root]");
         let cpp = "std::function<void ()>::operator()() const";
-        assert_eq!(function(&format!("0x1: {cpp} (in /usr/lib (64)/x.so)")), cpp);
-        assert_eq!(function("0x1: operator<<(A, B) (a (b)/c.cpp:3)"), "operator<<(A, B)");
-        assert_eq!(function("0x1: decltype (a()) f<X>(X) (c.cpp:3)"), "decltype (a()) f<X>(X)");
-        assert_eq!(function("0x1: call (a, b)"), "call (a, b)", "arguments are not a position");
+        assert_eq!(named(&format!("0x1: {cpp} (in /usr/lib (64)/x.so)")), cpp);
+        assert_eq!(named("0x1: operator<<(A, B) (a (b)/c.cpp:3)"), "operator<<(A, B)");
+        assert_eq!(named("0x1: decltype (a()) f<X>(X) (c.cpp:3)"), "decltype (a()) f<X>(X)");
+        assert_eq!(named("0x1: call (a, b)"), "call (a, b)", "arguments are not a position");
     }
 
     #[test]

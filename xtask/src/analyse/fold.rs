@@ -9,7 +9,7 @@ use std::fmt::Write;
 use alloc_ladder::Stage;
 
 use crate::analyse::classify::{self, Rule};
-use crate::analyse::dhat::{Dhat, Point};
+use crate::analyse::dhat::{Dhat, Measured, Point};
 use crate::analyse::frame::name::Name;
 use crate::analyse::frame::runtime;
 
@@ -47,11 +47,19 @@ pub(crate) struct Site {
     pub(crate) stage: Stage,
     /// Root first, leaf last, without the stage: places among the profile's names, which sort as the names do.
     frames: Vec<u32>,
+    /// The source line of each frame: places among the profile's positions. Of stacks that read the same, those of the
+    /// one that allocated most bytes.
+    lines: Vec<u32>,
     pub(crate) blocks: u64,
     pub(crate) bytes: u64,
     /// Live when the whole heap was at its largest.
     pub(crate) peak_bytes: u64,
     pub(crate) peak_blocks: u64,
+    /// Live at the end.
+    pub(crate) live_bytes: u64,
+    pub(crate) live_blocks: u64,
+    /// Blocks freed before their thread allocated again.
+    pub(crate) temporary: u64,
 }
 
 impl Site {
@@ -73,6 +81,9 @@ impl Site {
         self.bytes += other.bytes;
         self.peak_blocks += other.peak_blocks;
         self.peak_bytes += other.peak_bytes;
+        self.live_blocks += other.live_blocks;
+        self.live_bytes += other.live_bytes;
+        self.temporary += other.temporary;
     }
 }
 
@@ -86,6 +97,24 @@ pub(crate) struct Profile {
     names: Vec<String>,
     /// Distinct in (stage, frames) and sorted by them, stages in the order of [`Stage::ALL`].
     pub(crate) sites: Vec<Site>,
+    /// Source lines, as `src/main.rs:40`; empty texts where a frame has none.
+    positions: Vec<String>,
+    /// Which figures the sites have beside what was allocated.
+    pub(crate) measured: Measured,
+    /// The names are too poor to read stages from: what no seam saw is other.
+    pub(crate) stages_mislead: bool,
+    /// What seams and stacks say of the same blocks; empty where no seam was.
+    pub(crate) said: Vec<Said>,
+}
+
+/// Blocks that the seams charged to one stage and the names on their stacks to one, the same or another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// `None` where no seam was.
+    pub(crate) by_scope: Option<Stage>,
+    pub(crate) by_stack: Stage,
+    pub(crate) blocks: u64,
+    pub(crate) bytes: u64,
 }
 
 /// The figures of a site, for tests.
@@ -96,6 +125,9 @@ pub(crate) struct Figures {
     pub(crate) bytes: u64,
     pub(crate) peak_bytes: u64,
     pub(crate) peak_blocks: u64,
+    pub(crate) live_bytes: u64,
+    pub(crate) live_blocks: u64,
+    pub(crate) temporary: u64,
 }
 
 /// The name of a frame that nobody knows.
@@ -116,8 +148,8 @@ impl<'a> Parsed<'a> {
         Parsed { dhat, names, rules }
     }
 
-    /// `text` names a frame; `frames` turns a stack, leaf first, into the frames to keep, root first: both places in
-    /// the sorted names, which it is given by place in the file, and last that of [`UNKNOWN`].
+    /// `text` names a frame; `frames` turns a stack, leaf first, into the frames to keep, root first: all by their place
+    /// in the file, whose last is followed by that of [`UNKNOWN`]. It is also given the places in the sorted names.
     fn profile(&self, text: fn(&Name) -> &str, frames: impl Fn(&[u32], &[u32]) -> Vec<u32>) -> Profile {
         let mut names: Vec<&str> = self.names.iter().map(text).chain([UNKNOWN]).collect();
         let listed = names.clone();
@@ -125,27 +157,59 @@ impl<'a> Parsed<'a> {
         names.dedup();
         let place = |name: &&str| names.binary_search(name).expect("every name is listed") as u32;
         let places: Vec<u32> = listed.iter().map(place).collect();
-        let site = |point: &Point| {
-            let decided = point.frames.iter().filter_map(|frame| {
-                let frame = *frame as usize;
-                Some((&self.names[frame], self.rules[frame]?))
-            });
-            Site {
-                stage: match point.stage {
-                    // A seam knows better than a name.
-                    Some(stage) => stage,
-                    None if self.dhat.stages_mislead => Stage::Other,
-                    None => classify::first(decided),
-                },
-                frames: frames(&point.frames, &places),
-                blocks: point.blocks,
-                bytes: point.bytes,
-                peak_bytes: point.peak_bytes,
-                peak_blocks: point.peak_blocks,
+        let mut said: Vec<Said> = Vec::new();
+        let mut sites = Vec::with_capacity(self.dhat.points.len());
+        for point in &self.dhat.points {
+            let by_stack = self.by_stack(point);
+            // A seam knows better than a name.
+            let stage = point.stage.unwrap_or(by_stack);
+            match said.iter_mut().find(|said| (said.by_scope, said.by_stack) == (point.stage, by_stack)) {
+                Some(said) => {
+                    said.blocks += point.blocks;
+                    said.bytes += point.bytes;
+                }
+                None => {
+                    let Point { blocks, bytes, stage: by_scope, .. } = *point;
+                    said.push(Said { by_scope, by_stack, blocks, bytes });
+                }
             }
-        };
-        let sites = self.dhat.points.iter().map(site).collect();
-        Profile::merged(names.into_iter().map(str::to_owned).collect(), sites)
+            sites.push(site(stage, point, frames(&point.frames, &places), &places));
+        }
+        said.retain(|_| self.dhat.points.iter().any(|point| point.stage.is_some()));
+        Profile {
+            positions: self.dhat.positions.iter().cloned().chain([String::new()]).collect(),
+            measured: self.dhat.measured,
+            stages_mislead: self.dhat.stages_mislead,
+            said,
+            ..Profile::merged(names.into_iter().map(str::to_owned).collect(), sites)
+        }
+    }
+
+    /// What the names on a stack say of it.
+    fn by_stack(&self, point: &Point) -> Stage {
+        if self.dhat.stages_mislead {
+            return Stage::Other;
+        }
+        classify::first(point.frames.iter().filter_map(|frame| {
+            let frame = *frame as usize;
+            Some((&self.names[frame], self.rules[frame]?))
+        }))
+    }
+}
+
+/// A point's site, whose frames are given by their place in the file.
+fn site(stage: Stage, point: &Point, lines: Vec<u32>, places: &[u32]) -> Site {
+    Site {
+        stage,
+        frames: lines.iter().map(|frame| places[*frame as usize]).collect(),
+        lines,
+        blocks: point.blocks,
+        bytes: point.bytes,
+        peak_bytes: point.peak_bytes,
+        peak_blocks: point.peak_blocks,
+        live_bytes: point.live_bytes,
+        live_blocks: point.live_blocks,
+        temporary: point.temporary,
     }
 }
 
@@ -158,18 +222,19 @@ impl Profile {
         parsed.profile(
             |name| &name.short,
             |stack, places| {
-                let mut frames = Vec::with_capacity(stack.len());
+                let mut frames: Vec<u32> = Vec::with_capacity(stack.len());
                 for frame in stack.iter().rev().filter(|frame| !hidden[**frame as usize]) {
-                    // A closure's frame above its function's, and a poll above the same poll, say nothing twice.
-                    let place = places[*frame as usize];
-                    if frames.last() != Some(&place) {
-                        frames.push(place);
+                    // A closure's frame above its function's, and a poll above the same poll, say nothing twice. The
+                    // inner of two is where it happens.
+                    match frames.last_mut() {
+                        Some(last) if places[*last as usize] == places[*frame as usize] => *last = *frame,
+                        _ => frames.push(*frame),
                     }
                 }
                 if frames.is_empty() {
                     // Nothing but runtime: the innermost frame that is not allocator or std says which part of it.
                     let inner = stack.iter().find(|frame| !std[**frame as usize]).or(stack.first());
-                    frames.push(places[inner.map_or(places.len() - 1, |frame| *frame as usize)]);
+                    frames.push(inner.copied().unwrap_or(places.len() as u32 - 1));
                 }
                 frames
             },
@@ -178,13 +243,17 @@ impl Profile {
 
     /// Every frame with its whole name, the runtime's included: the raw folded file.
     pub(crate) fn raw(dhat: &Dhat) -> Profile {
-        let whole = |stack: &[u32], places: &[u32]| stack.iter().rev().map(|frame| places[*frame as usize]).collect();
+        let whole = |stack: &[u32], _: &[u32]| stack.iter().rev().copied().collect();
         Parsed::of(dhat).profile(|name| &name.full, whole)
     }
 
     /// Sorts the sites, and makes one of those that read the same.
     fn merged(names: Vec<String>, mut sites: Vec<Site>) -> Profile {
-        sites.sort_unstable_by(|a, b| (order(a.stage), &a.frames).cmp(&(order(b.stage), &b.frames)));
+        let of = |site: &Site| (order(site.stage), std::cmp::Reverse(site.bytes));
+        sites.sort_unstable_by(|a, b| {
+            let ((stage, bytes), (other, more)) = (of(a), of(b));
+            (stage, &a.frames, bytes).cmp(&(other, &b.frames, more))
+        });
         sites.dedup_by(|next, site| {
             let same = (next.stage, &next.frames) == (site.stage, &site.frames);
             if same {
@@ -192,7 +261,7 @@ impl Profile {
             }
             same
         });
-        Profile { names, sites }
+        Profile { names, sites, ..Profile::default() }
     }
 
     /// A profile made up for a test: of each stack its stage, its frames and its figures.
@@ -207,10 +276,14 @@ impl Profile {
         let site = |(stage, frames, figures): &(Stage, Vec<F>, Figures)| Site {
             stage: *stage,
             frames: frames.iter().map(place).collect(),
+            lines: Vec::new(),
             blocks: figures.blocks,
             bytes: figures.bytes,
             peak_bytes: figures.peak_bytes,
             peak_blocks: figures.peak_blocks,
+            live_bytes: figures.live_bytes,
+            live_blocks: figures.live_blocks,
+            temporary: figures.temporary,
         };
         let sites = stacks.iter().map(site).collect();
         Profile::merged(names, sites)
@@ -224,6 +297,11 @@ impl Profile {
     /// The names of a site's frames, root first.
     pub(crate) fn frames(&self, site: &Site) -> impl DoubleEndedIterator<Item = &str> + Clone {
         site.frames.iter().map(|place| self.names[*place as usize].as_str())
+    }
+
+    /// The source lines of a site's frames, root first; none of a profile that has none.
+    pub(crate) fn lines(&self, site: &Site) -> impl DoubleEndedIterator<Item = &str> + Clone {
+        site.lines.iter().map(|place| self.positions.get(*place as usize).map_or("", String::as_str))
     }
 
     /// Blocks and bytes by stage: every stage, in the order of [`Stage::ALL`], zeros included.
@@ -264,6 +342,11 @@ impl Profile {
     /// Bytes live at the global peak.
     pub(crate) fn peak_bytes(&self) -> u64 {
         self.sites.iter().map(|site| site.peak_bytes).sum()
+    }
+
+    /// The sum of one figure over all sites.
+    pub(crate) fn sum(&self, figure: impl Fn(&Site) -> u64) -> u64 {
+        self.sites.iter().map(figure).sum()
     }
 
     /// Everything allocated, in this unit.

@@ -33,6 +33,8 @@ pub(crate) struct Stack {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stacks {
     pub(crate) stacks: Vec<Stack>,
+    /// Whether they say what was live when the profile was taken.
+    pub(crate) has_live: bool,
     pub(crate) note: Option<&'static str>,
 }
 
@@ -49,8 +51,22 @@ pub(crate) enum BadFile {
     Pprof(#[source] prost::DecodeError),
     #[error("it is a pprof profile of `{0}`, which counts no allocations")]
     OtherValues(String),
+    #[error("it is jemalloc's own heap profile, which has addresses and no names")]
+    Jemalloc,
     #[error("line {0} is not a folded stack: `frame;frame;frame number`")]
     Folded(usize),
+}
+
+impl BadFile {
+    /// The way out.
+    pub(crate) fn help(&self) -> &'static str {
+        match self {
+            BadFile::Jemalloc => {
+                "open what `jeprof --collapsed PROGRAM FILE` prints, or write it as pprof with the crate jemalloc_pprof"
+            }
+            _ => "name a recording, dhat's JSON, a pprof profile of memory, or folded stacks",
+        }
+    }
 }
 
 /// A profile of a gigabyte is a mistake, or an attack.
@@ -81,6 +97,9 @@ fn plain(file: &[u8]) -> Result<Format, BadFile> {
     if *first == b'{' {
         return Ok(Format::Dhat);
     }
+    if file.starts_with(b"heap_v2/") {
+        return Err(BadFile::Jemalloc);
+    }
     // A line of folded stacks ends with a number; a pprof profile is no text.
     let line = file.split(|byte| *byte == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
     let is_text =
@@ -108,11 +127,24 @@ pub(crate) fn folded(text: &str, blocks: bool) -> Result<Stacks, BadFile> {
     let mut stacks = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let (stack, number) = folded_line(line).ok_or(BadFile::Folded(index + 1))?;
-        let frames = stack.split(';').rev().map(str::to_owned).collect();
+        let frames = stack.split(';').rev().filter(|frame| !frame.trim().is_empty()).map(folded_frame).collect();
         let (blocks, bytes) = if blocks { (number, 0) } else { (0, number) };
         stacks.push(Stack { frames, blocks, bytes, ..Stack::default() });
     }
-    Ok(Stacks { stacks, note: Some("folded stacks carry one number: the other unit reads as nothing") })
+    Ok(Stacks {
+        stacks,
+        has_live: false,
+        note: Some("folded stacks carry one number: the other unit reads as nothing"),
+    })
+}
+
+/// A frame as it is shown: heaptrack writes names that are mangled, with the file behind.
+fn folded_frame(frame: &str) -> String {
+    let name = frame.split_once(" (").map_or(frame, |(name, _)| name);
+    match name.starts_with("_R") || name.starts_with("_Z") {
+        true => format!("{:#}", rustc_demangle::demangle(name)),
+        false => frame.to_owned(),
+    }
 }
 
 /// A pprof profile of memory: Go's `heap` and `allocs`, jemalloc's, this library's.
@@ -132,15 +164,19 @@ pub(crate) fn pprof(content: &[u8]) -> Result<Stacks, BadFile> {
     if live_alone && live == [None, None] {
         return Err(BadFile::OtherValues(kinds.join(", ")));
     }
-    let functions: HashMap<u64, &str> =
-        profile.function.iter().map(|function| (function.id, text(function.name))).collect();
+    let functions: HashMap<u64, (&str, &str)> =
+        profile.function.iter().map(|function| (function.id, (text(function.name), text(function.filename)))).collect();
     let locations: HashMap<u64, Vec<String>> = profile
         .location
         .iter()
         .map(|location| {
             // Inlined functions come first, as in a dhat file.
-            let lines = location.line.iter().filter_map(|line| functions.get(&line.function_id));
-            let mut names: Vec<String> = lines.map(|name| format!("{:#x}: {name}", location.address)).collect();
+            let lines = location.line.iter().filter_map(|line| Some((functions.get(&line.function_id)?, line.line)));
+            let frame = |((name, file), line): (&(&str, &str), i64)| match *file {
+                "" => format!("{:#x}: {name}", location.address),
+                file => format!("{:#x}: {name} ({file}:{})", location.address, line.max(0)),
+            };
+            let mut names: Vec<String> = lines.map(frame).collect();
             if names.is_empty() {
                 names.push(format!("{:#x}: ???", location.address));
             }
@@ -162,7 +198,7 @@ pub(crate) fn pprof(content: &[u8]) -> Result<Stacks, BadFile> {
     });
     let note =
         live_alone.then_some("the profile is of live memory: what reads as allocated was live when it was taken");
-    Ok(Stacks { stacks: stacks.collect(), note })
+    Ok(Stacks { stacks: stacks.collect(), has_live: live != [None, None], note })
 }
 
 #[cfg(test)]
@@ -213,7 +249,7 @@ mod tests {
         assert_eq!(recognise(&content).expect("recognised"), (Format::Pprof, None));
         let (format, unpacked) = recognise(&zipped(&content)).expect("recognised");
         assert_eq!((format, unpacked.as_deref()), (Format::Pprof, Some(&content[..])));
-        let Stacks { stacks, note } = pprof(&content).expect("a profile");
+        let Stacks { stacks, note, .. } = pprof(&content).expect("a profile");
         let frames = ["0x10: runtime.inlined", "0x10: main.keep", "0x20: main.main"].map(str::to_owned).to_vec();
         assert_eq!(stacks, [Stack { frames, blocks: 10, bytes: 1000, live_blocks: 2, live_bytes: 200 }]);
         assert_eq!(note, None);
@@ -221,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_profile_of_live_memory_says_so_and_one_of_time_is_refused() {
-        let Stacks { stacks, note } = pprof(&go(&["inuse_objects", "inuse_space"])).expect("a profile");
+        let Stacks { stacks, note, .. } = pprof(&go(&["inuse_objects", "inuse_space"])).expect("a profile");
         assert_eq!((stacks[0].blocks, stacks[0].bytes, stacks[0].live_bytes), (10, 1000, 1000));
         assert!(note.is_some());
         assert!(matches!(pprof(&go(&["samples", "cpu"])), Err(BadFile::OtherValues(kinds)) if kinds == "samples, cpu"));
@@ -235,6 +271,8 @@ mod tests {
         assert_eq!(stacks[0].frames, ["alloc::vec::Vec<T>", "serve", "main"]);
         assert_eq!((stacks[0].bytes, stacks[0].blocks), (300, 0));
         assert_eq!(folded(text, true).expect("folded").stacks[1].blocks, 12);
+        let heaptrack = "main;_ZN3srv4keep17h0123456789abcdefE (main.rs);_RNvC3srv4make (main.rs); 7\n";
+        assert_eq!(folded(heaptrack, true).expect("folded").stacks[0].frames, ["srv::make", "srv::keep", "main"]);
         assert!(matches!(folded("main 1\nmain;other\n", false), Err(BadFile::Folded(2))));
     }
 
@@ -245,6 +283,8 @@ mod tests {
         }
         let cut = &zipped(&go(&["inuse_space"]))[..30];
         assert!(matches!(recognise(cut), Err(BadFile::Gzip(_))));
+        let jemalloc = recognise(b"heap_v2/1\n  t*: 50: 64000 [0: 0]\n").expect_err("has no names");
+        assert!(matches!(jemalloc, BadFile::Jemalloc) && jemalloc.help().contains("jeprof"));
         assert!(matches!(pprof(&[0xff; 40]), Err(BadFile::Pprof(_))));
         assert_eq!(recognise(b"{\"dhatFileVersion\":2}").expect("recognised").0, Format::Dhat);
         assert_eq!(recognise(b"allocldr....").expect("recognised").0, Format::Recording);

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use alloc_ladder::Stage;
 use serde::Serialize;
 
+use crate::analyse::dhat::Measured;
 use crate::analyse::foreign;
 use crate::analyse::recording::{Module, Recording, Stack};
 
@@ -98,6 +99,7 @@ pub(crate) struct Named {
     /// Whether stages can be read from the names.
     #[serde(rename = "stagesByStack")]
     pub(crate) stages_by_stack: bool,
+    measured: Measured,
     #[serde(rename = "pps")]
     points: Vec<Point>,
     #[serde(rename = "ftbl")]
@@ -157,7 +159,8 @@ pub(crate) fn name(
     }
     let count = |what: How| how.get(&(what as u8)).copied().unwrap_or(0);
     let quality = quality(count(How::Whole), count(How::FromFile), count(How::Symbol), count(How::Nothing));
-    Named::new(command.to_owned(), recording.process, quality, points, names.texts)
+    let measured = Measured { temporary: true, ..Measured::default() };
+    Named { measured, ..Named::new(command.to_owned(), recording.process, quality, points, names.texts) }
 }
 
 fn point(stack: &Stack, frames: Vec<usize>) -> Point {
@@ -177,9 +180,9 @@ fn point(stack: &Stack, frames: Vec<usize>) -> Point {
 
 impl Named {
     /// What another tool wrote, as a dhat file.
-    pub(crate) fn from_stacks(stacks: &[foreign::Stack], command: &str) -> Named {
+    pub(crate) fn from_stacks(stacks: &foreign::Stacks, command: &str) -> Named {
         let mut names = Names { texts: vec!["[root]".to_owned()], places: HashMap::new() };
-        let points = stacks.iter().map(|stack| Point {
+        let points = stacks.stacks.iter().map(|stack| Point {
             tb: stack.bytes,
             tbk: stack.blocks,
             gb: 0,
@@ -191,7 +194,8 @@ impl Named {
             fs: stack.frames.iter().map(|frame| names.place(frame.clone())).collect(),
         });
         let points = points.collect();
-        Named::new(command.to_owned(), 0, Quality::Full, points, names.texts)
+        let measured = Measured { live: stacks.has_live, peak: false, temporary: false };
+        Named { measured, ..Named::new(command.to_owned(), 0, Quality::Full, points, names.texts) }
     }
 
     fn new(cmd: String, pid: u32, quality: Quality, points: Vec<Point>, names: Vec<String>) -> Named {
@@ -208,6 +212,7 @@ impl Named {
             pid,
             te: 0,
             stages_by_stack: quality.tells_stages(),
+            measured: Measured::default(),
             points,
             names,
             quality,

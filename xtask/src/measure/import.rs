@@ -5,13 +5,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use alloc_ladder::record::{
-    CountRow, Counts, Environment, Instrument, Measurement, Run, SCHEMA, Shape, Stacks, StepRecord, Subject, Workload,
+    self, CountRow, Counts, Environment, Instrument, Measurement, Run, SCHEMA, Shape, Stacks, StepRecord, Subject,
+    Workload,
 };
 use alloc_ladder::{Side, Stage, Tally};
 
 use crate::analyse::dhat::Dhat;
 use crate::analyse::fold::Profile;
-use crate::analyse::foreign::{self, Format};
+use crate::analyse::foreign::{self, BadFile, Format};
 use crate::analyse::recording::{Recording, Totals};
 use crate::analyse::symbols::{self, Named, Quality};
 use crate::cli::failure::{Failure, Kind};
@@ -51,6 +52,7 @@ pub(crate) struct Recorded {
     pub(crate) totals: Totals,
     pub(crate) temporary_blocks: u64,
     pub(crate) peak_bytes: u64,
+    pub(crate) peak_after_ns: u64,
     pub(crate) quality: Quality,
     pub(crate) has_scopes: bool,
 }
@@ -82,33 +84,41 @@ pub(crate) fn import(file: &Path, folder: &RunFolder, index: usize, about: &Abou
             totals: recording.totals,
             temporary_blocks: recording.stacks.iter().map(|stack| stack.temporary).sum(),
             peak_bytes: recording.peak_bytes,
+            peak_after_ns: recording.peak_after_ns,
             quality: named.quality,
             has_scopes: recording.has_scopes,
         });
         serde_json::to_vec(&named)?
     } else {
         let content = std::fs::read(file).map_err(|error| bad(format!("cannot be read: {error}"), "name a file"))?;
-        let help = "name a recording, dhat's JSON, a pprof profile of memory, or folded stacks";
-        let (format, unpacked) = foreign::recognise(&content).map_err(|error| bad(error.to_string(), help))?;
+        let refused = |error: BadFile| bad(error.to_string(), error.help());
+        let (format, unpacked) = foreign::recognise(&content).map_err(refused)?;
         let content = unpacked.unwrap_or(content);
         let stacks = match format {
             Format::Dhat | Format::Recording => None,
-            Format::Pprof => Some(foreign::pprof(&content).map_err(|error| bad(error.to_string(), help))?),
+            Format::Pprof => Some(foreign::pprof(&content).map_err(refused)?),
             Format::Folded => {
                 let text = String::from_utf8_lossy(&content);
-                Some(foreign::folded(&text, about.blocks).map_err(|error| bad(error.to_string(), help))?)
+                Some(foreign::folded(&text, about.blocks).map_err(refused)?)
             }
         };
         match stacks {
             None => content,
             Some(stacks) => {
                 notes.extend(stacks.note.map(str::to_owned));
-                serde_json::to_vec(&Named::from_stacks(&stacks.stacks, about.command))?
+                serde_json::to_vec(&Named::from_stacks(&stacks, about.command))?
             }
         }
     };
     let dhat = Dhat::parse(&json).map_err(|error| bad(error.to_string(), "name a file of dhat's heap mode"))?;
-    let (step, profile) = write(folder, index, about, &json, &dhat, counts)?;
+    let (mut step, profile) = write(folder, index, about, &json, &dhat, counts)?;
+    for stacks in &mut step.stacks {
+        stacks.recorded = recorded.as_ref().map(|recorded| record::Recorded {
+            peak_bytes: recorded.peak_bytes,
+            peak_ms: recorded.peak_after_ns / 1_000_000,
+            ..record::Recorded::default()
+        });
+    }
     Ok(Imported { step, profile, recorded, notes })
 }
 
@@ -124,7 +134,7 @@ fn write(
     let profile = Profile::from_dhat(dhat);
     let file = format!("{}/{}/{DHAT_FILE}", step_folder(index, &about.name), about.side);
     folder.write(&file, json)?;
-    let stacks = Stacks { side: about.side, messages: 1, payload_bytes: 0, dhat: file };
+    let stacks = Stacks { side: about.side, messages: 1, payload_bytes: 0, dhat: file, recorded: None };
     let measurements = counts.map(|counts| Measurement {
         messages: 1,
         counts: Some(counts),
@@ -223,67 +233,4 @@ fn remarks(recording: &Recording, quality: Quality) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::analyse::recording::tests::sample;
-
-    fn about(name: &str) -> About<'static> {
-        About { name: name.to_owned(), side: Side::Server, command: "srv", root: "", symbols: &[], blocks: false }
-    }
-
-    #[test]
-    fn rows_by_scope_sum_to_the_total() {
-        let counts = by_scope(&Recording::read(&sample()).expect("whole"));
-        assert_eq!((counts.total.blocks, counts.total.bytes), (10, 1000));
-        assert_eq!(counts.total.freed_blocks, 4);
-        let named = counts.rows.iter().find(|row| row.rpc == "/a.B/C").expect("the named method");
-        assert_eq!((named.stage, named.side, named.tally.blocks), (Stage::Marshal, Some(Side::Server), 7));
-        assert_eq!(counts.stage(Stage::Other).blocks, 3);
-    }
-
-    #[test]
-    fn steps_are_named_after_files() {
-        assert_eq!(step_name("target/release/my_Server", 0), "my-server");
-        assert_eq!(step_name("./service.x86", 1), "service-2");
-        assert_eq!(step_name("...", 0), "program");
-        assert!(step_name(&"x".repeat(300), 9).len() < 200);
-    }
-
-    #[test]
-    fn what_others_wrote_becomes_steps_of_a_run() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("stacks.folded");
-        std::fs::write(&file, "srv::main;prost::encode 300\nsrv::main 12\n").expect("writes");
-        let dhat = folder.path().join("dhat-heap.json");
-        std::fs::write(&dhat, include_str!("../../tests-data/put-server.json")).expect("writes");
-        let run_folder = RunFolder::create(folder.path()).expect("writable");
-        let first = import(&file, &run_folder, 0, &about("before")).expect("imports");
-        let second = import(&dhat, &run_folder, 1, &about("after")).expect("imports");
-        assert_eq!(first.profile.total_bytes(), 312);
-        assert!(folder.path().join("01-before/server/dhat.json").is_file());
-        assert_eq!(first.notes.len(), 1);
-        let run = run("open-1".to_owned(), String::new(), String::new(), vec![first.step, second.step], false);
-        assert_eq!(run.steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["before", "after"]);
-        for stacks in run.steps.iter().flat_map(|step| &step.stacks) {
-            assert!(Dhat::parse(&run_folder.read(&stacks.dhat).expect("is there")).is_ok());
-        }
-    }
-
-    #[test]
-    fn files_of_no_kind_are_refused_by_name() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let run_folder = RunFolder::create(folder.path()).expect("writable");
-        for (name, content, says) in [
-            ("text", "hello\n", "neither"),
-            ("cut", "allocldr\x01\0\0\0\x3e\0\0\0", "cut short"),
-            ("newer", "allocldr\x09\0\0\0\x3e\0\0\0", "version 9"),
-            ("dhat", "{\"dhatFileVersion\":7}", "version 7"),
-        ] {
-            let file = folder.path().join(name);
-            std::fs::write(&file, content).expect("writes");
-            let error = import(&file, &run_folder, 0, &about("a")).err().expect("refused").to_string();
-            assert!(error.contains(name) && error.contains(says), "{error}");
-        }
-        assert!(import(&folder.path().join("missing"), &run_folder, 0, &about("a")).is_err());
-    }
-}
+mod tests;

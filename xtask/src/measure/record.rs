@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use alloc_ladder::record::{Moment, Recorded as Seen};
 use alloc_ladder::recorder::{Variable, layout};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -52,17 +53,10 @@ pub(crate) struct Recorded {
     pub(crate) wall: Duration,
     /// The most memory that was seen resident, without what is shared, bytes; 0 for unknown.
     pub(crate) rss_bytes_max: u64,
+    /// At most [`Seen::MOMENTS_MAX`].
     pub(crate) moments: Vec<Moment>,
     /// Holds the files.
     _folder: tempfile::TempDir,
-}
-
-/// What the program held at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Moment {
-    pub(crate) after: Duration,
-    pub(crate) live_bytes: u64,
-    pub(crate) rss_bytes: u64,
 }
 
 /// A recording in a file.
@@ -99,8 +93,7 @@ pub(crate) fn record(wanted: &Wanted<'_>, mut progress: impl FnMut(Duration, Tot
         Failure::new(Kind::Environment, format!("cannot start `{}`: {error}", wanted.command[0]))
             .help("name the program's file, as `-- target/release/service`")
     })?;
-    let mut watched =
-        Watched { folder: folder.path().to_owned(), process: child.id(), file: None, rss_max: 0, moments: Vec::new() };
+    let mut watched = Watched::new(folder.path(), child.id());
     let over = || interrupted.load(Ordering::Relaxed) || wanted.time.is_some_and(|time| began.elapsed() >= time);
     let (status, told) = loop {
         if let Some(status) = child.try_wait()? {
@@ -264,37 +257,56 @@ fn interrupts() -> anyhow::Result<Arc<AtomicBool>> {
 /// A program that runs.
 struct Watched {
     folder: PathBuf,
+    /// The process whose recording it is.
     process: u32,
     file: Option<File>,
     rss_max: u64,
     moments: Vec<Moment>,
+    /// One of so many looks is kept as a moment.
+    every: u64,
+    looks: u64,
 }
 
 impl Watched {
+    fn new(folder: &Path, process: u32) -> Watched {
+        let folder = folder.to_owned();
+        Watched { folder, process, file: None, rss_max: 0, moments: Vec::new(), every: 1, looks: 0 }
+    }
+
     /// What it holds now; nothing before it records.
     fn look(&mut self, began: Instant) -> Option<Totals> {
         if self.file.is_none() {
             self.file = recordings(&self.folder, self.process).first().and_then(|path| File::open(path).ok());
+            // `cargo run` is started, and records nothing: what it started does.
+            let process = self.file.as_ref().and_then(|file| file.bytes(layout::header::PROCESS, 4).ok());
+            if let Some(process) = process.and_then(|bytes| bytes.first_chunk().copied()) {
+                self.process = u32::from_le_bytes(process);
+            }
         }
+        let totals = totals(self.file.as_ref()?).ok()?;
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process)).unwrap_or_default();
         // Not what is shared: the recording itself is.
-        let resident = kilobytes(&status, "RssAnon:") + kilobytes(&status, "RssFile:");
-        self.rss_max = self.rss_max.max(resident);
-        let totals = totals(self.file.as_ref()?).ok()?;
-        self.moments.push(Moment { after: began.elapsed(), live_bytes: totals.live_bytes(), rss_bytes: resident });
-        self.thin_out();
+        let rss_bytes = kilobytes(&status, "RssAnon:") + kilobytes(&status, "RssFile:");
+        self.rss_max = self.rss_max.max(rss_bytes);
+        let moment = Moment { ms: began.elapsed().as_millis() as u64, live_bytes: totals.live_bytes(), rss_bytes };
+        self.keep(moment);
         Some(totals)
     }
 
-    /// Keeps the timeline short enough to draw: every other moment of a long one.
-    fn thin_out(&mut self) {
-        const MOST: usize = 2000;
-        if self.moments.len() > MOST {
+    /// Keeps the timeline short enough to draw: of a long one every second moment, and then every fourth.
+    fn keep(&mut self, moment: Moment) {
+        self.looks += 1;
+        if !self.looks.is_multiple_of(self.every) {
+            return;
+        }
+        self.moments.push(moment);
+        if self.moments.len() > Seen::MOMENTS_MAX {
             let mut index = 0;
             self.moments.retain(|_| {
                 index += 1;
                 index % 2 == 0
             });
+            self.every *= 2;
         }
     }
 }
@@ -396,6 +408,17 @@ mod tests {
         let status = "Name:\tx\nRssAnon:\t   1234 kB\nRssFile:\t 12 kB\n";
         assert_eq!((kilobytes(status, "RssAnon:"), kilobytes(status, "RssFile:")), (1234 * 1024, 12 * 1024));
         assert_eq!(kilobytes("", "RssAnon:"), 0);
+    }
+
+    #[test]
+    fn a_long_timeline_is_thinned_out_evenly() {
+        let mut watched = Watched::new(Path::new("/"), 1);
+        for ms in 0..10_000 {
+            watched.keep(Moment { ms, ..Moment::default() });
+            assert!(watched.moments.len() <= Seen::MOMENTS_MAX);
+        }
+        let gaps: Vec<u64> = watched.moments.windows(2).map(|two| two[1].ms - two[0].ms).collect();
+        assert!(gaps.len() > Seen::MOMENTS_MAX / 3 && gaps.iter().all(|gap| *gap == gaps[0]), "{gaps:?}");
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(crate) fn keep(
     into.write(&dhat, text.as_bytes())?;
     let seen = read::taken_apart(text.as_bytes(), &into.path().join(&dhat), Dhat::parse, BadDhat::help)?;
     profiles.insert(index, side, seen);
-    Ok(Stacks { side, messages: measurement.messages, payload_bytes: measurement.payload_bytes, dhat })
+    Ok(Stacks { side, messages: measurement.messages, payload_bytes: measurement.payload_bytes, dhat, recorded: None })
 }
 
 /// What dhat wrote without the folders of this machine: a run is there to be shown to others.

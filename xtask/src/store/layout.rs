@@ -17,9 +17,6 @@ pub(crate) const CPU_RAW: &str = "cpu.raw.folded";
 /// The same as people look at it.
 pub(crate) const CPU_FOLDED: &str = "cpu.folded";
 
-/// Live bytes and resident memory of a recorded program as time went by, in a run's folder.
-pub(crate) const TIMELINE: &str = "timeline.csv";
-
 /// A recording in a run's folder.
 pub(crate) fn recording(index: usize) -> String {
     format!("{:02}.recording", index + 1)

@@ -18,7 +18,7 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
 use crate::measure::environment;
 use crate::measure::import::{self, About, Imported};
-use crate::measure::record::{self, Moment, Recorded, Wanted};
+use crate::measure::record::{self, Recorded, Wanted};
 use crate::render::page;
 use crate::render::text::recorded::{self, Figures};
 use crate::store::layout;
@@ -135,24 +135,21 @@ fn keep(
         imported.push(import::import(&kept, &folder, index, &about)?);
     }
     let mut steps: Vec<_> = imported.iter().map(|imported| imported.step.clone()).collect();
-    for measurement in steps.iter_mut().take(1).flat_map(|step| &mut step.measurements) {
-        measurement.wall_ns = recorded.wall.as_nanos() as u64;
-        measurement.usage.rss_bytes_max = recorded.rss_bytes_max;
+    for step in steps.iter_mut().take(1) {
+        for measurement in &mut step.measurements {
+            measurement.wall_ns = recorded.wall.as_nanos() as u64;
+            measurement.usage.rss_bytes_max = recorded.rss_bytes_max;
+        }
+        for seen in step.stacks.iter_mut().filter_map(|stacks| stacks.recorded.as_mut()) {
+            seen.rss_bytes_max = recorded.rss_bytes_max;
+            seen.wall_ms = recorded.wall.as_millis() as u64;
+            seen.moments.clone_from(&recorded.moments);
+        }
     }
     let mut run = import::run(folder.name(), created, line.clone(), steps, failed);
     run.environment = environment::of_program(line, Path::new(&command[0]));
     folder.save(&run)?;
-    folder.write(layout::TIMELINE, timeline(&recorded.moments).as_bytes())?;
     Ok((folder, run, imported))
-}
-
-/// Live bytes and resident memory as time went by, for whoever draws them.
-fn timeline(moments: &[Moment]) -> String {
-    let mut text = "milliseconds,live_bytes,rss_bytes\n".to_owned();
-    for moment in moments {
-        let _ = writeln!(text, "{},{},{}", moment.after.as_millis(), moment.live_bytes, moment.rss_bytes);
-    }
-    text
 }
 
 fn text(imported: &[Imported], recorded: &Recorded) -> String {

@@ -12,7 +12,11 @@ fn dhat(text: &str) -> Dhat {
 
 /// One stack, its frames given as `root;…;leaf`.
 fn stack(stage: Stage, frames: &str, blocks: u64, bytes: u64) -> (Stage, Vec<&str>, Figures) {
-    (stage, frames.split(';').collect(), Figures { blocks, bytes, peak_bytes: bytes / 2, peak_blocks: blocks / 2 })
+    (
+        stage,
+        frames.split(';').collect(),
+        Figures { blocks, bytes, peak_bytes: bytes / 2, peak_blocks: blocks / 2, ..Figures::default() },
+    )
 }
 
 fn sum_of_last_column(folded: &str) -> u64 {

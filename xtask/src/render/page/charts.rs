@@ -255,7 +255,7 @@ fn thinned(samples: &[HeapSample]) -> Vec<HeapSample> {
 }
 
 /// The next power of two, or one and a half of one, with a little room: halves of it are round in binary units.
-fn nice_ceiling(value: f64) -> f64 {
+pub(crate) fn nice_ceiling(value: f64) -> f64 {
     let mut ceiling = 1.0;
     while ceiling < value * 1.05 {
         ceiling *= 2.0;

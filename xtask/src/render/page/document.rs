@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::figures::{self, StepView};
 use super::sites::{self, SeenSites};
-use super::{charts, graphs, limits, methods, nine_stages, overview, raw, step, summary};
+use super::{charts, graphs, limits, methods, nine_stages, overview, raw, recorded, stages, step, summary};
+use crate::analyse::by_stack;
 use crate::analyse::fold::Unit;
 use crate::analyse::profiles::Profiles;
 use crate::store::place;
@@ -23,6 +24,7 @@ const PAGE_MAX: usize = 960_000;
 const GRAPHS_MIN: usize = 120_000;
 
 pub(crate) fn render(run: &Run, profiles: &Profiles) -> String {
+    let run = &*by_stack::completed(run, profiles);
     let steps = figures::steps(run);
     let body = body(run, &steps, profiles).into_string();
     let room = PAGE_MAX.saturating_sub(body.len() + STYLE.len() + SCRIPT.len() + 2000).max(GRAPHS_MIN);
@@ -80,7 +82,7 @@ fn body(run: &Run, steps: &[StepView<'_>], profiles: &Profiles) -> Markup {
             button type="button" id="theme-button" { "Theme: auto" }
         }
         main {
-            (overview::head(run, steps))
+            (overview::head(run, steps, profiles))
             @if !steps.is_empty() {
                 (overview::ladder_section(run, steps))
                 (nine_stages::section(run, steps))
@@ -122,22 +124,23 @@ fn step_section(run: &Run, view: &StepView<'_>, count: usize, profiles: &Profile
     html! {
         section.step id=(view.anchor()) aria-labelledby={ (view.anchor()) "-title" } data-index=(view.index) {
             div.panel {
-                (step::story(run, view, count))
+                (step::story(run, view, count, profiles))
                 (step::metrics(run, view, profiles))
             }
             (methods::section(run, view))
             div.panel {
-                (step::stages(run, view))
+                (stages::section(run, view, profiles))
                 (step::attribution(run, view, profiles))
                 (step::cpu(view, profiles))
             }
+            (recorded::timeline(run, view, profiles))
             @if figures::has_call_sites(run, profiles) {
                 div.panel {
                     h3 { "Flame graph" }
-                    div.graph-slot { noscript { (without_script(view, profiles)) } }
+                    div.graph-slot { noscript { (without_script(run, view, profiles)) } }
                     @for side in figures::sides(run) {
                         div class={ "of-" (side.name()) } {
-                            h3 { "Largest allocation sites, " (side.name()) }
+                            h3 { "Largest allocation sites" (figures::of_side(run, side)) }
                             (site_table(run, view, profiles, side))
                         }
                     }
@@ -161,13 +164,13 @@ fn step_section(run: &Run, view: &StepView<'_>, count: usize, profiles: &Profile
 }
 
 /// What stands in the graph's place where the script does not run.
-fn without_script(view: &StepView<'_>, profiles: &Profiles) -> Markup {
+fn without_script(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Markup {
     html! {
         @match profiles.get(view.index, Side::Server) {
             Some(profile) if view.index == 0 => {
-                p.note { "Server, bytes. The other graphs need JavaScript; the tables below do not." }
+                p.note { @if !figures::of_side(run, Side::Server).is_empty() { "Server, bytes. " } @else { "Bytes. " } "The other graphs need JavaScript; the tables below do not." }
                 div.scroll tabindex="0" role="region" aria-label="Flame graph" {
-                    (graphs::still(profile, Unit::Bytes))
+                    (graphs::still(profile, Unit::Bytes, &figures::of_side(run, Side::Server)))
                 }
             }
             _ => { p.note { "Graphs of this step need JavaScript; the tables below say the same." } }
@@ -185,7 +188,13 @@ fn site_table(run: &Run, view: &StepView<'_>, profiles: &Profiles, side: Side) -
     let of =
         |index: usize| Some(SeenSites { profile: profiles.get(index, side)?, stacks: run.steps[index].stacks(side)? });
     match of(view.index) {
-        Some(this) => sites::table(side.name(), figures::noun(run), this, view.index.checked_sub(1).and_then(of)),
+        Some(this) => sites::table(
+            &figures::of_side(run, side),
+            figures::noun(run),
+            figures::is_program(run),
+            this,
+            view.index.checked_sub(1).and_then(of),
+        ),
         None => html! { p.empty { "Not measured: no call sites of this side of this step." } },
     }
 }

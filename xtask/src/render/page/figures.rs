@@ -191,6 +191,12 @@ pub(crate) fn sides(run: &Run) -> Vec<Side> {
     Side::ALL.into_iter().filter(measured).collect()
 }
 
+/// A side as tables name it. Nobody said that a recorded program is a server: it is taken for one.
+pub(crate) fn of_side(run: &Run, side: Side) -> String {
+    let is_said = !is_program(run) || side != Side::Server || run.steps.iter().all(|step| step.stacks(side).is_none());
+    if is_said { format!(", {}", side.name()) } else { String::new() }
+}
+
 /// The values of one metric, one a round. Counts are exact, and rounds of a stream may still differ in them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sample {

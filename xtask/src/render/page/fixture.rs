@@ -2,6 +2,8 @@
 //!
 //! Deterministic, so that pages rendered from it can be compared byte by byte. No figure here is a measurement.
 
+mod recorded;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -284,6 +286,7 @@ fn stacks(side: Side, step: usize) -> Stacks {
         messages: STACKS_MESSAGES,
         payload_bytes: STACKS_MESSAGES * CHUNK,
         dhat: format!("{:02}-{name}/{}/dhat.json", step + 1, side.name()),
+        recorded: None,
     }
 }
 
@@ -392,7 +395,8 @@ fn profile(side: Side, step: usize) -> Profile {
             }
             let below = below.replace('%', READ);
             let frames: Vec<String> = format!("{above};{below}").split(';').map(str::to_owned).collect();
-            let figures = Figures { blocks: blocks.max(1), bytes, peak_bytes: bytes / 100, peak_blocks: 1 };
+            let figures =
+                Figures { blocks: blocks.max(1), bytes, peak_bytes: bytes / 100, peak_blocks: 1, ..Figures::default() };
             stacks.push((stage, frames, figures));
         }
     }
@@ -410,6 +414,7 @@ pub(crate) fn wide(sites: usize) -> Profile {
             bytes: 64 + (noise.around_one(1.0) * 5000.0) as u64,
             peak_bytes: 64,
             peak_blocks: 1,
+            ..Figures::default()
         };
         (stage, frames.chain([format!("leaf::site_{index}")]).collect(), figures)
     });
@@ -435,6 +440,8 @@ pub(crate) fn hostile_names() -> Vec<String> {
         "[0-9]+(".to_owned(),
     ]
 }
+
+pub(crate) use recorded::recorded;
 
 /// The pages the browser tests open.
 pub(crate) fn write_pages(dir: &Path) {
@@ -462,6 +469,11 @@ pub(crate) fn write_pages(dir: &Path) {
     write("unary.html", &unary, &files::load(&dir, &unary).expect("loads"));
 
     write("grown.html", &grown().0, &grown().1);
+
+    let (run, profiles) = recorded(false);
+    write("recorded.html", &run, &profiles);
+    let (run, profiles) = recorded(true);
+    write("scoped.html", &run, &profiles);
 }
 
 /// A second step that allocates half as much again as the first.

@@ -281,7 +281,7 @@ fn graph(layout: &Drawn, narrowest: f64, tree: &mut Tree, names: &mut Names) -> 
 }
 
 /// A graph that needs no script: the baseline.
-pub(crate) fn still(profile: &Profile, unit: Unit) -> Markup {
+pub(crate) fn still(profile: &Profile, unit: Unit, side: &str) -> Markup {
     const WIDTH: f64 = 1150.0;
     const ROW: f64 = 18.0;
     const CHARACTER: f64 = 7.3;
@@ -294,7 +294,7 @@ pub(crate) fn still(profile: &Profile, unit: Unit) -> Markup {
     };
     html! {
         svg.flame viewBox={ "0 0 " (WIDTH) " " (at(f64::from(deepest + 1) * ROW)) } role="img"
-            aria-label="Flame graph of the baseline, server, bytes; the table of allocation sites says the same in words" {
+            aria-label={ "Flame graph of the first step" (side) ", bytes; the table of allocation sites says the same in words" } {
             @for frame in frames.iter().filter(|frame| frame.width * WIDTH >= VISIBLE) {
                 @let (x, y, width) = (frame.x * WIDTH, f64::from(frame.depth) * ROW, frame.width * WIDTH);
                 @let class = if frame.depth == 0 { "stage-all".to_owned() } else { charts::fill(frame.stage) };

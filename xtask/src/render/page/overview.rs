@@ -7,8 +7,9 @@ use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
 use super::figures::{self, Figure, FigureChange, Headline, StepView};
-use super::{charts, parts};
-use crate::analyse::metric;
+use super::{charts, parts, recorded};
+use crate::analyse::profiles::Profiles;
+use crate::analyse::{by_stack, metric};
 use crate::cli::numbers;
 
 /// The page's title and first heading in words.
@@ -20,7 +21,7 @@ pub(crate) fn title(run: &Run) -> String {
     }
 }
 
-pub(crate) fn head(run: &Run, steps: &[StepView<'_>]) -> Markup {
+pub(crate) fn head(run: &Run, steps: &[StepView<'_>], profiles: &Profiles) -> Markup {
     html! {
         header.top {
             p.eyebrow { "allocation profile · " (run.id) }
@@ -37,7 +38,7 @@ pub(crate) fn head(run: &Run, steps: &[StepView<'_>]) -> Markup {
         @if steps.is_empty() {
             p.notice { "This run ended before its first step was measured: there is nothing to show." }
         } @else {
-            (cards(run))
+            (recorded::cards(run, profiles).unwrap_or_else(|| cards(run)))
         }
         (environment(run))
     }
@@ -198,12 +199,27 @@ fn program_environment(run: &Run) -> Markup {
                 @if !cpu.is_empty() { dt { "Processor" } dd { (cpu) ", " (cores) " logical cores" } }
                 @if !kernel.is_empty() { dt { "Kernel" } dd { (kernel) } }
             }
-            p {
-                b { "Counts" } " are exact, from the program's own allocator, which counts by stage. A realloc counts as a "
-                "new block of the new size. What the instrument itself allocates has a row of its own and is left out of "
-                "allocations and bytes; sizes of blocks and the peak are the whole process's. Child processes are not "
-                "counted."
-            }
+            p { (method(run)) }
+        }
+    }
+}
+
+/// How a program's figures came about.
+fn method(run: &Run) -> Markup {
+    let counts = || run.steps.iter().flat_map(|step| &step.measurements).filter_map(|m| m.counts.as_ref());
+    let recorded = run.steps.iter().flat_map(|step| &step.stacks).any(|stacks| stacks.recorded.is_some());
+    html! {
+        @if !counts().any(by_stack::is_of_stacks) {
+            b { "Counts" } " are exact, from the program's own allocator, which counts by stage. A realloc counts as a "
+            "new block of the new size. What the instrument itself allocates has a row of its own and is left out of "
+            "allocations and bytes; sizes of blocks and the peak are the whole process's. Child processes are not "
+            "counted."
+        } @else if recorded {
+            b { "Counts" } " are exact: every block was recorded with its stack when it was allocated, and again when it "
+            "was freed. Where no seam of the program says the stage, the names on the stack do. A realloc counts as a new "
+            "block of the new size. Child processes are not counted."
+        } @else {
+            b { "Counts" } " are those of the file that was opened. The names on a stack say its stage."
         }
     }
 }
@@ -287,7 +303,7 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                         th.step-name role="columnheader" scope="col" { "Step" }
                         @for &(side, max) in &max {
                             th role="columnheader" scope="col" {
-                                "Allocated, " (side.name()) @if max > 0.0 { br; small { "full bar: " (numbers::bytes(max)) } }
+                                "Allocated" (figures::of_side(run, side)) @if max > 0.0 { br; small { "full bar: " (numbers::bytes(max)) } }
                             }
                         }
                         th.number role="columnheader" scope="col" { "Allocations" br; small { "per " (noun) } }
@@ -314,8 +330,8 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                                 }
                             }
                             @for &(side, max) in &max {
-                                td.bars role="cell" data-label={ "Allocated, " (side.name()) } {
-                                    (bar(view.record, side, max))
+                                td.bars role="cell" data-label={ "Allocated" (figures::of_side(run, side)) } {
+                                    (bar(run, view.record, side, max))
                                 }
                             }
                             td.number role="cell" data-label={ "Allocations per " (noun) } { (exact(run, blocks, view)) }
@@ -350,12 +366,12 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
     }
 }
 
-fn bar(step: &StepRecord, side: Side, max: f64) -> Markup {
+fn bar(run: &Run, step: &StepRecord, side: Side, max: f64) -> Markup {
     let parts: Option<Vec<(Stage, f64)>> = figures::subject_stages()
         .map(|stage| Some((stage, figures::stage_per_message(step, side, stage)?.bytes)))
         .collect();
     match parts {
-        Some(parts) => charts::stage_bar(&format!("Allocated, {}", side.name()), &parts, max),
+        Some(parts) => charts::stage_bar(&format!("Allocated{}", figures::of_side(run, side)), &parts, max),
         None => parts::not_measured(),
     }
 }

@@ -393,6 +393,40 @@
     out.textContent = `${share(sum / shown.frames[0].w)} in ${grouped(frames)} ${frames === 1 ? "frame" : "frames"}`;
   }
 
+  // ---- Lines of source, each with a button that copies it
+
+  for (const place of document.querySelectorAll(".place")) {
+    const line = place.textContent;
+    const button = html("button", "copy", "Copy");
+    button.type = "button";
+    button.setAttribute("aria-label", `Copy ${line}`);
+    button.addEventListener("click", async () => {
+      const copied = await copy(line);
+      button.textContent = copied ? "Copied" : "Not copied";
+      byId("announce").textContent = copied ? `Copied ${line}` : "The browser did not let the page copy";
+      setTimeout(() => (button.textContent = "Copy"), 1500);
+    });
+    place.append(button);
+  }
+
+  async function copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch {
+      // A page from a file may have no clipboard; a selection can be copied everywhere.
+      const active = document.activeElement;
+      const area = html("textarea", "spoken");
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      const copied = document.execCommand("copy");
+      area.remove();
+      active.focus({ preventScroll: true });
+      return copied;
+    }
+  }
+
   // ---- State, in the address
 
   function press(name, value) {

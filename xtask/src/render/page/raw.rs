@@ -25,10 +25,12 @@ pub(crate) fn section(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Ma
                 p.empty { "No call-site files: the `stacks` instrument was not measured for this step." }
             }
             @for (side, folder) in &folders {
-                h3 { (side.name()) }
+                @if !figures::of_side(run, *side).is_empty() { h3 { (side.name()) } }
                 ul.files {
                     @if let Some(stacks) = view.record.stacks(*side) {
-                        li { (link(profiles, &stacks.dhat, "dhat.json")) " " small { "dhat's own profile" } }
+                        li { (link(profiles, &stacks.dhat, "dhat.json")) " " small {
+                            @if stacks.recorded.is_some() { "every stack, in dhat's format" } @else { "dhat's own profile" }
+                        } }
                     }
                     @for (file, words) in files::MADE {
                         @let path = format!("{folder}/{file}");

@@ -8,6 +8,7 @@ use maud::{Markup, html};
 
 use super::figures::{self, FigureChange};
 use super::{charts, parts};
+use crate::analyse::dhat::Measured;
 use crate::analyse::fold::Profile;
 use crate::cli::numbers;
 
@@ -24,18 +25,50 @@ pub(crate) struct SeenSites<'a> {
     pub(crate) stacks: &'a Stacks,
 }
 
+/// What a row allocates, per message.
 #[derive(Clone, Copy, Default)]
-struct Allocated {
-    bytes: f64,
-    blocks: f64,
+pub(crate) struct Allocated {
+    pub(crate) bytes: f64,
+    pub(crate) blocks: f64,
+    pub(crate) peak_bytes: f64,
+    pub(crate) peak_blocks: f64,
+    pub(crate) live_bytes: f64,
+    pub(crate) temporary: f64,
 }
 
-struct SiteRow {
+/// Who allocates, and who calls it; each with the line of source that most of the bytes come through.
+#[derive(Clone, Default)]
+struct Lines {
+    leaf: String,
+    caller: String,
+    bytes: u64,
+}
+
+pub(crate) struct SiteRow {
     stage: Stage,
     leaf: String,
     caller: String,
+    lines: Lines,
     before: Option<Allocated>,
-    after: Allocated,
+    pub(crate) after: Allocated,
+}
+
+impl SiteRow {
+    /// The two cells of a row that say where it allocates.
+    pub(crate) fn names(&self) -> Markup {
+        html! {
+            th role="rowheader" scope="row" {
+                (charts::swatch(self.stage)) span.spoken { (charts::words(self.stage)) ": " }
+                " " bdi.code { (clipped(&self.leaf)) } (place(&self.lines.leaf))
+            }
+            td role="cell" { bdi.code { (clipped(&self.caller)) } (place(&self.lines.caller)) }
+        }
+    }
+}
+
+/// A line of source; the page's script puts a button beside it that copies it.
+fn place(line: &str) -> Markup {
+    html! { @if !line.is_empty() { " " bdi.place { (figures::clipped(line, NAME_MAX)) } } }
 }
 
 /// What all rows allocate, and which units any of them has now or had before: folded stacks carry one number each.
@@ -44,15 +77,20 @@ struct Total {
     allocated: Allocated,
     has_bytes: bool,
     has_blocks: bool,
+    /// What the columns of a program's page say beside what was allocated; none on a ladder's.
+    beside: Measured,
+    has_previous: bool,
 }
 
 impl Total {
-    fn of(rows: &[SiteRow]) -> Total {
+    fn of(rows: &[SiteRow], beside: Measured, has_previous: bool) -> Total {
         let amounts = || rows.iter().flat_map(|row| [Some(row.after), row.before]).flatten();
         Total {
             allocated: rows.iter().map(|row| row.after).fold(Allocated::default(), Allocated::plus),
             has_bytes: amounts().any(|amount| amount.bytes > 0.0),
             has_blocks: amounts().any(|amount| amount.blocks > 0.0),
+            beside,
+            has_previous,
         }
     }
 
@@ -66,7 +104,14 @@ impl Total {
 
 impl Allocated {
     fn plus(self, other: Allocated) -> Allocated {
-        Allocated { bytes: self.bytes + other.bytes, blocks: self.blocks + other.blocks }
+        Allocated {
+            bytes: self.bytes + other.bytes,
+            blocks: self.blocks + other.blocks,
+            peak_bytes: self.peak_bytes + other.peak_bytes,
+            peak_blocks: self.peak_blocks + other.peak_blocks,
+            live_bytes: self.live_bytes + other.live_bytes,
+            temporary: self.temporary + other.temporary,
+        }
     }
 
     fn is_nothing(self) -> bool {
@@ -74,15 +119,26 @@ impl Allocated {
     }
 }
 
-pub(crate) fn table(side: &str, noun: &str, this: SeenSites<'_>, previous: Option<SeenSites<'_>>) -> Markup {
+/// The table of one side. A program's has columns for what stays live and what is temporary, where that was measured, and
+/// compares with a previous step only where there is one.
+pub(crate) fn table(
+    side: &str,
+    noun: &str,
+    is_program: bool,
+    this: SeenSites<'_>,
+    previous: Option<SeenSites<'_>>,
+) -> Markup {
     let rows = rows(this, previous);
-    let total = Total::of(&rows);
+    let none = Measured { live: false, peak: false, temporary: false };
+    let beside = if is_program { this.profile.measured } else { none };
+    let total = Total::of(&rows, beside, previous.is_some() || !is_program);
     if rows.is_empty() {
         return html! { p.empty { "Nothing is allocated here any more." } };
     }
     let shown = &rows[..rows.len().min(ROWS)];
+    let heading = |words: &str| html! { th.number role="columnheader" scope="col" { (words) } };
     parts::scrolling(
-        &format!("Largest allocation sites, {side}"),
+        &format!("Largest allocation sites{side}"),
         html! {
             table.sites role="table" {
                 thead role="rowgroup" {
@@ -90,26 +146,25 @@ pub(crate) fn table(side: &str, noun: &str, this: SeenSites<'_>, previous: Optio
                         th role="columnheader" scope="col" { "allocates in" }
                         th role="columnheader" scope="col" { "called by" }
                         th.number role="columnheader" scope="col" { "bytes / " (noun) }
-                        th.number role="columnheader" scope="col" { "share" }
+                        (heading("share"))
                         th.number role="columnheader" scope="col" { "allocs / " (noun) }
-                        th.number role="columnheader" scope="col" { "vs previous" }
+                        @if beside.temporary { (heading("temporary")) }
+                        @if beside.live { (heading("live at the end")) }
+                        @if beside.peak { (heading("at the peak")) }
+                        @if total.has_previous { (heading("vs previous")) }
                     }
                 }
                 tbody role="rowgroup" {
                     @for row in shown {
                         @let gone = row.after.is_nothing();
                         tr.gone[gone] role="row" {
-                            th role="rowheader" scope="row" {
-                                (charts::swatch(row.stage)) span.spoken { (charts::words(row.stage)) ": " }
-                                " " bdi.code { (clipped(&row.leaf)) }
-                            }
-                            td role="cell" { bdi.code { (clipped(&row.caller)) } }
+                            (row.names())
                             (numbers(noun, row.after, total, &moved(row, previous.is_some())))
                         }
                     }
                 }
                 @if rows.len() > shown.len() {
-                    @let rest = Total::of(&rows[shown.len()..]).allocated;
+                    @let rest = Total::of(&rows[shown.len()..], beside, total.has_previous).allocated;
                     @let count = rows.len() - shown.len();
                     tfoot role="rowgroup" {
                         tr.aside role="row" {
@@ -129,6 +184,7 @@ pub(crate) fn table(side: &str, noun: &str, this: SeenSites<'_>, previous: Optio
 /// The figures of one row; labels are for narrow windows, where a row turns into a card.
 fn numbers(noun: &str, amount: Allocated, total: Total, moved: &Markup) -> Markup {
     let if_measured = |is_measured: bool, figure: String| if is_measured { figure } else { "–".to_owned() };
+    let of_blocks = if amount.blocks > 0.0 { amount.temporary / amount.blocks } else { 0.0 };
     html! {
         td.number role="cell" data-label={ "bytes / " (noun) } {
             (if_measured(total.has_bytes, numbers::bytes(amount.bytes)))
@@ -137,7 +193,16 @@ fn numbers(noun: &str, amount: Allocated, total: Total, moved: &Markup) -> Marku
         td.number role="cell" data-label={ "allocs / " (noun) } {
             (if_measured(total.has_blocks, numbers::number(amount.blocks)))
         }
-        td.number role="cell" data-label="vs previous" { (moved) }
+        @if total.beside.temporary {
+            td.number role="cell" data-label="temporary" { (numbers::share(of_blocks)) }
+        }
+        @if total.beside.live {
+            td.number role="cell" data-label="live at the end" { (numbers::bytes(amount.live_bytes)) }
+        }
+        @if total.beside.peak {
+            td.number role="cell" data-label="at the peak" { (numbers::bytes(amount.peak_bytes)) }
+        }
+        @if total.has_previous { td.number role="cell" data-label="vs previous" { (moved) } }
     }
 }
 
@@ -155,18 +220,19 @@ fn rows(this: SeenSites<'_>, previous: Option<SeenSites<'_>>) -> Vec<SiteRow> {
     let mut after = gather(this);
     let mut before = previous.map(gather).unwrap_or_default();
     let mut rows: Vec<SiteRow> = Vec::new();
-    while let Some((key, amount)) = after.pop_first() {
-        let before = before.remove(&key);
-        let (stage, leaf, caller) = key;
-        rows.push(SiteRow { stage, leaf, caller, before, after: amount });
-    }
-    rows.extend(before.into_iter().map(|((stage, leaf, caller), amount)| SiteRow {
+    let row = |(stage, leaf, caller): (Stage, &str, &str), lines, before, after| SiteRow {
         stage,
-        leaf,
-        caller,
-        before: Some(amount),
-        after: Allocated::default(),
-    }));
+        leaf: leaf.to_owned(),
+        caller: caller.to_owned(),
+        lines,
+        before,
+        after,
+    };
+    while let Some((key, (amount, lines))) = after.pop_first() {
+        let before = before.remove(&key).map(|(amount, _)| amount);
+        rows.push(row(key, lines, before, amount));
+    }
+    rows.extend(before.into_iter().map(|(key, (amount, lines))| row(key, lines, Some(amount), Allocated::default())));
     let size = |row: &SiteRow| {
         let before = row.before.unwrap_or_default();
         (row.after.bytes.max(before.bytes), row.after.blocks.max(before.blocks))
@@ -178,31 +244,60 @@ fn rows(this: SeenSites<'_>, previous: Option<SeenSites<'_>>) -> Vec<SiteRow> {
     rows
 }
 
+/// The rows that held something when the heap was at its largest, by what they held.
+pub(crate) fn at_peak(this: SeenSites<'_>) -> Vec<SiteRow> {
+    let mut rows = rows(this, None);
+    rows.retain(|row| row.after.peak_bytes > 0.0);
+    rows.sort_by(|a, b| b.after.peak_bytes.total_cmp(&a.after.peak_bytes));
+    rows
+}
+
 /// Sites by stage, allocating frame and caller, per message.
-fn gather(per: SeenSites<'_>) -> BTreeMap<(Stage, String, String), Allocated> {
+fn gather<'a>(per: SeenSites<'a>) -> BTreeMap<(Stage, &'a str, &'a str), (Allocated, Lines)> {
     let messages = per.stacks.messages.max(1) as f64;
-    let mut amounts: BTreeMap<(Stage, String, String), Allocated> = BTreeMap::new();
+    let mut amounts: BTreeMap<(Stage, &str, &str), (Allocated, Lines)> = BTreeMap::new();
     for site in per.profile.sites.iter().filter(|site| site.stage != Stage::Instrument) {
-        let (leaf, caller) = ends(per.profile.frames(site));
-        let amount = amounts.entry((site.stage, leaf.to_owned(), caller.to_owned())).or_default();
-        amount.bytes += site.bytes as f64 / messages;
-        amount.blocks += site.blocks as f64 / messages;
+        let ends = ends(per.profile.frames(site));
+        let (amount, lines) = amounts.entry((site.stage, ends.leaf, ends.caller)).or_default();
+        *amount = amount.plus(Allocated {
+            bytes: site.bytes as f64 / messages,
+            blocks: site.blocks as f64 / messages,
+            peak_bytes: site.peak_bytes as f64,
+            peak_blocks: site.peak_blocks as f64,
+            live_bytes: site.live_bytes as f64,
+            temporary: site.temporary as f64 / messages,
+        });
+        if site.bytes >= lines.bytes {
+            let line = |from_leaf: Option<usize>| {
+                from_leaf.and_then(|place| per.profile.lines(site).nth_back(place)).unwrap_or("").to_owned()
+            };
+            *lines = Lines { leaf: line(Some(0)), caller: line(ends.caller_place), bytes: site.bytes };
+        }
     }
     amounts
 }
 
+/// The two frames that a row is named after.
+struct Ends<'a> {
+    leaf: &'a str,
+    caller: &'a str,
+    /// How many frames above the leaf the caller is.
+    caller_place: Option<usize>,
+}
+
 /// The allocating frame and the first one above it that is somewhere else.
-fn ends<'a>(frames: impl DoubleEndedIterator<Item = &'a str> + Clone) -> (&'a str, &'a str) {
+fn ends<'a>(frames: impl DoubleEndedIterator<Item = &'a str> + Clone) -> Ends<'a> {
     fn module(name: &str) -> &str {
         name.rsplit_once("::").map_or("", |(module, _)| module)
     }
-    let mut frames = frames.rev();
-    let leaf = frames.next().unwrap_or("(no frames)");
+    let mut frames = frames.rev().enumerate();
+    let leaf = frames.next().map_or("(no frames)", |(_, leaf)| leaf);
     let own = module(leaf);
     let mut rest = frames.clone();
     // `BytesMut::reserve_inner` is called by `BytesMut::reserve`, which says nothing new.
-    let caller = rest.find(|name| module(name) != own).or_else(|| frames.next());
-    (leaf, caller.unwrap_or("–"))
+    let caller = rest.find(|(_, name)| module(name) != own).or_else(|| frames.next());
+    let (caller_place, caller) = caller.unzip();
+    Ends { leaf, caller: caller.unwrap_or("–"), caller_place }
 }
 
 /// A name cut to what a table can hold.

@@ -1,18 +1,19 @@
-//! One step: what changed, what it costs, every figure against the previous step and the baseline, and the stages.
+//! One step: what changed, what it costs, and every figure against the previous step and the baseline.
 
 use alloc_ladder::record::{Counts, CpuProfile, Instrument, Retained, Run, StepRecord};
 use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
 use super::figures::{self, Figure, FigureChange, StepView};
-use super::{charts, overview, parts, raw, trade_off};
+use super::{charts, overview, parts, raw, recorded, trade_off};
+use crate::analyse::by_stack::{self, AGREEMENT};
 use crate::analyse::cpu::{Samples, Spent, margin};
 use crate::analyse::profiles::Profiles;
 use crate::cli::numbers;
 use crate::render::files;
 
 /// What changed, why, the switch, and the trade-off with its measured number.
-pub(crate) fn story(run: &Run, view: &StepView<'_>, count: usize) -> Markup {
+pub(crate) fn story(run: &Run, view: &StepView<'_>, count: usize, profiles: &Profiles) -> Markup {
     html! {
         @if count > 1 || !figures::is_program(run) { p.eyebrow { "Step " (view.index + 1) " of " (count) } }
         h2.step-title id={ (view.anchor()) "-title" } tabindex="-1" { (view.title()) }
@@ -34,6 +35,7 @@ pub(crate) fn story(run: &Run, view: &StepView<'_>, count: usize) -> Markup {
                 @if let Some(failure) = &view.record.failure {
                     p.notice role="note" { b { "Not measured to the end: " } (figures::clipped(failure, 1000)) "." }
                 }
+                (recorded::line(run, view, profiles))
                 @if view.previous.is_some() { p.measured { (outcome(run, view)) } }
             }
         }
@@ -84,6 +86,11 @@ fn most_moved(record: &StepRecord, previous: &StepRecord) -> Option<(Side, Stage
 pub(crate) fn metrics(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Markup {
     let noun = figures::noun(run);
     let (of_side, of_pair) = (Figure::of_side(run, profiles), Figure::of_pair(run));
+    // What stacks say of a program's one step stands in the head.
+    let of_stacks = |side| view.record.counts(side).and_then(|m| m.counts.as_ref()).is_some_and(by_stack::is_of_stacks);
+    if figures::is_program(run) && run.steps.len() == 1 && figures::sides(run).into_iter().all(of_stacks) {
+        return html! {};
+    }
     html! {
         div.sides {
             @for side in figures::sides(run) {
@@ -126,77 +133,6 @@ fn metric_table(
                         td.number { (parts::change(against(view.index.checked_sub(1)).as_ref())) }
                         td.number { (parts::change(against(view.previous.map(|_| 0)).as_ref())) }
                     }
-                }
-            }
-        }
-    }
-}
-
-/// Where the bytes come from: a table a side, rows that sum to the total, the previous step outlined.
-pub(crate) fn stages(run: &Run, view: &StepView<'_>) -> Markup {
-    let noun = figures::noun(run);
-    html! {
-        h3 { "Where the bytes come from" }
-        div.sides { @for side in figures::sides(run) { (stage_table(run, view, side, noun)) } }
-        p.note {
-            @if run.steps.len() > 1 || !figures::is_program(run) {
-                "Bars share one scale over all steps; the dashed outline is the previous step. "
-            }
-            "The instrument's own row is outside the total, and outside every figure of allocations and bytes."
-        }
-    }
-}
-
-fn stage_table(run: &Run, view: &StepView<'_>, side: Side, noun: &str) -> Markup {
-    let Some(total) = figures::subject_per_message(view.record, side) else {
-        return html! { div { h4 { (side.name()) } p.empty { "Not measured: no exact counts of this side." } } };
-    };
-    let previous = |stage| view.previous.and_then(|step| figures::stage_per_message(step, side, stage));
-    let previous_total = view.previous.and_then(|step| figures::subject_per_message(step, side));
-    let max = figures::subject_stages()
-        .map(|stage| figures::largest(run, |step| figures::stage_per_message(step, side, stage).map(|row| row.bytes)))
-        .fold(0.0, f64::max);
-    let delta = |before: Option<figures::PerMessage>, after: figures::PerMessage| {
-        before.map(|before| FigureChange::cost(before.bytes, after.bytes))
-    };
-    html! {
-        table.stages {
-            thead {
-                tr {
-                    th.caption scope="col" { (side.name()) ", per " (noun) }
-                    td {}
-                    th.number scope="col" { "bytes" }
-                    th.number scope="col" { "allocs" }
-                    th.number scope="col" { "bytes vs prev." }
-                }
-            }
-            tbody {
-                @for stage in figures::subject_stages() {
-                    @let row = figures::stage_per_message(view.record, side, stage).unwrap_or_default();
-                    tr {
-                        th scope="row" { (charts::swatch(stage)) " " (charts::words(stage)) }
-                        td.bars { (charts::outlined_bar(stage, row.bytes, previous(stage).map(|row| row.bytes), max)) }
-                        td.number { b { (numbers::bytes(row.bytes)) } }
-                        td.number { (numbers::number(row.blocks)) }
-                        td.number { (parts::change(delta(previous(stage), row).as_ref())) }
-                    }
-                }
-            }
-            tfoot {
-                tr.total {
-                    th scope="row" { "total" }
-                    td {}
-                    td.number { b { (numbers::bytes(total.bytes)) } }
-                    td.number { b { (numbers::number(total.blocks)) } }
-                    td.number { (parts::change(delta(previous_total, total).as_ref())) }
-                }
-                @let instrument = figures::stage_per_message(view.record, side, Stage::Instrument).unwrap_or_default();
-                tr.aside {
-                    th scope="row" { (charts::swatch(Stage::Instrument)) " instrument" }
-                    td {}
-                    td.number { (numbers::bytes(instrument.bytes)) }
-                    td.number { (numbers::number(instrument.blocks)) }
-                    td {}
                 }
             }
         }
@@ -261,11 +197,11 @@ pub(crate) fn cpu(view: &StepView<'_>, profiles: &Profiles) -> Markup {
     }
 }
 
-/// Shares may differ by this much and still count as agreeing.
-const AGREEMENT: f64 = 0.02;
-
 /// What the scopes say beside what the stacks say.
 pub(crate) fn attribution(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Markup {
+    if figures::is_program(run) && figures::sides(run).iter().any(|side| profiles.get(view.index, *side).is_some()) {
+        return recorded::disagreements(run, view, profiles);
+    }
     let sides: Vec<(Side, Vec<Attributed>)> =
         Side::ALL.into_iter().filter_map(|side| Some((side, attributed(view, profiles, side)?))).collect();
     if sides.is_empty() && figures::is_program(run) {
@@ -362,8 +298,9 @@ pub(crate) fn distributions(run: &Run, view: &StepView<'_>, side: Side) -> Marku
     let counts = |step: &'_ StepRecord| -> Option<Counts> { step.counts(side)?.counts.clone() };
     let this = counts(view.record);
     let previous = view.previous.and_then(counts);
+    let sizes = this.as_ref().is_some_and(|counts| !counts.sizes.is_empty());
     html! {
-        section.panel.half {
+        @if sizes || !figures::is_program(run) { section.panel.half {
             h3 { "Sizes, " (side.name()) " " small { "blocks by size in bytes, log₂ buckets, √ scale" } }
             @match &this {
                 Some(this) => {
@@ -371,7 +308,7 @@ pub(crate) fn distributions(run: &Run, view: &StepView<'_>, side: Side) -> Marku
                 }
                 None => { p.empty { "Not measured: no exact counts of this side." } }
             }
-        }
+        } }
         // Nobody looks at a program's heap between its messages.
         @let looked_at = this.as_ref().is_some_and(|counts| !counts.heap.is_empty());
         @if looked_at || !figures::is_program(run) { section.panel.half {

@@ -41,7 +41,8 @@ fn lines(html: &str) -> String {
 fn head_and_ladder() {
     let (run, _) = short();
     let steps = figures::steps(&run);
-    expect_file!["golden/head.html"].assert_eq(&lines(&overview::head(&run, &steps).into_string()));
+    expect_file!["golden/head.html"]
+        .assert_eq(&lines(&overview::head(&run, &steps, &Profiles::default()).into_string()));
     expect_file!["golden/ladder.html"].assert_eq(&lines(&overview::ladder_section(&run, &steps).into_string()));
 }
 
@@ -51,9 +52,9 @@ fn one_step() {
     let steps = figures::steps(&run);
     let view: &StepView<'_> = &steps[1];
     let golden = [
-        ("story", step::story(&run, view, steps.len())),
+        ("story", step::story(&run, view, steps.len(), &profiles)),
         ("metrics", step::metrics(&run, view, &profiles)),
-        ("stages", step::stages(&run, view)),
+        ("stages", stages::section(&run, view, &profiles)),
         ("attribution", step::attribution(&run, view, &profiles)),
         ("cpu", step::cpu(view, &profiles)),
         ("retained", step::retained(&run, view, Side::Server)),
@@ -66,7 +67,7 @@ fn one_step() {
         profile: profiles.get(index, Side::Server).expect("a profile"),
         stacks: run.steps[index].stacks(Side::Server).expect("stacks"),
     };
-    let table = sites::table("server", "message", of(1), Some(of(0))).into_string();
+    let table = sites::table(", server", "message", false, of(1), Some(of(0))).into_string();
     assert!(table.contains(">gone<"), "{table}");
     expect_file!["golden/sites.html"].assert_eq(&lines(&table));
 }
@@ -80,7 +81,8 @@ fn a_unit_that_no_site_has_is_not_measured() {
         site.blocks = 0;
     }
     let stacks = run.steps[0].stacks(Side::Server).expect("stacks");
-    let table = sites::table("server", "run", sites::SeenSites { profile: &profile, stacks }, None).into_string();
+    let table =
+        sites::table(", server", "run", false, sites::SeenSites { profile: &profile, stacks }, None).into_string();
     assert!(!table.contains("gone"), "{table}");
     assert!(after(&table, "data-label=\"allocs / run\">").iter().all(|figure| *figure == "–"), "{table}");
     assert!(after(&table, "data-label=\"bytes / run\">").iter().all(|figure| *figure != "–"), "{table}");
@@ -90,7 +92,8 @@ fn a_unit_that_no_site_has_is_not_measured() {
 fn charts_are_what_they_were() {
     let (run, profiles) = short();
     let counts = |index: usize| run.steps[index].counts(Side::Server).and_then(|m| m.counts.clone()).expect("counts");
-    let still = graphs::still(profiles.get(0, Side::Server).expect("a profile"), crate::analyse::fold::Unit::Bytes);
+    let still =
+        graphs::still(profiles.get(0, Side::Server).expect("a profile"), crate::analyse::fold::Unit::Bytes, ", server");
     expect_file!["golden/histogram.svg"]
         .assert_eq(&lines(&charts::size_histogram("Sizes", &counts(1), Some(&counts(0))).into_string()));
     expect_file!["golden/heap.svg"]
@@ -149,7 +152,7 @@ fn the_rows_of_a_side_sum_to_its_total() {
 #[test]
 fn the_rows_that_a_table_shows_sum_to_the_total_it_shows() {
     let run = fixture::run();
-    let html = step::stages(&run, &figures::steps(&run)[0]).into_string();
+    let html = stages::section(&run, &figures::steps(&run)[0], &Profiles::default()).into_string();
     for table in html.split("<table").skip(1) {
         let body = table.split("</tbody>").next().expect("a body");
         let foot = table.split("<tfoot>").nth(1).expect("a foot");
@@ -308,6 +311,66 @@ fn a_page_of_a_program_says_what_was_measured_of_it_and_no_more() {
     assert!(said(&joined).contains("Step 2 of 2"));
 }
 
+fn said_of((run, profiles): &(Run, Profiles)) -> String {
+    let page = render(run, profiles);
+    let (_, body) = page.split_once("<main>").expect("a page has a main part");
+    body.split_once("</main>").expect("it ends").0.replace('\u{202f}', " ")
+}
+
+#[test]
+fn a_page_of_a_recording_has_its_totals_lines_and_timeline_and_claims_nothing_else() {
+    let said = said_of(&fixture::recorded(false));
+    expect_file!["golden/recorded.html"].assert_eq(&lines(&said));
+    for words in [
+        "1 761 blocks and 9.27 MiB allocated, 175 blocks and 949 KiB live at the end, 880 temporary (50.0 %).",
+        "12.4 MiB resident at most: the heap is 18.7 % of it",
+        "peak 2.32 MiB at 7.3 s",
+        "per run, by stack",
+        r#"<bdi class="place">prost-0.14.1/src/encoding.rs:87</bdi>"#,
+        r#"<bdi class="place">src/keep.rs:77</bdi>"#,
+        "Live at the peak",
+        r#"data-label="temporary""#,
+        "every block was recorded",
+    ] {
+        assert!(said.contains(words), "{words}\n{}", lines(&said));
+    }
+    for claim in [
+        "ot measured",
+        ", server",
+        ">server",
+        "Server",
+        "client",
+        "ladder</",
+        "builds",
+        "peers",
+        "vs previous",
+        "Sizes",
+        "Scopes",
+        "dhat's own",
+    ] {
+        assert!(!said.contains(claim), "it says `{claim}`:\n{}", lines(&said));
+    }
+}
+
+#[test]
+fn scopes_and_stacks_that_disagree_are_shown_and_what_no_seam_saw_is_marked() {
+    let said = said_of(&fixture::recorded(true));
+    let apart = said.split("the scope says").nth(1).and_then(|rest| rest.split("</table>").next()).expect("a table");
+    assert!(apart.contains("transport") && apart.contains("400 KiB") && apart.contains("4.2 %"), "{apart}");
+    assert_eq!(apart.matches("<tr>").count(), 1, "{apart}");
+    assert!(said.contains("by stack</th>") && said.contains("100 %"), "{}", lines(&said));
+}
+
+#[test]
+fn stages_that_would_mislead_are_not_on_the_page() {
+    let (run, mut profiles) = fixture::recorded(false);
+    let mut poor = profiles.get(0, Side::Server).expect("a profile").clone();
+    poor.stages_mislead = true;
+    profiles.insert_folded(0, Side::Server, poor);
+    let said = said_of(&(run, profiles));
+    assert!(!said.contains("Where the bytes come from") && said.contains("CARGO_PROFILE_RELEASE_DEBUG=1"), "{said}");
+}
+
 #[test]
 fn a_program_s_figures_are_per_message_where_somebody_said_how_many() {
     let mut run = fixture::attached();
@@ -320,7 +383,7 @@ fn a_program_s_figures_are_per_message_where_somebody_said_how_many() {
 #[test]
 fn a_server_on_another_host_is_said_to_be_there() {
     let mut run = fixture::run();
-    let said = |run: &Run| overview::head(run, &figures::steps(run)).into_string();
+    let said = |run: &Run| overview::head(run, &figures::steps(run), &Profiles::default()).into_string();
     assert!(said(&run).contains("separate processes on one machine"));
     run.server_environment = Some(run.environment.clone());
     assert!(said(&run).contains("processes on a machine each") && !said(&run).contains("one machine"));

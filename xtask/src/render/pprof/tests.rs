@@ -52,7 +52,7 @@ fn totals_by_side_and_stage_are_the_profiles() {
 #[test]
 fn stacks_read_leaf_first_and_names_are_no_system_names() {
     let stack = |frames: &'static str, bytes| {
-        let figures = Figures { blocks: 2, bytes, peak_bytes: 1, peak_blocks: 1 };
+        let figures = Figures { blocks: 2, bytes, peak_bytes: 1, peak_blocks: 1, ..Figures::default() };
         (alloc_ladder::Stage::Marshal, frames.split(';').collect::<Vec<_>>(), figures)
     };
     let profile = Profile::of(&[stack("root;Vec<T>::leaf", 10), stack("root;mid;root", 20)]);

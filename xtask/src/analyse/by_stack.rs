@@ -1,0 +1,190 @@
+//! What stacks say where no counter and no seam does: the record of a program as its page shows it.
+//!
+//! A recording or a file of another tool has no counters: its rows are made of its stacks. A program with seams has rows
+//! by scope: what no seam saw gets its stage from the stack. Nothing of this is written to the record.
+
+use std::borrow::Cow;
+
+use alloc_ladder::record::{CountRow, Counts, Instrument, Measurement, Run, Shape, Stacks};
+use alloc_ladder::{Stage, Tally};
+
+use crate::analyse::fold::{Profile, Said};
+use crate::analyse::profiles::Profiles;
+
+/// The largest share of bytes that scopes and stacks may say otherwise without a word.
+pub(crate) const AGREEMENT: f64 = 0.02;
+
+/// A run whose program's rows are complete. Runs of the study are as they were measured.
+pub(crate) fn completed<'a>(run: &'a Run, profiles: &Profiles) -> Cow<'a, Run> {
+    if run.subject.shape != Shape::Program || run.steps.iter().all(|step| step.stacks.is_empty()) {
+        return Cow::Borrowed(run);
+    }
+    let mut run = run.clone();
+    for (index, step) in run.steps.iter_mut().enumerate() {
+        for stacks in &step.stacks {
+            let Some(profile) = profiles.get(index, stacks.side) else { continue };
+            let counted = step
+                .measurements
+                .iter_mut()
+                .find(|measurement| (measurement.side, measurement.instrument) == (stacks.side, Instrument::Count));
+            match counted {
+                None => step.measurements.push(measurement(stacks, profile)),
+                Some(Measurement { counts: Some(counts), .. }) if !profile.said.is_empty() => {
+                    name_others(counts, profile)
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    Cow::Owned(run)
+}
+
+/// Whether counts were made of stacks: counters know the sizes of blocks too.
+pub(crate) fn is_of_stacks(counts: &Counts) -> bool {
+    counts.sizes.is_empty() && counts.total.blocks > 0
+}
+
+/// What the stacks allocated, as counters would have it.
+fn measurement(stacks: &Stacks, profile: &Profile) -> Measurement {
+    let rows = Stage::ALL.into_iter().filter_map(|stage| {
+        let sites = || profile.sites.iter().filter(move |site| site.stage == stage);
+        let live = |all: u64, left: u64| if profile.measured.live { all.saturating_sub(left) } else { 0 };
+        let tally = Tally {
+            blocks: sites().map(|site| site.blocks).sum(),
+            bytes: sites().map(|site| site.bytes).sum(),
+            freed_blocks: sites().map(|site| live(site.blocks, site.live_blocks)).sum(),
+            freed_bytes: sites().map(|site| live(site.bytes, site.live_bytes)).sum(),
+            ..Tally::default()
+        };
+        (tally != Tally::default()).then_some(CountRow { rpc: String::new(), side: None, stage, tally })
+    });
+    let rows: Vec<CountRow> = rows.collect();
+    let total = rows.iter().map(|row| row.tally).sum();
+    let peak_bytes = match &stacks.recorded {
+        Some(recorded) => recorded.peak_bytes,
+        None => profile.peak_bytes(),
+    };
+    let counts = Counts { rows, total, peak_bytes, ..Counts::default() };
+    Measurement {
+        messages: stacks.messages,
+        payload_bytes: stacks.payload_bytes,
+        counts: Some(counts),
+        ..Measurement::new(stacks.side, Instrument::Count)
+    }
+}
+
+/// Gives what no seam saw the stage of its stack.
+fn name_others(counts: &mut Counts, profile: &Profile) {
+    counts.rows.retain(|row| row.stage != Stage::Other);
+    for said in profile.said.iter().filter(|said| said.by_scope.is_none()) {
+        let tally = Tally { blocks: said.blocks, bytes: said.bytes, ..Tally::default() };
+        counts.rows.push(CountRow { rpc: String::new(), side: None, stage: said.by_stack, tally });
+    }
+}
+
+/// The bytes of a stage that a stack named, because no seam saw them.
+pub(crate) fn named_by_stack(profile: &Profile, stage: Stage) -> u64 {
+    let of_stage = |said: &&Said| said.by_scope.is_none() && said.by_stack == stage;
+    profile.said.iter().filter(of_stage).map(|said| said.bytes).sum()
+}
+
+/// Where seams and stacks disagree by more than [`AGREEMENT`] of all bytes, the largest first. A stack that says nothing
+/// disagrees with nothing.
+pub(crate) fn disagreements(profile: &Profile) -> Vec<Said> {
+    let least = profile.total_bytes() as f64 * AGREEMENT;
+    let apart = |said: &&Said| {
+        let other = said.by_scope.is_some_and(|scope| scope != said.by_stack) && said.by_stack != Stage::Other;
+        other && said.bytes as f64 > least
+    };
+    let mut apart: Vec<Said> = profile.said.iter().filter(apart).copied().collect();
+    apart.sort_by_key(|said| std::cmp::Reverse(said.bytes));
+    apart
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc_ladder::Side;
+
+    use super::*;
+    use crate::analyse::fold::Figures;
+    use crate::fixture;
+
+    fn program(measurements: Vec<Measurement>) -> Run {
+        let mut run = fixture::run("profile-1", alloc_ladder::subject::scenario::Scenario::Put);
+        run.subject.shape = Shape::Program;
+        let mut step = fixture::step("service", measurements);
+        step.stacks = vec![Stacks {
+            side: Side::Server,
+            messages: 1,
+            payload_bytes: 0,
+            dhat: "01-service/server/dhat.json".to_owned(),
+            recorded: None,
+        }];
+        run.steps = vec![step];
+        run
+    }
+
+    fn profile() -> Profile {
+        let of = |blocks, bytes, live_bytes| Figures { blocks, bytes, live_bytes, ..Figures::default() };
+        Profile::of(&[
+            (Stage::Marshal, vec!["srv::main", "prost::encode"], of(3, 3000, 1000)),
+            (Stage::Handler, vec!["srv::main", "srv::keep"], of(1, 1000, 1000)),
+        ])
+    }
+
+    fn profiles(profile: Profile) -> Profiles {
+        let mut profiles = Profiles::default();
+        profiles.insert_folded(0, Side::Server, profile);
+        profiles
+    }
+
+    #[test]
+    fn a_file_without_counters_gets_its_rows_from_its_stacks() {
+        let run = program(Vec::new());
+        let completed = completed(&run, &profiles(profile()));
+        let counts = completed.steps[0].counts(Side::Server).and_then(|counted| counted.counts.as_ref()).expect("made");
+        assert_eq!((counts.total.blocks, counts.total.bytes, counts.total.freed_bytes), (4, 4000, 2000));
+        assert_eq!(counts.stage(Stage::Marshal).bytes, 3000);
+        assert!(is_of_stacks(counts));
+        assert_eq!(run.steps[0].measurements.len(), 0, "the record stays as it is");
+        let mut study = program(Vec::new());
+        study.subject.shape = Shape::Upload;
+        assert!(matches!(super::completed(&study, &profiles(profile())), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn what_no_seam_saw_gets_the_stage_of_its_stack_and_keeps_the_total() {
+        let run = program(vec![fixture::count(Side::Server, 0, &[(Stage::Marshal, 3, 3000), (Stage::Other, 5, 5000)])]);
+        let said = |by_scope, by_stack, blocks, bytes| Said { by_scope, by_stack, blocks, bytes };
+        let mut seen = profile();
+        seen.said = vec![
+            said(Some(Stage::Marshal), Stage::Marshal, 3, 3000),
+            said(None, Stage::Transport, 4, 4000),
+            said(None, Stage::Other, 1, 1000),
+        ];
+        assert_eq!((named_by_stack(&seen, Stage::Transport), named_by_stack(&seen, Stage::Marshal)), (4000, 0));
+        let profiles = profiles(seen);
+        let completed = completed(&run, &profiles);
+        let counts =
+            completed.steps[0].counts(Side::Server).and_then(|counted| counted.counts.as_ref()).expect("there");
+        let bytes = [Stage::Marshal, Stage::Transport, Stage::Other].map(|stage| counts.stage(stage).bytes);
+        assert_eq!(bytes, [3000, 4000, 1000]);
+        assert_eq!(counts.rows.iter().map(|row| row.tally.bytes).sum::<u64>(), counts.total.bytes);
+    }
+
+    #[test]
+    fn a_disagreement_is_more_than_the_share_that_is_let_pass() {
+        let said = |by_scope, by_stack, bytes| Said { by_scope, by_stack, blocks: 1, bytes };
+        let mut seen = profile();
+        seen.said = vec![
+            said(Some(Stage::Transport), Stage::Instrument, 81),
+            said(Some(Stage::Transport), Stage::ReceiveBuffer, 80),
+            said(Some(Stage::Transport), Stage::Handler, 400),
+            said(Some(Stage::Transport), Stage::Other, 900),
+            said(Some(Stage::Marshal), Stage::Marshal, 900),
+            said(None, Stage::Handler, 900),
+        ];
+        let stages: Vec<Stage> = disagreements(&seen).iter().map(|said| said.by_stack).collect();
+        assert_eq!(stages, [Stage::Handler, Stage::Instrument], "4,000 bytes in all: 80 are 2 %");
+    }
+}
