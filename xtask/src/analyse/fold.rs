@@ -133,7 +133,8 @@ impl<'a> Parsed<'a> {
             Site {
                 stage: match point.stage {
                     // A seam knows better than a name.
-                    Some(stage) => stage,
+                    Some(stage) if self.dhat.stages_mislead => stage,
+                    Some(stage) => classify::refined(stage, || classify::first(decided)),
                     None if self.dhat.stages_mislead => Stage::Other,
                     None => classify::first(decided),
                 },
