@@ -1,7 +1,7 @@
 //! See which part of a [tonic] service allocates: per RPC method and stage, in tests, on the bench and in production.
 //!
 //! Every allocated block and byte is counted under the **stage** of the call it was made in ([`Stage`]: marshal, receive
-//! buffer, message construction, transport, handler), its **side** ([`Side`]) and its **RPC method** ([`Method`]).
+//! buffer, message construction, transport, dispatch, handler), its **side** ([`Side`]) and its **RPC method** ([`Method`]).
 //!
 //! # Quick start
 //! ```toml

@@ -36,7 +36,10 @@ pub enum Stage {
     MessageConstruction = 3,
     /// Connections, HTTP/2 frames, channel layers.
     Transport = 4,
-    /// The service's own code and the glue that calls it.
+    /// What runs for a call and is nobody's own code: the router, generated glue, metadata, the status. A seam cannot see
+    /// all of its ends; what it cannot tell from the service's own code is [`Handler`](Stage::Handler).
+    Dispatch = 7,
+    /// The service's own code.
     Handler = 5,
     /// What measuring itself allocates.
     Instrument = 6,
@@ -46,11 +49,12 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order tables show them.
-    pub const ALL: [Stage; 7] = [
+    pub const ALL: [Stage; 8] = [
         Stage::Marshal,
         Stage::ReceiveBuffer,
         Stage::MessageConstruction,
         Stage::Transport,
+        Stage::Dispatch,
         Stage::Handler,
         Stage::Instrument,
         Stage::Other,
@@ -63,6 +67,7 @@ impl Stage {
             Stage::ReceiveBuffer => "receive-buffer",
             Stage::MessageConstruction => "message-construction",
             Stage::Transport => "transport",
+            Stage::Dispatch => "dispatch",
             Stage::Handler => "handler",
             Stage::Instrument => "instrument",
             Stage::Other => "other",
@@ -82,6 +87,7 @@ impl Stage {
             4 => Stage::Transport,
             5 => Stage::Handler,
             6 => Stage::Instrument,
+            7 => Stage::Dispatch,
             _ => Stage::Other,
         }
     }
@@ -174,6 +180,37 @@ mod tests {
         let charged = (0..100).filter(|_| current_for(8192).stage() == Stage::ReceiveBuffer).count();
         assert_eq!(charged, 1 + AGAIN as usize);
         close_window();
+    }
+
+    #[test]
+    fn a_guard_goes_on_in_another_stage_and_whatever_is_inside_returns_there() {
+        let method = Method::from_index(3);
+        let before = current();
+        let dispatch = Scope::new(method, Stage::Dispatch);
+        let handler = Scope::new(method, Stage::Handler);
+        {
+            let _call = dispatch.enter();
+            go_on(Stage::Handler, Stage::Dispatch);
+            assert_eq!(current(), dispatch, "only from the stage it names");
+            {
+                let _inner = Stage::Marshal.enter();
+                go_on(Stage::Dispatch, Stage::Handler);
+                assert_eq!(current().stage(), Stage::Marshal);
+            }
+            assert_eq!(current(), dispatch, "a guard inside is somebody else's");
+            open_window_for_next(Stage::ReceiveBuffer);
+            go_on(Stage::Dispatch, Stage::Handler);
+            assert_eq!((current(), outside_window()), (handler, handler));
+            assert_eq!(current_for(64).stage(), Stage::ReceiveBuffer, "the window stays open");
+            open_window(Stage::Marshal);
+            go_on(Stage::Handler, Stage::Dispatch);
+            assert_eq!((current().stage(), outside_window()), (Stage::Marshal, dispatch));
+            close_window();
+            assert_eq!(current(), dispatch);
+        }
+        assert_eq!(current(), before);
+        go_on(Stage::Other, Stage::Handler);
+        assert_eq!(current(), before, "without a guard there is nothing that would end it");
     }
 
     #[test]

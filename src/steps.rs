@@ -68,7 +68,8 @@
 //! The parts enter the stages themselves, on either side, so that every byte keeps its row: encoding is
 //! [`Marshal`](crate::Stage::Marshal), the stream that makes the messages [`Handler`](crate::Stage::Handler), frames
 //! [`ReceiveBuffer`](crate::Stage::ReceiveBuffer), decoding [`MessageConstruction`](crate::Stage::MessageConstruction), headers
-//! and the lean pair [`Transport`](crate::Stage::Transport).
+//! [`Dispatch`](crate::Stage::Dispatch) and the lean pair [`Transport`](crate::Stage::Transport). Around a server's handler
+//! they know both ends: its row `handler` holds nothing but the service's own code.
 //!
 //! # What remains
 //! gzip of a short message still costs the resetting of flate2's default compressor. flate2's own feature `zlib-rs`, in the

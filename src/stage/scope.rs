@@ -31,12 +31,15 @@ impl Method {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Scope(u16);
 
+// Three bits of a scope are its stage.
+const _: () = assert!(Stage::ALL.len() == 8);
+
 impl Scope {
     /// No stage and no method: [`Stage::Other`] of [`Method::NONE`].
     pub const NONE: Scope = Scope(0);
-    /// How many scopes there are: eight slots a method, of which [`Stage::ALL`] fills seven.
+    /// How many scopes there are: one for each of [`Stage::ALL`] a method.
     pub const COUNT: usize = Method::MAX * Scope::STAGE_SLOTS;
-    pub(crate) const STAGE_SLOTS: usize = 8;
+    pub(crate) const STAGE_SLOTS: usize = Stage::ALL.len();
 
     /// The scope of this stage and method.
     pub const fn new(method: Method, stage: Stage) -> Scope {

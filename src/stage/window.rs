@@ -4,7 +4,7 @@
 //! [`set_resolver`] says what code works for that neither a guard nor a window covers; an allocator asks
 //! [`current_for`].
 
-#[cfg(feature = "tonic")]
+#[cfg(any(feature = "tonic", test))]
 use super::current::resolve;
 use super::current::{CURRENT, NEXT_WINDOW, NextWindow, UNSTAGED, WINDOW, guarded_scope};
 #[cfg(any(feature = "tonic", test))]
@@ -31,12 +31,28 @@ pub fn open_window(stage: Stage) {
 ///
 /// A window that tonic's `Streaming` leaves open while it is made lasts until the first message is asked for; a task
 /// spawned in between must not inherit it.
-#[cfg(feature = "tonic")]
+#[cfg(any(feature = "tonic", test))]
 pub(crate) fn outside_window() -> Scope {
     match WINDOW.get() {
         Some(Scope::NONE) => resolve(),
         Some(scope) => scope,
         None => current(),
+    }
+}
+
+/// Goes on in stage `to` where the innermost guard's stage is `from`, until the end of that guard.
+///
+/// For one poll that goes from one stage to the next inside somebody else's function, where no guard can be held: from
+/// the glue of a call to its handler.
+#[cfg(any(feature = "tonic", test))]
+pub(crate) fn go_on(from: Stage, to: Stage) {
+    if UNSTAGED || !guarded() {
+        return;
+    }
+    match WINDOW.get() {
+        Some(scope) if scope.stage() == from => WINDOW.set(Some(scope.with_stage(to))),
+        None if guarded_scope().stage() == from => CURRENT.set(CURRENT.get().with_stage(to)),
+        _ => {}
     }
 }
 

@@ -267,7 +267,7 @@ impl<T> Grpc<T> {
     }
 
     fn prepare(&self, request: Request<Body>, path: PathAndQuery) -> http::Request<Body> {
-        let _guard = Stage::Transport.enter();
+        let _guard = Stage::Dispatch.enter();
         let mut uri = self.origin.clone().into_parts();
         uri.path_and_query = Some(match &uri.path_and_query {
             Some(before) if before != "/" => {

@@ -22,6 +22,9 @@ use super::encode::{EncodeBody, Sending, Side};
 use super::frames::Receiving;
 use super::negotiate;
 use crate::Stage;
+use crate::stage::FutureExt;
+use crate::stage::window::go_on;
+use crate::tonic::handler_will_be_told;
 use crate::wire::grpc::GRPC_ENCODING;
 
 /// tonic's `server::Grpc`, of the same methods, for prost messages. The codec says what the messages are; its encoder and
@@ -116,7 +119,7 @@ where
     {
         let answer = negotiate::to_answer(request.headers(), self.send);
         let response = match self.read_one(request).await {
-            Ok(request) => service.call(request).await,
+            Ok(request) => handled(|| service.call(request)).await,
             Err(status) => Err(status),
         };
         response.map_or_else(Status::into_http, |response| self.respond_one(response, answer))
@@ -132,7 +135,7 @@ where
     {
         let answer = negotiate::to_answer(request.headers(), self.send);
         let response = match self.read_one(request).await {
-            Ok(request) => service.call(request).await,
+            Ok(request) => handled(|| service.call(request)).await,
             Err(status) => Err(status),
         };
         response.map_or_else(Status::into_http, |response| self.respond(response, answer))
@@ -147,7 +150,7 @@ where
     {
         let answer = negotiate::to_answer(request.headers(), self.send);
         let response = match self.read(request) {
-            Ok(request) => service.call(request).await,
+            Ok(request) => handled(|| service.call(request)).await,
             Err(status) => Err(status),
         };
         response.map_or_else(Status::into_http, |response| self.respond_one(response, answer))
@@ -163,13 +166,14 @@ where
     {
         let answer = negotiate::to_answer(request.headers(), self.send);
         let response = match self.read(request) {
-            Ok(request) => service.call(request).await,
+            Ok(request) => handled(|| service.call(request)).await,
             Err(status) => Err(status),
         };
         response.map_or_else(Status::into_http, |response| self.respond(response, answer))
     }
 
     fn receiving(&self, headers: &http::HeaderMap) -> Result<Receiving, Status> {
+        handler_will_be_told();
         Ok(Receiving { encoding: negotiate::received(headers, self.accept)?, limit: self.decoding })
     }
 
@@ -220,9 +224,20 @@ where
     }
 }
 
+/// The service's answer. Its code is [`Stage::Handler`]; the generated code that boxes it, and all that follows, is not.
+async fn handled<F: Future>(call: impl FnOnce() -> F) -> F::Output {
+    let called = {
+        let _guard = Stage::Dispatch.enter();
+        call()
+    };
+    let answer = called.staged(Stage::Handler).await;
+    go_on(Stage::Handler, Stage::Dispatch);
+    answer
+}
+
 /// The response with its headers.
 fn head<R>(response: Response<R>, answer: Option<CompressionEncoding>) -> http::Response<R> {
-    let _guard = Stage::Transport.enter();
+    let _guard = Stage::Dispatch.enter();
     let (metadata, inner, extensions) = response.into_parts();
     let mut response = http::Response::new(inner);
     *response.version_mut() = http::Version::HTTP_2;

@@ -7,7 +7,7 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::call::Call;
+use super::call::{Call, body_asked, handler_begins};
 use super::codec::receiving;
 use crate::method::Receiving;
 use crate::stage::{self, Scope};
@@ -71,6 +71,9 @@ impl<B: Body> Body for StagedBody<B> {
         }
         // Opened by `StagedDecoder::buffer_settings`, which tonic calls before every frame it asks for.
         let decoding = stage::window::close_any_window() == Some(Stage::ReceiveBuffer);
+        if this.messages.is_some() {
+            handler_begins();
+        }
         let frame = {
             let _guard = this.scope.enter();
             this.inner.poll_frame(cx)
@@ -89,6 +92,9 @@ impl<B: Body> Body for StagedBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.messages.is_some() {
+            body_asked(self.scope.method());
+        }
         self.inner.is_end_stream()
     }
 

@@ -1,12 +1,14 @@
 //! One call, from its request to the end of its answer, and what tonic is about to make of it.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::Uri;
 
 use super::task;
 use crate::method::{OpenCall, Proposal};
-use crate::{Method, Side};
+use crate::stage;
+use crate::{Method, Side, Stage};
 
 /// An open call, and what is to be done when it ends.
 #[derive(Debug)]
@@ -60,6 +62,90 @@ pub(super) fn making_streaming(making: bool) -> bool {
 /// What the thread's decoder was told; it is told no second time.
 pub(super) fn is_making_streaming() -> bool {
     MAKING.take()
+}
+
+/// How far a served call has come through the glue around its handler; kept by the call between its polls.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// tonic has not made the request's `Streaming` yet.
+    pub(super) making: bool,
+    /// Where the codec is that tonic decodes the request with, as an address.
+    codec: usize,
+}
+
+/// No codec was asked for anything yet.
+const UNASKED: usize = 0;
+/// The first codec that was asked was a client's: the one that decodes the request is not staged.
+const NONE_OF_OURS: usize = usize::MAX;
+
+thread_local! {
+    /// The codec of the call that is being polled.
+    static CODEC: Cell<usize> = const { Cell::new(UNASKED) };
+}
+
+impl Progress {
+    pub(super) fn begun() -> Progress {
+        Progress { making: true, codec: UNASKED }
+    }
+
+    /// Does a part of the call's work, which may take it further.
+    pub(super) fn within<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let outer = (making_streaming(self.making), CODEC.replace(self.codec));
+        let done = work();
+        *self = Progress { making: making_streaming(outer.0), codec: CODEC.replace(outer.1) };
+        done
+    }
+}
+
+/// The glue is done with: what follows in this poll may be the service's own code.
+pub(super) fn handler_begins() {
+    stage::window::go_on(Stage::Dispatch, Stage::Handler);
+}
+
+/// The rows whose calls are known to tell where their handler begins, as bits.
+static TELLING: AtomicU64 = AtomicU64::new(0);
+
+const _: () = assert!(Method::MAX <= 64);
+
+/// Calls of the current row tell where their handler begins, so that this need not be guessed of the next one.
+pub(crate) fn handler_will_be_told() {
+    let bit = 1 << stage::window::outside_window().method().index();
+    if TELLING.load(Ordering::Relaxed) & bit == 0 {
+        TELLING.fetch_or(bit, Ordering::Relaxed);
+    }
+}
+
+/// The row is another path's from now on.
+pub(super) fn forget(method: Method) {
+    TELLING.fetch_and(!(1 << method.index()), Ordering::Relaxed);
+}
+
+/// Somebody asks what is left of the request's body: tonic does as it makes a `Streaming` for the handler, but so does its
+/// router, long before.
+pub(super) fn body_asked(method: Method) {
+    if TELLING.load(Ordering::Relaxed) & (1 << method.index()) == 0 {
+        handler_begins();
+    }
+}
+
+/// tonic asks a codec for its decoder: of a served call first of all, of one that is made after its encoder.
+pub(super) fn decoder_asked<C>(codec: &C) {
+    if CODEC.get() == UNASKED && matches!(stage::window::outside_window().stage(), Stage::Dispatch | Stage::Handler) {
+        CODEC.set(std::ptr::from_ref(codec).addr());
+        handler_will_be_told();
+    }
+}
+
+/// tonic asks a codec for its encoder. Where the codec is the one that decoded the request, the service has answered; else
+/// it is that of a client the service calls.
+pub(super) fn encoder_asked<C>(codec: &C) {
+    match CODEC.get() {
+        UNASKED => CODEC.set(NONE_OF_OURS),
+        asked if asked == std::ptr::from_ref(codec).addr() => {
+            stage::window::go_on(Stage::Handler, Stage::Dispatch);
+        }
+        _ => {}
+    }
 }
 
 thread_local! {

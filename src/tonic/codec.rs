@@ -3,7 +3,7 @@
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
-use super::call::is_making_streaming;
+use super::call::{decoder_asked, encoder_asked, handler_begins, is_making_streaming};
 use crate::Stage;
 use crate::stage;
 
@@ -24,10 +24,12 @@ impl<C: Codec> Codec for StagedCodec<C> {
     type Decoder = StagedDecoder<C::Decoder>;
 
     fn encoder(&mut self) -> Self::Encoder {
+        encoder_asked(self);
         StagedEncoder(self.0.encoder())
     }
 
     fn decoder(&mut self) -> Self::Decoder {
+        decoder_asked(self);
         StagedDecoder(self.0.decoder())
     }
 }
@@ -72,6 +74,7 @@ impl<D: Decoder<Error = Status>> Decoder for StagedDecoder<D> {
             // own code, until it asks for a message.
             let allocations = if size_of::<Self>() == 0 { 2 } else { 3 };
             stage::window::open_window_for_first(allocations, Stage::ReceiveBuffer);
+            handler_begins();
         } else {
             // tonic reserves room for the message between this call and `decode` or the next `poll_frame`, which both
             // close the window.

@@ -13,7 +13,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::body::StagedBody;
-use super::call::{Call, Passing, making_streaming};
+use super::call::{Call, Passing, Progress, forget, making_streaming};
 use super::task;
 use crate::method::Proposal;
 use crate::stage::{self, Scope, Staged};
@@ -30,6 +30,12 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A path from the wire gets a row of its own with its first successful answer. All that its calls allocated before moves
 /// there with it; until then it stands under `(not answered yet)`. What calls of a path allocate that nobody serves
 /// belongs to no method. [`methods`](ServerLayer::methods) registers paths beforehand.
+///
+/// A call is [`Stage::Dispatch`] until tonic has made what the service's own code reads the request from, and then
+/// [`Stage::Handler`]. With a [`StagedCodec`](super::StagedCodec) that moment is known from a method's second call on; else
+/// it is taken to be when the body is first asked for, which tonic's router does some blocks too early. A call that is not
+/// gRPC, or has no body, is [`Stage::Handler`] throughout. What a layer or an interceptor inside this one does on the way
+/// in is `dispatch`, and so is all of a service that never asks for the body: enter a stage there.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ServerLayer(());
 
@@ -108,18 +114,23 @@ where
     fn call(&mut self, request: Request<ReqBody>) -> ServerFuture<S::Future> {
         let passing = Passing::of(Side::Server, request.uri());
         if passing.is_inside_another() {
-            let future = Staged::new(stage::current(), self.inner.call(request.map(Body::new)));
-            return ServerFuture { future, charged: true, making: false, call: None, passing };
+            let (scope, progress) = (stage::current(), Progress::default());
+            let future = self.inner.call(request.map(Body::new));
+            return ServerFuture { future, scope, charged: true, progress, call: None, passing };
         }
         // For servers that do not ask whether the service is ready.
         task::charge(Scope::new(Method::NONE, Stage::Transport));
         let (method, proposal) = known(Side::Server, &request);
+        // The body tells when the glue is done, where there is one and tonic reads it.
+        let told = is_grpc(request.headers()) && !request.body().is_end_stream();
         let request = staged(request, |body| StagedBody::incoming(method, body));
-        let scope = Scope::new(method, Stage::Handler);
-        let _guard = scope.enter();
+        let stage = if told { Stage::Dispatch } else { Stage::Handler };
+        let _guard = Scope::new(method, stage).enter();
         let call = Some(Call::served(method, proposal));
-        let future = passing.within(|| self.inner.call(request));
-        ServerFuture { future: Staged::new(scope, future), charged: false, making: true, call, passing }
+        let mut progress = Progress::begun();
+        let future = progress.within(|| passing.within(|| self.inner.call(request)));
+        let scope = stage::window::outside_window();
+        ServerFuture { future, scope, charged: false, progress, call, passing }
     }
 }
 
@@ -146,7 +157,10 @@ fn known<B>(side: Side, request: &Request<B>) -> (Method, Option<Proposal>) {
         // No answer can give it a row: all of the call belongs to the row that such methods share.
         None if Method::is_full(side) || path.len() > Method::PATH_BYTES_MAX => (Method::OVERFLOW, None),
         None => match Proposal::of(side, path) {
-            Some(proposal) => (proposal.method(), Some(proposal)),
+            Some(proposal) => {
+                forget(proposal.method());
+                (proposal.method(), Some(proposal))
+            }
             None => (Method::NONE, None),
         },
     }
@@ -158,11 +172,11 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct ServerFuture<F> {
         #[pin]
-        future: Staged<F>,
+        future: F,
+        scope: Scope,
         // The task hyper spawned for this call is known.
         charged: bool,
-        // tonic has not made the request's `Streaming` yet.
-        making: bool,
+        progress: Progress,
         // Until the answer's body has it; `None` for a call that an outer layer counts.
         call: Option<Call>,
         passing: Passing,
@@ -178,7 +192,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let method = this.future.as_ref().scope().method();
+        let method = this.scope.method();
         if !std::mem::replace(this.charged, true) {
             task::charge(Scope::new(method, Stage::Transport));
         }
@@ -186,9 +200,12 @@ where
             let response = ready!(this.future.as_mut().poll(cx))?;
             return Poll::Ready(Ok(response.map(|body| StagedBody::outgoing(method, body))));
         }
-        let outer = making_streaming(*this.making);
-        let response = this.passing.within(|| this.future.as_mut().poll(cx));
-        *this.making = making_streaming(outer);
+        let response = {
+            let _guard = this.scope.enter();
+            let response = this.progress.within(|| this.passing.within(|| this.future.as_mut().poll(cx)));
+            *this.scope = stage::window::outside_window();
+            response
+        };
         let response = ready!(response)?;
         let mut call = this.call.take().expect("a future is not polled after it was ready");
         if succeeds(&response) {
@@ -202,10 +219,13 @@ where
 /// refuses every path alike (`UNAUTHENTICATED`, say), and so tells nothing of the path; and so may a page that is no
 /// gRPC, from a router that stands beside tonic's services and answers to everything.
 fn succeeds<B>(response: &Response<B>) -> bool {
-    let kind = response.headers().get(http::header::CONTENT_TYPE);
-    response.status().is_success()
-        && kind.is_some_and(|kind| kind.as_bytes().starts_with(grpc::CONTENT.as_bytes()))
-        && !refuses(response)
+    response.status().is_success() && is_grpc(response.headers()) && !refuses(response)
+}
+
+/// Whether a request or an answer with these headers says that it is gRPC's.
+fn is_grpc(headers: &http::HeaderMap) -> bool {
+    let kind = headers.get(http::header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(grpc::CONTENT.as_bytes()))
 }
 
 /// Whether the answer is nothing but a failure.

@@ -13,7 +13,7 @@ use crate::analyse::frame::runtime::{covers, is_allocator};
 pub(crate) struct Rule {
     /// `None`: the frame decides nothing and its caller is asked.
     pub(crate) stage: Option<Stage>,
-    /// Entries as [`covers`] reads them; with `as` in front, about the trait whose method the frame is.
+    /// Entries as [`covers`] reads them; behind `as`, about the trait whose method the frame is.
     pub(crate) paths: &'static [&'static str],
     /// Frames that decide instead, where the next frame outwards that any rule decides on is one of them.
     pub(crate) unless_within: &'static [&'static str],
@@ -86,6 +86,22 @@ pub(crate) static RULES: &[Rule] = &[
         &["alloc_ladder::subject::swap::SwapUser::decode"],
         "the swapped codec reading a view",
     ),
+    rule(
+        Stage::Dispatch,
+        &[
+            "as tonic::server::service::UnaryService",
+            "as tonic::server::service::ServerStreamingService",
+            "as tonic::server::service::ClientStreamingService",
+            "as tonic::server::service::StreamingService",
+            "*_server::*Server as tower_service::Service",
+        ],
+        "what tonic's generator writes around a handler",
+    ),
+    rule(
+        Stage::Dispatch,
+        &["alloc_ladder::subject::service::Ladder", "alloc_ladder::subject::service::CreateUser"],
+        "what stands in the study's service for generated code",
+    ),
     nobody(&["alloc_ladder::subject::pb"], "generated code works for the codec or the handler that calls it"),
     rule(Stage::Marshal, &["alloc_ladder::subject::lean::marshal"], "a message behind its prefix, for bare HTTP/2"),
     rule(
@@ -94,11 +110,23 @@ pub(crate) static RULES: &[Rule] = &[
             "alloc_ladder::subject::lean",
             "alloc_ladder::steps::channel",
             "alloc_ladder::steps::lean",
+            "alloc_ladder::steps::per_core",
             "alloc_ladder::steps::pump",
-            "alloc_ladder::steps::negotiate",
+            "alloc_ladder::steps::sockets",
         ],
-        "heads, trailers and streams of calls on bare HTTP/2",
+        "heads, trailers, streams and connections of calls on bare HTTP/2",
     ),
+    rule(
+        Stage::Dispatch,
+        &[
+            "alloc_ladder::steps::server",
+            "alloc_ladder::steps::client",
+            "alloc_ladder::steps::negotiate",
+            "alloc_ladder::steps::status",
+        ],
+        "the glue between the generated code and the wire, in place of tonic's",
+    ),
+    nobody(&["alloc_ladder::steps"], "recycled memory and compression belong to who uses them"),
     rule(Stage::Instrument, &["alloc_ladder::tonic"], "boxes the seams allocate exist only to measure"),
     rule(
         Stage::Transport,
@@ -126,17 +154,24 @@ pub(crate) static RULES: &[Rule] = &[
     ),
     rule(Stage::Transport, &["tonic::transport"], "channels, connections, listeners"),
     Rule {
-        stage: Some(Stage::Handler),
-        paths: &["tonic::status"],
+        stage: Some(Stage::Dispatch),
+        paths: &[
+            "tonic::status::Status::to_header_map",
+            "tonic::status::Status::add_header",
+            "tonic::status::Status::into_http",
+            "tonic::status::Status::from_header_map",
+            "tonic::status::infer_grpc_status",
+        ],
         unless_within: &["tonic::codec::encode"],
-        because: "a status is its caller's answer; the one that ends a body is part of what the body marshals",
+        because: "a status to headers and back; the one that ends a body is part of what the body marshals",
     },
     rule(
-        Stage::Handler,
-        &["tonic::server", "tonic::client", "tonic::service", "tonic_health", "tonic_reflection"],
+        Stage::Dispatch,
+        &["tonic::server", "tonic::client", "tonic::service"],
         "the glue between the generated code and the wire",
     ),
-    nobody(&["tonic", "tonic_prost"], "metadata, requests, bodies and compression belong to who uses them"),
+    rule(Stage::Handler, &["tonic_health", "tonic_reflection"], "services that tonic's authors wrote"),
+    nobody(&["tonic", "tonic_prost"], "statuses, metadata, requests, bodies and compression belong to who uses them"),
     // What is below tonic.
     rule(
         Stage::ReceiveBuffer,
@@ -172,8 +207,9 @@ pub(crate) static RULES: &[Rule] = &[
         ],
         "the layers of a channel",
     ),
+    rule(Stage::Transport, &["tonic_web"], "gRPC-web's framing of a body"),
     nobody(&["axum_core::body"], "a body's wrapper belongs to the body"),
-    rule(Stage::Handler, &["axum", "axum_core", "matchit"], "routing a request to its handler"),
+    rule(Stage::Dispatch, &["axum", "axum_core", "matchit"], "routing a request to its handler"),
     // Helpers that are called from any stage.
     nobody(&["alloc", "core", "std", "__rustc", "compiler_builtins"], "std is at home everywhere"),
     nobody(
@@ -243,9 +279,20 @@ fn matching(name: &Name) -> Option<&'static Rule> {
 }
 
 fn matches(name: &Name, pattern: &str) -> bool {
-    match pattern.strip_prefix("as ") {
-        Some(of) => name.implements.as_deref().is_some_and(|path| covers(of, path)),
-        None => covers(pattern, &name.path),
+    let Some((path, of)) = pattern.split_once("as ") else { return covers(pattern, &name.path) };
+    let path = path.trim_end();
+    (path.is_empty() || covers(path, &name.path)) && name.implements.as_deref().is_some_and(|found| covers(of, found))
+}
+
+/// The stage of a stack that a seam has charged: what the seam says, but that the service's code and the glue around it are
+/// told apart by the stack, which sees where one calls the other.
+pub(crate) fn refined(seam: Stage, by_stack: impl FnOnce() -> Stage) -> Stage {
+    match seam {
+        Stage::Dispatch | Stage::Handler => match by_stack() {
+            stage @ (Stage::Dispatch | Stage::Handler) => stage,
+            _ => seam,
+        },
+        _ => seam,
     }
 }
 

@@ -161,8 +161,12 @@ impl<'a> Parsed<'a> {
         let mut sites = Vec::with_capacity(self.dhat.points.len());
         for point in &self.dhat.points {
             let by_stack = self.by_stack(point);
-            // A seam knows better than a name.
-            let stage = point.stage.unwrap_or(by_stack);
+            let stage = match point.stage {
+                // A seam knows better than a name.
+                Some(scope) if self.dhat.stages_mislead => scope,
+                Some(scope) => classify::refined(scope, || by_stack),
+                None => by_stack,
+            };
             match said.iter_mut().find(|said| (said.by_scope, said.by_stack) == (point.stage, by_stack)) {
                 Some(said) => {
                     said.blocks += point.blocks;

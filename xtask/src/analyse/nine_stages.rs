@@ -9,7 +9,7 @@
 //! | client sends | the client's transport, for the method; with tonic's `Channel` its connection's too |
 //! | server receives | the server's receive-buffer; its transport before the method is known |
 //! | server unmarshals | the server's message-construction |
-//! | handler | the server's handler |
+//! | dispatch, handler | the server's dispatch and handler |
 //! | server marshals | the server's marshal |
 //! | server sends | the server's transport, for the method |
 //! | client receives | the client's receive-buffer; its connection's transport, for a lean client |
@@ -61,7 +61,7 @@ impl CallStage {
             CallStage::ClientSends => "client sends",
             CallStage::ServerReceives => "server receives",
             CallStage::ServerUnmarshals => "server unmarshals",
-            CallStage::Handler => "handler",
+            CallStage::Handler => "dispatch, handler",
             CallStage::ServerMarshals => "server marshals",
             CallStage::ServerSends => "server sends",
             CallStage::ClientReceives => "client receives",
@@ -74,8 +74,8 @@ impl CallStage {
     fn of(side: Side, stage: Stage, for_method: bool, client: ClientStack) -> Option<CallStage> {
         Some(match (side, stage) {
             (_, Stage::Instrument) => return None,
-            (_, Stage::Other) | (Side::Client, Stage::Handler) => CallStage::Elsewhere,
-            (Side::Server, Stage::Handler) => CallStage::Handler,
+            (_, Stage::Other) | (Side::Client, Stage::Dispatch | Stage::Handler) => CallStage::Elsewhere,
+            (Side::Server, Stage::Dispatch | Stage::Handler) => CallStage::Handler,
             (Side::Client, Stage::Marshal) => CallStage::ClientMarshals,
             (Side::Server, Stage::Marshal) => CallStage::ServerMarshals,
             (Side::Client, Stage::MessageConstruction) => CallStage::ClientUnmarshals,
@@ -165,7 +165,8 @@ pub(crate) mod tests {
             (true, Stage::ReceiveBuffer, 3, 8224),
             (true, Stage::MessageConstruction, 7, 166),
             (true, Stage::Transport, 1, 32),
-            (true, Stage::Handler, 15, 3568),
+            (true, Stage::Dispatch, 12, 3000),
+            (true, Stage::Handler, 3, 568),
         ];
         let client = [
             (false, Stage::Transport, 16, 5665),

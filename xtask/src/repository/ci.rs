@@ -29,7 +29,7 @@ pub(crate) struct Args {
 
 /// Features that tests, examples and documentation need. One set for all of them, so that cargo builds every dependency
 /// once.
-const ALL: &str = "subject,live,otel,sampled,cpu,repository,fuzz,codegen,build,deflate,gzip,zstd";
+const ALL: &str = "subject,live,otel,sampled,cpu,repository,fuzz,codegen,build,deflate,gzip,zstd,axum";
 
 /// Features of the library that `cargo check` is given alone. Clippy has seen the code with [`ALL`]; this finds a
 /// feature that asks for too little, and code that only some feature uses.
@@ -37,6 +37,7 @@ const ALONE: &[&str] = &[
     "",
     "tonic",
     "transport",
+    "axum",
     "steps",
     "steps,deflate",
     "steps,gzip",

@@ -8,8 +8,11 @@ fn no_rule_is_hidden_by_one_above_it() {
     for rule in RULES {
         for pattern in rule.paths {
             // A frame that this pattern, and as little else as can be, is about.
-            let (path, implements) = match pattern.strip_prefix("as ") {
-                Some(of) => ("app::Type::method".to_owned(), Some(of.replace('*', "x"))),
+            let (path, implements) = match pattern.split_once("as ") {
+                Some((path, of)) => {
+                    let path = if path.is_empty() { "app::Type::method" } else { path.trim_end() };
+                    (path.replace('*', "x"), Some(of.replace('*', "x")))
+                }
                 None => (format!("{}::frame", pattern.replace('*', "x")), None),
             };
             let name = Name { full: path.clone(), short: path.clone(), path, implements };
@@ -71,6 +74,16 @@ fn single_frames_are_charged_to() {
         "axum::routing::Router<S>::route_service",
         "tonic::body::Body::new",
         "app::service::put::{{closure}}",
+        "<app::pb::greeter_server::GreeterServer<T> as tower_service::Service<http::Request<B>>>::call::{{closure}}",
+        "<<app::pb::greeter_server::GreeterServer<T> as tower_service::Service<http::Request<B>>>::call::SayHelloSvc<T> as tonic::server::service::UnaryService<app::pb::HelloRequest>>::call::{{closure}}",
+        "<app::Greet as app::pb::greeter_server::Greeter>::say_hello::{{closure}}",
+        "<app::auth_server::Layer<S> as tower_service::Service<http::Request<B>>>::call",
+        "app::pb::greeter_client::GreeterClient<T>::say_hello::{{closure}}",
+        "tonic::client::grpc::GrpcConfig::prepare_request",
+        "tonic::status::Status::new",
+        "tonic_web::call::GrpcWebCall<B>::poll_decode",
+        "alloc_ladder::steps::server::Grpc<C>::unary::{{closure}}",
+        "alloc_ladder::steps::ring::take",
         "some_database::pool::Pool::get",
         "<alloc_ladder::steps::encode::EncodeBody<S> as http_body::Body>::poll_frame",
         "<alloc_ladder::steps::parts::PartsBuf as bytes::buf::buf_mut::BufMut>::put",
@@ -134,12 +147,22 @@ fn single_frames_are_charged_to() {
         transport            tokio::net::tcp::stream::TcpStream::new
         transport            <tower::buffer::service::Buffer<Req,F> as tower_service::Service<Req>>::call
         -                    tower::util::boxed_clone::BoxCloneService<T,U,E>::new
-        handler              tonic::server::grpc::Grpc<T>::unary::{{closure}}
-        handler              tonic::status::Status::to_header_map
-        handler              tonic::service::router::Routes::new
-        handler              axum::routing::Router<S>::route_service
+        dispatch             tonic::server::grpc::Grpc<T>::unary::{{closure}}
+        dispatch             tonic::status::Status::to_header_map
+        dispatch             tonic::service::router::Routes::new
+        dispatch             axum::routing::Router<S>::route_service
         -                    tonic::body::Body::new
         handler              app::service::put::{{closure}}
+        dispatch             <app::pb::greeter_server::GreeterServer<T> as tower_service::Service<http::Request<B>>>::call::{{closure}}
+        dispatch             <<app::pb::greeter_server::GreeterServer<T> as tower_service::Service<http::Request<B>>>::call::SayHelloSvc<T> as tonic::server::service::UnaryService<app::pb::HelloRequest>>::call::{{closure}}
+        handler              <app::Greet as app::pb::greeter_server::Greeter>::say_hello::{{closure}}
+        handler              <app::auth_server::Layer<S> as tower_service::Service<http::Request<B>>>::call
+        handler              app::pb::greeter_client::GreeterClient<T>::say_hello::{{closure}}
+        dispatch             tonic::client::grpc::GrpcConfig::prepare_request
+        -                    tonic::status::Status::new
+        transport            tonic_web::call::GrpcWebCall<B>::poll_decode
+        dispatch             alloc_ladder::steps::server::Grpc<C>::unary::{{closure}}
+        -                    alloc_ladder::steps::ring::take
         handler              some_database::pool::Pool::get
         marshal              <alloc_ladder::steps::encode::EncodeBody<S> as http_body::Body>::poll_frame
         marshal              <alloc_ladder::steps::parts::PartsBuf as bytes::buf::buf_mut::BufMut>::put
@@ -162,7 +185,7 @@ fn single_frames_are_charged_to() {
         -                    gimli::read::abbrev::Abbreviations::insert
         -                    __rustc::rust_begin_unwind
         -                    alloc_ladder::steps::ring::take
-        handler              alloc_ladder::subject::service::Ladder::put::{{closure}}
+        dispatch             alloc_ladder::subject::service::Ladder::put::{{closure}}
         receive-buffer       alloc_ladder::steps::aligned::AlignedIo<T>::fill
         instrument           alloc_ladder::tonic::body::StagedBody<B>::boxed
         -                    <alloc_ladder::stage::Staged<F> as core::future::future::Future>::poll
@@ -203,12 +226,22 @@ fn the_first_decisive_frame_from_the_leaf_wins() {
         from(&["tonic::status::Status::into_http", "tonic::codec::encode::EncodeBody<T,U>::poll"]),
         Stage::Marshal
     );
-    assert_eq!(from(&["tonic::codec::decode::StreamingInner::response"]), Stage::Handler);
+    assert_eq!(from(&["tonic::codec::decode::StreamingInner::response"]), Stage::Dispatch);
     assert_eq!(
         from(&["tonic::server::grpc::Grpc<T>::unary", "tonic::codec::encode::EncodeBody<T,U>::poll"]),
+        Stage::Dispatch
+    );
+    assert_eq!(from(&[]), Stage::Dispatch);
+    // A status that the service makes is the service's.
+    let made = ["tonic::status::StatusInner::into_status", "tonic::status::Status::new", "app::service::put"];
+    assert_eq!(charged(&made), Stage::Handler);
+    // Metadata is whose code writes it.
+    let written = ["http::header::map::HeaderMap<T>::insert", "tonic::metadata::map::MetadataMap::insert"];
+    assert_eq!(
+        charged(&[&written[..], &["app::service::put", "tonic::server::grpc::Grpc<T>::unary"]].concat()),
         Stage::Handler
     );
-    assert_eq!(from(&[]), Stage::Handler);
+    assert_eq!(charged(&[&written[..1], &["tonic::server::grpc::Grpc<T>::map_response"]].concat()), Stage::Dispatch);
     // The allocator is nobody's work, even where it is this project's own.
     let counted = [
         "<alloc_ladder::alloc::CountingAlloc<A> as core::alloc::global::GlobalAlloc>::alloc",
@@ -221,11 +254,21 @@ fn the_first_decisive_frame_from_the_leaf_wins() {
 }
 
 #[test]
+fn a_stack_tells_the_handler_from_the_glue_and_nothing_else_that_a_seam_knows() {
+    let refine = |seam, stack| refined(seam, || stack);
+    assert_eq!(refine(Stage::Handler, Stage::Dispatch), Stage::Dispatch);
+    assert_eq!(refine(Stage::Dispatch, Stage::Handler), Stage::Handler, "a layer of the service's own");
+    assert_eq!(refine(Stage::Handler, Stage::Marshal), Stage::Handler, "what the service encodes for itself");
+    assert_eq!(refine(Stage::Dispatch, Stage::Other), Stage::Dispatch);
+    assert_eq!(refine(Stage::Marshal, Stage::Dispatch), Stage::Marshal);
+}
+
+#[test]
 fn every_path_of_this_project_in_a_rule_exists() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("src");
     let paths = RULES.iter().flat_map(|rule| rule.paths.iter().chain(rule.unless_within));
     let own: Vec<&str> =
-        paths.filter_map(|path| path.trim_start_matches("as ").strip_prefix("alloc_ladder::")).collect();
+        paths.filter_map(|path| path.rsplit("as ").next().expect("a part").strip_prefix("alloc_ladder::")).collect();
     assert!(own.len() > 10, "the rules name this project's modules");
     for path in own {
         // Modules first; what is left is a function or a type, which the last module's file must define.

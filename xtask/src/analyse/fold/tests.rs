@@ -66,7 +66,8 @@ fn every_stage_has_a_row_in_table_order() {
         receive-buffer 2308 19245800
         message-construction 202 13238272
         transport 2 285
-        handler 6 150
+        dispatch 6 150
+        handler 0 0
         instrument 0 0
         other 0 0
     "#]]

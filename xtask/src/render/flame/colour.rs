@@ -12,6 +12,7 @@ pub(super) const fn stage_colour(stage: Stage) -> &'static str {
         Stage::ReceiveBuffer => "#f0a53a",
         Stage::MessageConstruction => "#62b4e5",
         Stage::Transport => "#d090b8",
+        Stage::Dispatch => "#b08a60",
         Stage::Handler => "#d9c948",
         Stage::Instrument => "#a9a2e3",
         Stage::Other => "#b3b9c1",
@@ -38,5 +39,34 @@ pub(super) const fn delta_colours(delta: Delta) -> (&'static str, &'static str) 
         Delta::More => ("#f6b08f", "#000000"),
         Delta::MuchMore => ("#e0561f", "#000000"),
         Delta::New => ("#a63b05", "#ffffff"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The relative luminance of `#rrggbb`, as WCAG defines it.
+    fn luminance(colour: &str) -> f64 {
+        let channel = |at: usize| {
+            let value = f64::from(u8::from_str_radix(&colour[at..at + 2], 16).expect("two hexadecimal digits")) / 255.0;
+            if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+        };
+        0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5)
+    }
+
+    #[test]
+    fn every_stage_has_a_colour_of_its_own_that_pages_use_too_and_black_text_reads_on() {
+        let css = include_str!("../page/page.css");
+        let card = luminance("#181b20");
+        for stage in Stage::ALL {
+            let colour = stage_colour(stage);
+            assert!(css.contains(&format!("  --{stage}: {colour};\n")), "{stage}");
+            assert!(css.contains(&format!(".stage-{stage} {{ --stage: var(--{stage}); }}\n")), "{stage}");
+            assert!((luminance(colour) + 0.05) / 0.05 >= 4.5, "{stage}: black text");
+            assert!((luminance(colour) + 0.05) / (card + 0.05) >= 3.0, "{stage}: on a dark page");
+            let alike = Stage::ALL.into_iter().filter(|other| stage_colour(*other) == colour);
+            assert_eq!(alike.count(), 1, "{stage}");
+        }
     }
 }

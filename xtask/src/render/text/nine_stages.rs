@@ -44,7 +44,7 @@ mod tests {
             client sends                     18.00   5785         4.00    370
             server receives                  12.00  10444         2.00    656
             server unmarshals                 7.00    166         1.00     64
-            handler                          15.00   3568         0.00      0
+            dispatch, handler                15.00   3568         0.00      0
             server marshals                   5.00   8736         1.00     48
             server sends                      1.00     32         4.00    216
             client receives                   3.00   8232         5.00   1436
