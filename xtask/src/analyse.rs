@@ -15,6 +15,7 @@ pub(crate) mod foreign;
 pub(crate) mod frame;
 pub(crate) mod held;
 pub(crate) mod judge;
+pub(crate) mod marks;
 pub(crate) mod metric;
 pub(crate) mod nine_stages;
 pub(crate) mod parts;

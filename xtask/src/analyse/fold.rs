@@ -167,13 +167,14 @@ impl<'a> Parsed<'a> {
                 Some(scope) => classify::refined(scope, || by_stack),
                 None => by_stack,
             };
-            match said.iter_mut().find(|said| (said.by_scope, said.by_stack) == (point.stage, by_stack)) {
+            let by_scope = point.stage.and(Some(stage));
+            match said.iter_mut().find(|said| (said.by_scope, said.by_stack) == (by_scope, by_stack)) {
                 Some(said) => {
                     said.blocks += point.blocks;
                     said.bytes += point.bytes;
                 }
                 None => {
-                    let Point { blocks, bytes, stage: by_scope, .. } = *point;
+                    let Point { blocks, bytes, .. } = *point;
                     said.push(Said { by_scope, by_stack, blocks, bytes });
                 }
             }

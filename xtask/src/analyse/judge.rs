@@ -1,16 +1,21 @@
 //! Whether a figure became better or worse: the one place that decides, for `compare`, the page, the terminal and
 //! `advise`.
 //!
-//! Times are judged by a rank test. Counts need none: two counts that differ are different, as long as rounds of one
+//! Times are judged by a rank test: within a run by the ratios of its rounds, because a round runs every step, and
+//! between runs, whose rounds have nothing in common, value against value. Counts need none: two counts that differ are different, as long as rounds of one
 //! program do not differ by as much. Streams share reads and frames as the kernel delivers them, so some counts do, and
 //! the peak of the heap most of all. It knows records and metrics; it knows nothing of how a verdict is shown.
+
+use std::collections::BTreeMap;
+use std::fmt;
 
 use alloc_ladder::record::{Instrument, Run, StepRecord};
 use alloc_ladder::{Side, Stage};
 use serde::Serialize;
 
-use crate::analyse::metric::{Accuracy, Better, Metric};
-use crate::analyse::stats::{self, Change, change};
+use crate::analyse::metric::{Accuracy, Better, Metric, Whose};
+use crate::analyse::stats::{self, Change, change, paired};
+use crate::cli::numbers;
 
 /// The p-value below which times count as different, unless a command is told otherwise.
 pub(crate) const ALPHA: f64 = 0.05;
@@ -45,11 +50,68 @@ impl Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Judged {
     pub(crate) verdict: Verdict,
-    /// Of the medians. A ratio to zero has none in JSON.
+    /// Of the medians, or of the rounds where those are pairs. A ratio to zero has none in JSON.
     #[serde(serialize_with = "ratio")]
     pub(crate) change: Change,
     /// Of the rank test; exact counts need none.
     pub(crate) p: Option<f64>,
+    /// The ratio of the rounds, where those are pairs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ratio: Option<Ratio>,
+}
+
+/// A figure as a multiple of another, taken round by round.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Ratio {
+    /// Rounds that have both.
+    pub(crate) rounds: usize,
+    /// The Hodges–Lehmann estimate over the rounds.
+    pub(crate) middle: f64,
+    /// The ends of its interval, which [`paired::shift`] describes.
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+}
+
+/// A ratio whose interval reaches no further than this share from its middle is settled.
+pub(crate) const SETTLED: f64 = 0.02;
+
+impl Ratio {
+    /// The ratio of these rounds, each `(before, after)`. `None` of no rounds, and where a figure is not above zero.
+    pub(crate) fn of(rounds: &[(f64, f64)]) -> Option<Ratio> {
+        if rounds.iter().any(|(before, after)| *before <= 0.0 || *after <= 0.0) {
+            return None;
+        }
+        let logarithms: Vec<f64> = rounds.iter().map(|(before, after)| (after / before).ln()).collect();
+        let shift = paired::shift(&logarithms)?;
+        let [middle, low, high] = [shift.middle, shift.low, shift.high].map(f64::exp);
+        Some(Ratio { rounds: rounds.len(), middle, low, high })
+    }
+
+    /// How far the interval reaches from the middle, as a share of it. What a single round reaches nobody knows.
+    pub(crate) fn reach(&self) -> f64 {
+        if self.rounds < 2 {
+            return f64::INFINITY;
+        }
+        (self.high / self.middle - 1.0).max(1.0 - self.low / self.middle)
+    }
+
+    /// Whether it is known well enough: more rounds would tell nothing that matters. Only of six rounds and more there
+    /// is a 95 % interval.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.rounds >= INTERVAL_MIN && self.reach() <= SETTLED
+    }
+}
+
+/// The fewest rounds that have a 95 % interval.
+pub(crate) const INTERVAL_MIN: usize = 6;
+
+impl fmt::Display for Ratio {
+    /// `×0.793 [0.781, 0.814]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ratio { middle, low, high, .. } = *self;
+        let [middle, low, high] = [middle, low, high].map(numbers::ratio);
+        write!(f, "×{middle} [{low}, {high}]")
+    }
 }
 
 fn ratio<S: serde::Serializer>(change: &Change, serializer: S) -> Result<S::Ok, S::Error> {
@@ -69,7 +131,7 @@ pub(crate) struct JudgedPair {
 }
 
 /// Judges one figure of two steps. `runs` are the runs they are of: the rounds of all their steps show how much the
-/// figure varies. `None` where either step lacks it.
+/// figure varies, and where they are one run, the rounds are pairs. `None` where either step lacks it.
 pub(crate) fn steps(
     runs: &[&Run],
     metric: &Metric,
@@ -85,8 +147,66 @@ pub(crate) fn steps(
     let varies = variation(runs, metric, side, stage)(stats::median(&old).max(stats::median(&new)));
     // Each of the two may be off by what its instrument may have wrong.
     let slack = metric.slack(before, side) + metric.slack(after, side);
-    let judged = samples(metric, &old, &new, slack.max(varies), alpha);
+    let judged = match runs {
+        [first, rest @ ..] if !metric.is_exact() && rest.iter().all(|run| run.id == first.id) => {
+            let [before, after] =
+                [before, after].map(|step| metric.rounds(step, first.subject.shape, Whose::Side(side)));
+            rounds(metric, &before, &after, alpha)
+        }
+        _ => samples(metric, &old, &new, slack.max(varies), alpha),
+    };
     Some(JudgedPair { old, new, judged })
+}
+
+/// Judges one timed figure of two steps of a run by the rounds that have both.
+///
+/// They are different when the signed-rank test's p is below `alpha`. Figures of zero have no ratio: of those the
+/// differences are judged, and the change is that of the medians.
+pub(crate) fn rounds(metric: &Metric, before: &BTreeMap<u32, f64>, after: &BTreeMap<u32, f64>, alpha: f64) -> Judged {
+    let pairs: Vec<(f64, f64)> =
+        before.iter().filter_map(|(round, before)| Some((*before, *after.get(round)?))).collect();
+    let ratio = Ratio::of(&pairs);
+    let difference = |(before, after): &(f64, f64)| match ratio {
+        Some(_) => (after / before).ln(),
+        None => after - before,
+    };
+    let differences: Vec<f64> = pairs.iter().map(difference).collect();
+    let middle = |of: fn(&(f64, f64)) -> f64| stats::median(&pairs.iter().map(of).collect::<Vec<_>>());
+    let (old, new) = match ratio {
+        Some(ratio) => (1.0, ratio.middle),
+        None if pairs.is_empty() => (1.0, 1.0),
+        None => (middle(|pair| pair.0), middle(|pair| pair.1)),
+    };
+    let change = change(old, new);
+    let judged = |verdict, p| Judged { verdict, change, p, ratio };
+    if pairs.is_empty() || paired::smallest_p(pairs.len()) >= alpha {
+        let equal = !pairs.is_empty() && differences.iter().all(|difference| *difference == 0.0);
+        return judged(if equal { Verdict::Equal } else { Verdict::TooFew }, None);
+    }
+    if differences.iter().all(|difference| *difference == 0.0) {
+        return judged(Verdict::Equal, None);
+    }
+    let p = paired::wilcoxon(&differences);
+    let verdict = if p >= alpha || old == new { Verdict::Unclear } else { towards(metric.better, old, new) };
+    judged(verdict, Some(p))
+}
+
+/// Judges timed figures as one family: each keeps its verdict only if Holm's procedure lets it, so that a table in
+/// which nothing differs has a mark in a share of at most `alpha` of runs. `p` becomes that of the procedure.
+pub(crate) fn family<'a>(judged: impl IntoIterator<Item = &'a mut Judged>, alpha: f64) {
+    let mut tested: Vec<&mut Judged> = judged.into_iter().filter(|judged| judged.p.is_some()).collect();
+    let p: Vec<f64> = tested.iter().filter_map(|judged| judged.p).collect();
+    let size = p.len() as f64;
+    for (judged, p) in tested.iter_mut().zip(paired::holm(&p)) {
+        let beyond = judged.ratio.is_some_and(|ratio| size * paired::smallest_p(ratio.rounds) >= alpha);
+        judged.p = Some(p);
+        judged.verdict = match judged.verdict {
+            Verdict::Equal => Verdict::Equal,
+            _ if p < alpha => judged.verdict,
+            _ if beyond => Verdict::TooFew,
+            _ => Verdict::Unclear,
+        };
+    }
 }
 
 /// Judges two samples of one figure.
@@ -100,20 +220,20 @@ pub(crate) fn samples(metric: &Metric, old: &[f64], new: &[f64], slack: f64, alp
     let change = change(before, after);
     let towards = towards(metric.better, before, after);
     if old.iter().chain(new).all(|value| *value == before) {
-        return Judged { verdict: Verdict::Equal, change, p: None };
+        return Judged { verdict: Verdict::Equal, change, p: None, ratio: None };
     }
     match metric.accuracy {
         Accuracy::Exact | Accuracy::Within(_)
             if metric.instrument == Instrument::Count && old.len() < 2 && new.len() < 2 =>
         {
-            Judged { verdict: Verdict::OneRound, change, p: None }
+            Judged { verdict: Verdict::OneRound, change, p: None, ratio: None }
         }
         Accuracy::Exact | Accuracy::Within(_) => {
             let ((old_low, old_high), (new_low, new_high)) = (range(old), range(new));
             let apart = (new_low - old_high).max(old_low - new_high);
             let within = (old_high - old_low).max(new_high - new_low).max(slack);
             let verdict = if apart > within { towards } else { Verdict::Unclear };
-            Judged { verdict, change, p: None }
+            Judged { verdict, change, p: None, ratio: None }
         }
         Accuracy::Sampled => {
             let p = stats::mann_whitney(old, new);
@@ -122,7 +242,7 @@ pub(crate) fn samples(metric: &Metric, old: &[f64], new: &[f64], slack: f64, alp
                 () if p >= alpha || before == after => Verdict::Unclear,
                 () => towards,
             };
-            Judged { verdict, change, p: Some(p) }
+            Judged { verdict, change, p: Some(p), ratio: None }
         }
     }
 }
@@ -135,7 +255,7 @@ pub(crate) fn once(before: f64, after: f64) -> Judged {
         Change::By(ratio) if ratio.abs() < ONCE => Verdict::Unclear,
         _ => towards(Better::Less, before, after),
     };
-    Judged { verdict, change, p: None }
+    Judged { verdict, change, p: None, ratio: None }
 }
 
 fn towards(better: Better, before: f64, after: f64) -> Verdict {

@@ -4,6 +4,7 @@
 //! from a [`Measurement`]. Nobody matches on names: adding a metric touches this table and nothing else. It knows
 //! nothing of statistics or of how a verb lays its table out.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use alloc_ladder::record::{CountRow, Instrument, Measurement, Shape, StepRecord};
@@ -76,6 +77,26 @@ pub(crate) enum Sides {
     Receiver,
     /// One a case, as the caller saw it.
     Client,
+}
+
+/// Whose figure: one side's, or that of client and server together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Side(Side),
+    /// Costs add up; a rate or a latency is that of the side it is taken from.
+    Pair,
+}
+
+impl Whose {
+    pub(crate) const ALL: [Whose; 3] = [Whose::Side(Side::Server), Whose::Side(Side::Client), Whose::Pair];
+
+    /// As tables head it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Whose::Side(side) => side.name(),
+            Whose::Pair => "pair",
+        }
+    }
 }
 
 /// The traffic a figure means something for.
@@ -410,6 +431,28 @@ impl Metric {
     /// The figures of a step, one a round.
     pub(crate) fn samples(&self, step: &StepRecord, side: Side, stage: Option<Stage>) -> Vec<f64> {
         step.of(side, self.instrument).filter_map(|measurement| self.take(measurement, stage)).collect()
+    }
+
+    /// The figures of a step by the round they are of.
+    ///
+    /// Of the pair only rounds that both sides have. A program is one side alone, and so is the pair of one.
+    pub(crate) fn rounds(&self, step: &StepRecord, shape: Shape, whose: Whose) -> BTreeMap<u32, f64> {
+        let of = |side: Side| -> BTreeMap<u32, f64> {
+            let measured = step.of(side, self.instrument);
+            measured.filter_map(|measurement| Some((measurement.round, self.take(measurement, None)?))).collect()
+        };
+        match (whose, self.sides(shape)) {
+            (Whose::Side(side), _) => of(side),
+            (Whose::Pair, [side]) => of(*side),
+            (Whose::Pair, _) if shape == Shape::Program => {
+                Side::ALL.into_iter().map(of).find(|rounds| !rounds.is_empty()).unwrap_or_default()
+            }
+            (Whose::Pair, _) => {
+                let client = of(Side::Client);
+                let both = of(Side::Server).into_iter();
+                both.filter_map(|(round, server)| Some((round, server + client.get(&round)?))).collect()
+            }
+        }
     }
 
     /// Whether it is counted, and not sampled.

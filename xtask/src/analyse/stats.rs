@@ -11,6 +11,8 @@
 //! ties); E. L. Lehmann, *Nonparametrics*, section 1.4 (its normal approximation corrected for ties, with continuity
 //! correction).
 
+pub(crate) mod paired;
+
 use std::fmt;
 
 use crate::cli::numbers;

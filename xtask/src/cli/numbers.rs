@@ -111,6 +111,11 @@ pub(crate) fn signed_percent(ratio: f64) -> String {
     format!("{sign}{percent:.decimals$}%")
 }
 
+/// A ratio of two figures to the third decimal: `0.793`, `1.372`; large ones to three digits.
+pub(crate) fn ratio(value: f64) -> String {
+    if (0.01..9.9995).contains(&value) { format!("{value:.3}") } else { number(value) }
+}
+
 /// How far an interval reaches, as a share of its middle: `±4.2%`, `±12%`.
 pub(crate) fn plus_minus(share: f64) -> String {
     let percent = share * 100.0;
@@ -162,6 +167,11 @@ mod tests {
             [0.0, 0.0001, 0.003, 0.042, 0.0994, 0.0996, 1.5].map(plus_minus),
             ["±0%", "±<0.1%", "±0.3%", "±4.2%", "±9.9%", "±10%", "±150%"]
         );
+    }
+
+    #[test]
+    fn a_ratio_has_three_decimals() {
+        assert_eq!([0.7933, 1.0, 9.9994, 12.345, 0.00123].map(ratio), ["0.793", "1.000", "9.999", "12.3", "0.0012"]);
     }
 
     #[test]

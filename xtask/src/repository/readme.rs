@@ -11,7 +11,8 @@ use alloc_ladder::record::{Environment, Run, StepRecord};
 use alloc_ladder::subject::scenario::Scenario;
 use anyhow::Context;
 
-use crate::analyse::metric;
+use crate::analyse::marks::Against;
+use crate::analyse::metric::{self, Whose};
 use crate::analyse::sweep::Sweep;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::numbers;
@@ -154,8 +155,8 @@ fn one_run(text: &mut String, run: &Run) -> std::fmt::Result {
             write!(text, " {}<br>{} |", figure.label(noun), side.name())?;
         }
     }
-    writeln!(text, " {last_is} | {}<br>both, vs previous |", cpu.label(noun))?;
-    writeln!(text, "|---|{}---:|---:|", "---:|".repeat(columns.len() * Side::ALL.len()))?;
+    writeln!(text, " {cpu}<br>pair | {cpu}<br>pair, vs previous | {last_is} |", cpu = cpu.label(noun))?;
+    writeln!(text, "|---|{}---:|---:|---:|", "---:|".repeat(columns.len() * Side::ALL.len()))?;
     for view in figures::steps(run) {
         write!(text, "| {} {} |", view.index + 1, view.title().replace('|', "\\|"))?;
         for figure in columns {
@@ -163,10 +164,9 @@ fn one_run(text: &mut String, run: &Run) -> std::fmt::Result {
                 write!(text, " {} |", cell(figure, figure.sample(view.record, side)))?;
             }
         }
-        let against = |step: &StepRecord| {
-            FigureChange::between(cpu, cpu.pair(run, step).as_ref(), cpu.pair(run, view.record).as_ref())
-        };
-        writeln!(text, " {} | {} |", cell(rate, rate.pair(run, view.record)), moved(view.previous.and_then(against)))?;
+        let change = view.change(run, cpu, Whose::Pair, Against::Previous);
+        let both = cell(cpu, cpu.pair(run, view.record));
+        writeln!(text, " {both} | {} | {} |", moved(change), cell(rate, rate.pair(run, view.record)))?;
     }
     if !run.limits.is_empty() {
         writeln!(text, "\nThe server's CPU seconds per GB beside peers without gRPC, in the same rounds:\n")?;
@@ -210,12 +210,12 @@ fn cell(figure: Figure, sample: Option<figures::Sample>) -> String {
 
 fn moved(change: Option<FigureChange>) -> String {
     let Some(change) = change else { return "–".to_owned() };
-    let p = change.p.map(|p| format!(" ({})", numbers::p_value(p).replace('<', "\\<"))).unwrap_or_default();
     match change.verdict {
-        Movement::Noise => format!("~{p}"),
-        Movement::TooFew => "~ (n too small)".to_owned(),
+        Movement::Noise => format!("~ {}", change.words()),
+        Movement::TooFew => format!("~ {} (n too small)", change.words()),
         Movement::OneRound => format!("{} (one round)", change.words()),
-        _ => format!("{}{p}", change.words()),
+        Movement::Better | Movement::Worse => format!("**{}**", change.words()),
+        _ => change.words(),
     }
 }
 

@@ -122,12 +122,12 @@ mod tests {
             server receive-buffer: 87.9 KiB and 12.0 blocks per message, 100 % of all bytes and 71 % of all blocks
               aligned-reads
               takes    71.3 KiB → 5 B and 3.00 → 0.0020 blocks per message (−99.99%), rope → aligned-reads in put-reference
-              besides  server CPU-s/GB 1.70 → 1.40 (−17.6%, p<0.001)
+              besides  server CPU-s/GB 1.70 → 1.40 (−17.6%, p=0.002)
               costs    The connection yields once a frame: its task is polled once more a message. It pays only where connection and handler share a thread.
               switch   .serve_with_incoming(aligned(incoming, http2)).await? (src/steps/aligned.rs)
               tuned-h2
               takes    87.9 KiB → 72.3 KiB and 12.0 → 3.00 blocks per message (−17.8%), bytes-field → tuned-h2 in mine
-              besides  server CPU-s/GB 2.80 → 1.96 (−30.0%, p<0.001)
+              besides  server CPU-s/GB 2.80 → 1.96 (−30.0%, p=0.002)
               costs    A peer may have a window's worth of bytes in flight on each connection: memory under a slow reader grows by that much.
               switch   Http2::for_messages(encoded_len).server(Server::builder()) (src/steps/http2.rs)
         "#]].assert_eq(&text(&mine, Some("bytes-field"), &[reference]));

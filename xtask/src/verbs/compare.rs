@@ -405,20 +405,20 @@ mod tests {
         };
         expect_test::expect![[r#"
             put-20260819-0911, step baseline → tuned-h2, n = 10 + 10
-                                 before          after          vs before
-            throughput GB/s        1.00  ±<0.1%   1.00  ±<0.1%          ~  (p=1.000)
-            server CPU-s/GB        1.00   ±0.2%  0.602   ±0.3%     −39.9%  (p<0.001)
-            server allocs/msg      3.00     ±0%   2.00     ±0%     −33.3%
-              handler              1.00     ±0%      0     ±0%       gone
-            server bytes/msg      130 B     ±0%   64 B     ±0%     −50.6%
-              handler            65.5 B     ±0%    0 B     ±0%       gone
-            server B/payload B    0.130     ±0%  0.064     ±0%     −50.6%
-            server reallocs/msg       0     ±0%      0     ±0%          =  (all equal)
-            server peak heap      4 MiB     ±0%  4 MiB     ±0%          =  (all equal)
-            server peak RSS       8 MiB     ±0%  8 MiB     ±0%          =  (all equal)
-            server switches/msg    1.00     ±0%   1.00     ±0%          =  (all equal)
+                                 before          after                      vs before
+            throughput GB/s        1.00  ±<0.1%   1.00  ±<0.1%                      =  (all equal)
+            server CPU-s/GB        1.00   ±0.2%  0.602   ±0.3%  ×0.601 [0.600, 0.601]  (p=0.002)
+            server allocs/msg      3.00     ±0%   2.00     ±0%                 −33.3%
+              handler              1.00     ±0%      0     ±0%                   gone
+            server bytes/msg      130 B     ±0%   64 B     ±0%                 −50.6%
+              handler            65.5 B     ±0%    0 B     ±0%                   gone
+            server B/payload B    0.130     ±0%  0.064     ±0%                 −50.6%
+            server reallocs/msg       0     ±0%      0     ±0%                      =  (all equal)
+            server peak heap      4 MiB     ±0%  4 MiB     ±0%                      =  (all equal)
+            server peak RSS       8 MiB     ±0%  8 MiB     ±0%                      =  (all equal)
+            server switches/msg    1.00     ±0%   1.00     ±0%                      =  (all equal)
 
-            4 better, 0 worse, 5 unchanged (Mann–Whitney, α = 0.05)
+            4 better, 0 worse, 5 unchanged (Wilcoxon signed-rank over the rounds, α = 0.05)
         "#]]
         .assert_eq(&terminal::plain(&report.text()));
     }

@@ -2,7 +2,7 @@
 //!
 //! It knows records and statistics; it knows nothing of markup. What was not measured is `None`, never zero.
 
-use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use alloc_ladder::record::{Counts, Instrument, Run, Shape, StepRecord};
 use alloc_ladder::subject::ladder::{self, Step, StepSet};
@@ -11,8 +11,9 @@ use alloc_ladder::{Side, Stage, Tally};
 
 use crate::analyse::cpu::Spent;
 pub(crate) use crate::analyse::judge::ALPHA;
-use crate::analyse::judge::{self, Judged};
-use crate::analyse::metric::{self, Better, Metric, Part};
+use crate::analyse::judge::{self, Judged, Ratio};
+use crate::analyse::marks::{Against, Marks, Unsettled};
+use crate::analyse::metric::{self, Better, Metric, Part, Whose};
 use crate::analyse::profiles::Profiles;
 use crate::analyse::stats;
 use crate::cli::numbers;
@@ -42,8 +43,14 @@ const OF_SIDE: [&Metric; 9] = [
 ];
 
 /// What client and server together are said of.
-const OF_PAIR: [&Metric; 4] =
-    [&metric::THROUGHPUT, &metric::CALLS_PER_SECOND, &metric::LATENCY_P50, &metric::LATENCY_P99];
+const OF_PAIR: [&Metric; 6] = [
+    &metric::CPU_PER_GB,
+    &metric::CPU_PER_MESSAGE,
+    &metric::THROUGHPUT,
+    &metric::CALLS_PER_SECOND,
+    &metric::LATENCY_P50,
+    &metric::LATENCY_P99,
+];
 
 /// The four figures of the head, the ladder and the README.
 #[derive(Clone, Copy)]
@@ -160,20 +167,12 @@ impl Figure {
     /// side alone.
     pub(crate) fn pair(self, run: &Run, step: &StepRecord) -> Option<Sample> {
         let Figure::Metric(metric) = self else { return None };
-        if let Some(side) = self.taken_from(run) {
-            return self.sample(step, side);
-        }
-        if run.subject.shape == Shape::Program {
-            return Side::ALL.into_iter().find_map(|side| self.sample(step, side));
-        }
-        let rounds = |side| -> BTreeMap<u32, f64> {
-            let of_side = step.of(side, metric.instrument);
-            of_side.filter_map(|measurement| Some((measurement.round, metric.take(measurement, None)?))).collect()
+        let slack = match self.taken_from(run) {
+            Some(side) => metric.slack(step, side),
+            None => Side::ALL.map(|side| metric.slack(step, side)).iter().sum(),
         };
-        let client = rounds(Side::Client);
-        let sums = rounds(Side::Server).into_iter().filter_map(|(round, server)| Some(server + client.get(&round)?));
-        let slack = Side::ALL.map(|side| metric.slack(step, side)).iter().sum();
-        Sample::of(sums.collect(), metric.is_exact(), slack)
+        let rounds = metric.rounds(step, run.subject.shape, Whose::Pair);
+        Sample::of(rounds.into_values().collect(), metric.is_exact(), slack)
     }
 }
 
@@ -246,6 +245,8 @@ pub(crate) enum Movement {
     Same,
     /// Exact, and within what rounds differ by or the instrument may be wrong by.
     Close,
+    /// Timed, with an interval so narrow that more rounds would tell nothing that matters, and no mark.
+    Settled,
     /// Timed, and within what rounds differ by anyhow.
     Noise,
     /// Timed in so few rounds that none could tell.
@@ -259,13 +260,14 @@ pub(crate) enum Movement {
 pub(crate) struct FigureChange {
     pub(crate) before: f64,
     pub(crate) after: f64,
-    /// Mann–Whitney's p, for timed rounds.
-    pub(crate) p: Option<f64>,
+    /// Of timed rounds, pair by pair.
+    pub(crate) ratio: Option<Ratio>,
     pub(crate) verdict: Movement,
 }
 
 impl FigureChange {
-    /// From `before` to `after`; `None` where either was not measured.
+    /// From `before` to `after`, which were counted; `None` where either was not measured. What was timed is compared
+    /// round by round, with all that a table marks: [`StepView::change`].
     pub(crate) fn between(figure: Figure, before: Option<&Sample>, after: Option<&Sample>) -> Option<FigureChange> {
         let (before, after) = (before?, after?);
         let (old, new) = (before.median(), after.median());
@@ -273,9 +275,7 @@ impl FigureChange {
             return Some(FigureChange::of(old, new, judge::once(old, new), true, true));
         };
         let slack = before.slack + after.slack;
-        let mut judged = judge::samples(metric, &before.values, &after.values, slack, ALPHA);
-        // The p of one round against others says nothing but how few they are.
-        judged.p = judged.p.filter(|_| before.values.len() > 1 && after.values.len() > 1);
+        let judged = judge::samples(metric, &before.values, &after.values, slack, ALPHA);
         Some(FigureChange::of(old, new, judged, false, metric.is_exact()))
     }
 
@@ -290,17 +290,23 @@ impl FigureChange {
             judge::Verdict::OneRound => Movement::OneRound,
             judge::Verdict::TooFew => Movement::TooFew,
             judge::Verdict::Unclear if exact => Movement::Close,
+            judge::Verdict::Unclear if judged.ratio.is_some_and(|ratio| ratio.is_settled()) => Movement::Settled,
             judge::Verdict::Unclear => Movement::Noise,
             judge::Verdict::Better | judge::Verdict::Worse if neutral => Movement::Moved,
             judge::Verdict::Better => Movement::Better,
             judge::Verdict::Worse => Movement::Worse,
         };
-        FigureChange { before, after, p: judged.p, verdict }
+        FigureChange { before, after, ratio: judged.ratio, verdict }
     }
 
-    /// The relative change in words: `−92.4%`, `gone`, `new`, `=`.
+    /// The change in words: `×0.793 [0.781, 0.814]` over rounds, or else `−92.4%`, `gone`, `new`, `=`.
     pub(crate) fn words(&self) -> String {
-        stats::change(self.before, self.after).to_string()
+        self.ratio.map_or_else(|| stats::change(self.before, self.after).to_string(), |ratio| ratio.to_string())
+    }
+
+    /// Whether there is more of it than before.
+    pub(crate) fn rises(&self) -> bool {
+        self.ratio.map_or(self.after > self.before, |ratio| ratio.middle > 1.0)
     }
 }
 
@@ -324,15 +330,45 @@ pub(crate) struct StepView<'a> {
     pub(crate) step: Option<&'static Step>,
     pub(crate) previous: Option<&'a StepRecord>,
     pub(crate) baseline: &'a StepRecord,
+    marks: Rc<Marks>,
 }
 
 impl StepView<'_> {
     pub(crate) fn title(&self) -> String {
-        match (self.record.set.parse(), self.step) {
+        let title = match (self.record.set.parse(), self.step) {
             (Ok(StepSet::Only(_)), Some(step)) => format!("Only {}", step.title().to_lowercase()),
             (Ok(StepSet::Without(_)), Some(step)) => format!("Without {}", step.title().to_lowercase()),
             (_, Some(step)) => step.title(),
-            (_, None) => clipped(&self.record.name, TITLE_MAX),
+            (_, None) => return clipped(&self.record.name, TITLE_MAX),
+        };
+        match repeated(self.record) {
+            Some(number) => format!("{title} ({number})"),
+            None => title,
+        }
+    }
+
+    /// The CPU times of the run's neighbours that more rounds would tell more of.
+    pub(crate) fn unsettled(&self, run: &Run) -> Vec<Unsettled> {
+        self.marks.unsettled(run)
+    }
+
+    /// How a figure of this step stands; `None` where either step lacks it.
+    pub(crate) fn change(&self, run: &Run, figure: Figure, whose: Whose, against: Against) -> Option<FigureChange> {
+        let other = match against {
+            Against::Previous => self.previous?,
+            Against::First => self.previous.map(|_| self.baseline)?,
+        };
+        let sample = |step: &StepRecord| match whose {
+            Whose::Side(side) => figure.sample(step, side),
+            Whose::Pair => figure.pair(run, step),
+        };
+        let (before, after) = (sample(other)?, sample(self.record)?);
+        match figure {
+            Figure::Metric(metric) if !metric.is_exact() => {
+                let judged = *self.marks.get(self.index, against, metric, whose)?;
+                Some(FigureChange::of(before.median(), after.median(), judged, false, false))
+            }
+            _ => FigureChange::between(figure, Some(&before), Some(&after)),
         }
     }
 
@@ -342,11 +378,18 @@ impl StepView<'_> {
     }
 }
 
+/// Which time a step is there, where a run has it more than once: the name of the second is `baseline-2`.
+fn repeated(record: &StepRecord) -> Option<u32> {
+    let (_, number) = record.name.strip_prefix(record.set.trim_start_matches("up-to="))?.split_once('-')?;
+    number.parse().ok()
+}
+
 /// The steps of a run, in order.
 pub(crate) fn steps(run: &Run) -> Vec<StepView<'_>> {
+    let marks = Rc::new(Marks::of(run));
     let known = |record: &StepRecord| {
         let name = match record.set.parse().ok()? {
-            StepSet::Baseline => record.name.clone(),
+            StepSet::Baseline => ladder::ladder(Scenario::of(&run.subject)?).first()?.name.to_owned(),
             StepSet::UpTo(name) | StepSet::Only(name) | StepSet::Without(name) => name,
         };
         ladder::step(Scenario::of(&run.subject)?, &name).ok().map(|(_, step)| step)
@@ -360,6 +403,7 @@ pub(crate) fn steps(run: &Run) -> Vec<StepView<'_>> {
             step: known(record),
             previous: index.checked_sub(1).map(|previous| &run.steps[previous]),
             baseline: &run.steps[0],
+            marks: marks.clone(),
         })
         .collect()
 }
@@ -441,23 +485,64 @@ pub(crate) fn largest(run: &Run, of: impl Fn(&StepRecord) -> Option<f64>) -> f64
 mod tests {
     use crate::fixture;
 
-    use super::*;
+    use super::{steps as steps_of, *};
 
     const CPU: Figure = Figure::Metric(&metric::CPU_PER_GB);
 
     #[test]
     fn a_timed_change_within_noise_is_no_change() {
-        let sample = |values: &[f64]| Sample::timed(values.to_vec()).expect("values");
-        let (slow, fast) = (sample(&[2.0, 2.1, 1.9, 2.05, 1.95]), sample(&[1.0, 1.1, 0.9, 1.05, 0.95]));
-        let change =
-            |metric, before, after| FigureChange::between(metric, Some(before), Some(after)).expect("measured");
-        assert_eq!(change(CPU, &slow, &fast).verdict, Movement::Better);
-        assert_eq!(change(Figure::Metric(&metric::THROUGHPUT), &slow, &fast).verdict, Movement::Worse);
-        let again = sample(&[2.01, 2.12, 1.92, 2.04, 1.93]);
-        assert_eq!(change(CPU, &slow, &again).verdict, Movement::Noise);
+        let step = |cpu: &[u64]| {
+            let rounds = (0..).zip(cpu).map(|(round, cpu)| fixture::time(Side::Server, round, *cpu, 1_000_000));
+            fixture::step("rope", rounds.collect())
+        };
+        let slow = [2000, 2100, 1900, 2050, 1950, 2010, 2020, 2030, 1990, 1980];
+        let (fast, again): (Vec<u64>, Vec<u64>) = (
+            slow.iter().map(|cpu| cpu / 2).collect(),
+            slow.iter()
+                .zip([980, 1030, 1010, 960, 1020, 990, 1040, 970, 1000, 1015])
+                .map(|(a, b)| a * b / 1000)
+                .collect(),
+        );
+        let steps = |of: &[&[u64]]| Run {
+            steps: of.iter().map(|cpu| step(cpu)).collect(),
+            ..fixture::run("put-a", Scenario::Put)
+        };
+        let change = |run: &Run, index: usize| {
+            steps_of(run)[index].change(run, CPU, Whose::Side(Side::Server), Against::Previous).expect("measured")
+        };
+        let run = steps(&[&slow, &fast, &slow, &again, &again]);
+        assert_eq!(change(&run, 1).verdict, Movement::Better);
+        assert!(change(&run, 1).words().starts_with("×0.500 [") && !change(&run, 1).rises());
+        assert_eq!(change(&run, 2).verdict, Movement::Worse);
+        assert_eq!(change(&run, 3).verdict, Movement::Noise);
+        assert_eq!(change(&run, 4).verdict, Movement::Same);
         // One round proves nothing, however far it is off.
-        assert_eq!(change(CPU, &sample(&[2.0]), &sample(&[1.0])).verdict, Movement::TooFew);
-        assert_eq!(FigureChange::between(CPU, None, Some(&fast)), None);
+        assert_eq!(change(&steps(&[&[2000], &[1000]]), 1).verdict, Movement::TooFew);
+        assert_eq!(FigureChange::between(CPU, None, None), None);
+        assert_eq!(steps_of(&run)[0].change(&run, CPU, Whose::Side(Side::Server), Against::Previous), None);
+        let near: Vec<u64> = slow
+            .iter()
+            .zip([999, 1001, 1000, 1002, 998, 1000, 1001, 999, 1003, 997])
+            .map(|(a, b)| a * b / 1000)
+            .collect();
+        assert_eq!(change(&steps(&[&slow, &near]), 1).verdict, Movement::Settled);
+    }
+
+    #[test]
+    fn a_step_that_is_there_twice_says_so() {
+        let step = |name: &str, set: &str| StepRecord { set: set.to_owned(), ..fixture::step(name, Vec::new()) };
+        let run = Run {
+            steps: vec![
+                step("baseline", "baseline"),
+                step("baseline-2", "baseline"),
+                step("tuned-h2-3", "up-to=tuned-h2"),
+            ],
+            ..fixture::run("put-a", Scenario::Put)
+        };
+        let titles: Vec<String> = steps_of(&run).iter().map(StepView::title).collect();
+        assert_eq!(titles, ["Baseline", "Baseline (2)", "Tuned h2 (3)"]);
+        let named = fixture::step("tuned-h2", Vec::new());
+        assert_eq!(repeated(&named), None);
     }
 
     #[test]

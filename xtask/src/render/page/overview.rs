@@ -6,10 +6,13 @@ use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
-use super::figures::{self, Figure, FigureChange, Headline, StepView};
+use super::figures::{self, Figure, Headline, StepView};
 use super::{charts, parts, recorded};
+use crate::analyse::judge::SETTLED;
+use crate::analyse::marks::Against;
+use crate::analyse::metric::{self, Whose};
 use crate::analyse::profiles::Profiles;
-use crate::analyse::{by_stack, metric};
+use crate::analyse::by_stack;
 use crate::cli::numbers;
 
 /// The page's title and first heading in words.
@@ -38,7 +41,7 @@ pub(crate) fn head(run: &Run, steps: &[StepView<'_>], profiles: &Profiles) -> Ma
         @if steps.is_empty() {
             p.notice { "This run ended before its first step was measured: there is nothing to show." }
         } @else {
-            (recorded::cards(run, profiles).unwrap_or_else(|| cards(run)))
+            (recorded::cards(run, profiles).unwrap_or_else(|| cards(run, steps)))
         }
         (environment(run))
     }
@@ -131,14 +134,15 @@ fn partial(run: &Run) -> Markup {
     }
 }
 
-fn cards(run: &Run) -> Markup {
+fn cards(run: &Run, steps: &[StepView<'_>]) -> Markup {
     let noun = figures::noun(run);
     let Some(first) = run.steps.first() else { return html! {} };
     html! {
         section.cards aria-label="From the first step to the last" {
             @for figure in Headline::of(run).shown(run) {
                 // A run that ended early still went from somewhere to somewhere.
-                @let last = run.steps.iter().rfind(|step| figure.pair(run, step).is_some()).unwrap_or(first);
+                @let view = steps.iter().rfind(|view| figure.pair(run, view.record).is_some());
+                @let last = view.map_or(first, |view| view.record);
                 @let (before, after) = (figure.pair(run, first), figure.pair(run, last));
                 div.card {
                     h2 { (capitalised(&figure.label(noun))) }
@@ -154,7 +158,8 @@ fn cards(run: &Run) -> Markup {
                         }
                     }
                     @if last != first {
-                        p.delta { (parts::change(FigureChange::between(figure, before.as_ref(), after.as_ref()).as_ref())) }
+                        @let change = view.and_then(|view| view.change(run, figure, Whose::Pair, Against::First));
+                        p.delta { (parts::change(change.as_ref())) }
                     }
                     p.by-side {
                         @if after.is_some() { (by_side(run, figure, first, last)) }
@@ -265,8 +270,9 @@ fn environment(run: &Run) -> Markup {
                 @if let Some(interval) = parts::interval_words_of(run) {
                     "with its " (interval) " between two of the runs themselves, "
                 }
-                "and the p of a two-sided Mann–Whitney test, significant "
-                "below " (figures::ALPHA) "; " b { "call sites" } " are dhat's; " b { "retained bytes" }
+                "compared round by round with the step before and the first: the Hodges–Lehmann estimate of the ratio, its "
+                "95 % interval, and a mark where Wilcoxon's signed-rank test over the rounds, with Holm's procedure over "
+                "all steps, has a p below " (figures::ALPHA) "; " b { "call sites" } " are dhat's; " b { "retained bytes" }
                 " are tracking-allocator's. A realloc counts as a new block of the new size. What the instrument "
                 "itself allocates has a row of its own and is left out of allocations and bytes; flame graphs, sizes of "
                 "blocks, heap and peak are the whole process's."
@@ -358,10 +364,30 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                 } @else {
                     "Bars are bytes per " (noun) " on one scale per column, so they shrink from step to step. "
                     (parts::plot_words(run)) "; plots begin at zero. Changes are against the step above: "
-                    span.better { "blue" } " is better, " span.worse { "orange" } " worse, ~ within noise (p ≥ "
-                    (figures::ALPHA) ")."
+                    span.better { "blue" } " is better, " span.worse { "orange" } " worse, of times as a multiple with its 95 % "
+                    "interval; ~ is unsettled: no mark, and an interval that reaches further than ±"
+                    (numbers::share(SETTLED)) "."
+                    (unsettled(run, steps))
                 }
             }
+        }
+    }
+}
+
+/// The steps of which more rounds would tell more, by name.
+fn unsettled(run: &Run, steps: &[StepView<'_>]) -> Markup {
+    let wide = steps.first().map(|view| view.unsettled(run)).unwrap_or_default();
+    html! {
+        @if !wide.is_empty() {
+            " Unsettled against the step above, CPU: "
+            @for (index, view) in steps.iter().filter(|view| wide.iter().any(|of| of.step == view.index)).enumerate() {
+                @if index > 0 { "; " }
+                (view.title())
+                @for of in wide.iter().filter(|of| of.step == view.index) {
+                    " (" (of.whose.name()) @if of.reach.is_finite() { " " (numbers::plus_minus(of.reach)) } ")"
+                }
+            }
+            "."
         }
     }
 }
@@ -378,18 +404,16 @@ fn bar(run: &Run, step: &StepRecord, side: Side, max: f64) -> Markup {
 
 fn exact(run: &Run, figure: Figure, view: &StepView<'_>) -> Markup {
     let sample = figure.pair(run, view.record);
-    let previous = view.previous.and_then(|previous| figure.pair(run, previous));
     html! {
         span.value { (parts::figure(figure, sample.as_ref())) }
         @if view.previous.is_some() && sample.is_some() {
-            span.delta { (parts::change(FigureChange::between(figure, previous.as_ref(), sample.as_ref()).as_ref())) }
+            span.delta { (parts::change(view.change(run, figure, Whose::Pair, Against::Previous).as_ref())) }
         }
     }
 }
 
 fn timed(run: &Run, figure: Figure, view: &StepView<'_>, max: f64, noun: &str) -> Markup {
     let sample = figure.pair(run, view.record);
-    let previous = view.previous.and_then(|previous| figure.pair(run, previous));
     html! {
         div.timed {
             @match &sample {
@@ -397,9 +421,7 @@ fn timed(run: &Run, figure: Figure, view: &StepView<'_>, max: f64, noun: &str) -
                     (charts::dots(&figure.label(noun), sample, max))
                     span.value { b { (figure.format(sample.median())) } }
                     @if view.previous.is_some() {
-                        span.delta {
-                            (parts::change(FigureChange::between(figure, previous.as_ref(), Some(sample)).as_ref()))
-                        }
+                        span.delta { (parts::change(view.change(run, figure, Whose::Pair, Against::Previous).as_ref())) }
                     }
                 }
                 None => { (parts::not_measured()) }

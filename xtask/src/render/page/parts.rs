@@ -13,25 +13,23 @@ pub(crate) fn not_measured() -> Markup {
     html! { span.absent { "not measured" } }
 }
 
-/// A change: direction by arrow, sign and word, good or bad by colour on top; p where rounds were timed.
+/// A change: direction by arrow, sign and word, good or bad by colour on top; with its interval where rounds were timed.
 pub(crate) fn change(change: Option<&FigureChange>) -> Markup {
     let Some(change) = change else {
         return html! { span.quiet { "–" } };
     };
-    let arrow = if change.after > change.before { "▲" } else { "▼" };
-    let p = change.p.map(numbers::p_value);
+    let arrow = if change.rises() { "▲" } else { "▼" };
+    let rounds = change.ratio.map_or(0, |ratio| ratio.rounds);
     html! {
         @match change.verdict {
             Movement::Same => { span.quiet title="exactly the same" { "=" } }
             Movement::Close => { span.quiet title=(change.words()) { "≈" } }
-            Movement::Noise => {
-                span.quiet title=(change.words()) { "~" }
-                @if let Some(p) = &p { " " span.p { (p) } }
+            Movement::Settled => { span.quiet title="no difference to speak of" { (change.words()) } }
+            Movement::Noise => { span.quiet title="unsettled" { "~ " (change.words()) } }
+            Movement::TooFew if rounds > 1 => {
+                span.quiet title="unsettled" { "~ " (change.words()) } " " span.p { "n too small" }
             }
-            Movement::TooFew => {
-                span.quiet title=(change.words()) { "~" }
-                " " span.p { (if p.is_some() { "n too small" } else { "one run" }) }
-            }
+            Movement::TooFew => { span.quiet title=(change.words()) { "~" } " " span.p { "one run" } }
             Movement::OneRound => {
                 span.quiet title="not comparable with one round" { (change.words()) } " " span.p { "one round" }
             }
@@ -45,7 +43,6 @@ pub(crate) fn change(change: Option<&FigureChange>) -> Markup {
                         _ => {}
                     }
                 }
-                @if let Some(p) = &p { " " span.p { (p) } }
             }
         }
     }
@@ -98,6 +95,8 @@ pub(crate) fn scrolling(label: &str, table: Markup) -> Markup {
 
 #[cfg(test)]
 mod tests {
+    use crate::analyse::judge::Ratio;
+
     use super::*;
 
     #[test]
@@ -124,15 +123,18 @@ mod tests {
 
     #[test]
     fn what_too_few_rounds_cannot_tell_says_so() {
-        let of = |verdict, p| {
-            let shown = change(Some(&FigureChange { before: 3.0, after: 6.0, p, verdict })).into_string();
+        let of = |verdict, rounds| {
+            let ratio = (rounds > 0).then_some(Ratio { rounds, middle: 2.0, low: 1.5, high: 2.5 });
+            let shown = change(Some(&FigureChange { before: 3.0, after: 6.0, ratio, verdict })).into_string();
             assert!(!shown.contains("better") && !shown.contains("worse"), "{shown}");
             shown
         };
-        assert!(of(Movement::TooFew, Some(0.1)).contains("n too small"));
-        assert!(!of(Movement::TooFew, Some(0.1)).contains("p=0.1"), "no p that could not have been smaller");
-        assert!(of(Movement::TooFew, None).contains("one run"));
-        let once = of(Movement::OneRound, None);
+        assert!(of(Movement::TooFew, 3).contains("~ ×2.000 [1.500, 2.500]"));
+        assert!(of(Movement::TooFew, 3).contains("n too small"));
+        assert!(of(Movement::TooFew, 1).contains("one run") && !of(Movement::TooFew, 1).contains("too small"));
+        assert!(of(Movement::Noise, 12).contains("~ ×2.000"));
+        assert!(!of(Movement::Settled, 12).contains('~'), "only what is unsettled has the sign");
+        let once = of(Movement::OneRound, 0);
         assert!(once.contains("+100%") && once.contains("not comparable with one round"), "{once}");
     }
 

@@ -8,6 +8,8 @@ use super::figures::{self, Figure, FigureChange, StepView};
 use super::{charts, overview, parts, raw, recorded, trade_off};
 use crate::analyse::by_stack::{self, AGREEMENT};
 use crate::analyse::cpu::{Samples, Spent, margin};
+use crate::analyse::marks::Against;
+use crate::analyse::metric::Whose;
 use crate::analyse::profiles::Profiles;
 use crate::cli::numbers;
 use crate::render::files;
@@ -91,47 +93,65 @@ pub(crate) fn metrics(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Ma
     if figures::is_program(run) && run.steps.len() == 1 && figures::sides(run).into_iter().all(of_stacks) {
         return html! {};
     }
+    let change = |figure, side, against| match figure {
+        Figure::Metric(_) => view.change(run, figure, Whose::Side(side), against),
+        Figure::Share(_) => {
+            let other = match against {
+                Against::Previous => view.index.checked_sub(1)?,
+                Against::First => view.previous.map(|_| 0)?,
+            };
+            let [before, after] = [other, view.index].map(|step| figure.sample_at(run, profiles, step, side));
+            FigureChange::between(figure, before.as_ref(), after.as_ref())
+        }
+    };
     html! {
         div.sides {
             @for side in figures::sides(run) {
-                (metric_table(view, side.name(), &of_side, noun, &|figure, step| figure.sample_at(run, profiles, step, side)))
+                (metric_table(view, noun, &Shown {
+                    name: side.name(),
+                    figures: &of_side,
+                    sample: &|figure| figure.sample_at(run, profiles, view.index, side),
+                    change: &|figure, against| change(figure, side, against),
+                }))
             }
         }
         @if !of_pair.is_empty() {
-            (metric_table(view, "the pair", &of_pair, noun, &|figure, step| figure.pair(run, run.steps.get(step)?)))
+            (metric_table(view, noun, &Shown {
+                name: "the pair",
+                figures: &of_pair,
+                sample: &|figure| figure.pair(run, view.record),
+                change: &|figure, against| view.change(run, figure, Whose::Pair, against),
+            }))
         }
     }
 }
 
-fn metric_table(
-    view: &StepView<'_>,
-    name: &str,
-    metrics: &[Figure],
-    noun: &str,
-    sample: &dyn Fn(Figure, usize) -> Option<figures::Sample>,
-) -> Markup {
+/// What a table of figures shows of a step.
+struct Shown<'a> {
+    name: &'a str,
+    figures: &'a [Figure],
+    sample: &'a dyn Fn(Figure) -> Option<figures::Sample>,
+    change: &'a dyn Fn(Figure, Against) -> Option<FigureChange>,
+}
+
+fn metric_table(view: &StepView<'_>, noun: &str, shown: &Shown<'_>) -> Markup {
     html! {
         table.metrics {
             thead {
                 tr {
-                    th.caption scope="col" { (name) }
+                    th.caption scope="col" { (shown.name) }
                     th.number scope="col" { "this step" }
                     th.number scope="col" { "vs previous" }
                     th.number scope="col" { "vs " (figures::first_is(view)) }
                 }
             }
             tbody {
-                @for figure in metrics {
-                    @let this = sample(*figure, view.index);
-                    @let against = |other: Option<usize>| {
-                        let other = other.and_then(|step| sample(*figure, step));
-                        FigureChange::between(*figure, other.as_ref(), this.as_ref())
-                    };
+                @for figure in shown.figures {
                     tr {
                         th scope="row" { (overview::capitalised(&figure.label(noun))) }
-                        td.number { (parts::figure(*figure, this.as_ref())) }
-                        td.number { (parts::change(against(view.index.checked_sub(1)).as_ref())) }
-                        td.number { (parts::change(against(view.previous.map(|_| 0)).as_ref())) }
+                        td.number { (parts::figure(*figure, (shown.sample)(*figure).as_ref())) }
+                        td.number { (parts::change((shown.change)(*figure, Against::Previous).as_ref())) }
+                        td.number { (parts::change((shown.change)(*figure, Against::First).as_ref())) }
                     }
                 }
             }

@@ -1,17 +1,18 @@
 //! The talk's own closing table, regenerated: for each workload what it gained and what to do in one's own service.
 
-use alloc_ladder::record::{Run, StepRecord};
+use alloc_ladder::record::Run;
 use maud::{Markup, html};
 
 use super::figures::{self, Figure, FigureChange, Headline, Movement, StepView};
 use super::{overview, parts};
-use crate::cli::numbers;
+use crate::analyse::marks::Against;
+use crate::analyse::metric::Whose;
 
 pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
     // A run that ended early ends with what it measured.
     let measured =
         &steps[..steps.iter().rposition(|view| figures::is_measured(view.record)).map_or(0, |last| last + 1)];
-    let (Some(first), Some(last)) = (measured.first(), measured.last()) else { return html! {} };
+    let Some(last) = measured.last() else { return html! {} };
     let metrics = Headline::of(run);
     html! {
         section.panel aria-labelledby="summary" {
@@ -29,7 +30,7 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                         @for view in &measured[1..] {
                             tr {
                                 th scope="row" { (view.title()) }
-                                td { (benefit(run, metrics, view.previous, view)) }
+                                td { (benefit(run, metrics, view, Against::Previous)) }
                                 @if !figures::is_program(run) {
                                     td {
                                         @match view.step {
@@ -47,7 +48,7 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                                 (overview::title(run)) br; small { (overview::workload(run.subject.shape, &run.workload)) }
                             }
                             td {
-                                @if measured.len() > 1 { (benefit(run, metrics, Some(first.record), last)) }
+                                @if measured.len() > 1 { (benefit(run, metrics, last, Against::First)) }
                                 @else { "one step: nothing to compare" }
                             }
                             @if !figures::is_program(run) { td { "all of the above" } }
@@ -68,17 +69,14 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
 }
 
 /// What moved for better or worse, in words; what is within noise stays out.
-fn benefit(run: &Run, metrics: Headline, before: Option<&StepRecord>, view: &StepView<'_>) -> Markup {
+fn benefit(run: &Run, metrics: Headline, view: &StepView<'_>, against: Against) -> Markup {
     let named = [
         (metrics.blocks, "allocations"),
         (metrics.bytes, "bytes allocated"),
         (metrics.cpu, "CPU"),
         (metrics.rate, "throughput"),
     ];
-    let change = |figure: Figure| {
-        let before = before.and_then(|step| figure.pair(run, step));
-        FigureChange::between(figure, before.as_ref(), figure.pair(run, view.record).as_ref())
-    };
+    let change = |figure: Figure| view.change(run, figure, Whose::Pair, against);
     let changes: Vec<(&str, FigureChange)> =
         named.into_iter().filter_map(|(figure, words)| Some((words, change(figure)?))).collect();
     if changes.is_empty() {
@@ -88,13 +86,6 @@ fn benefit(run: &Run, metrics: Headline, before: Option<&StepRecord>, view: &Ste
         changes.iter().filter(|(_, change)| matches!(change.verdict, Movement::Better | Movement::Worse)).collect();
     html! {
         @if moved.is_empty() { span.quiet { "none that was measurable here" } }
-        ul.benefit {
-            @for (words, change) in moved {
-                li {
-                    (parts::change(Some(&FigureChange { p: None, ..*change }))) " " (words)
-                    @if let Some(p) = change.p { " " span.p { (numbers::p_value(p)) } }
-                }
-            }
-        }
+        ul.benefit { @for (words, change) in moved { li { (parts::change(Some(change))) " " (words) } } }
     }
 }

@@ -1,13 +1,14 @@
 //! What a step costs, in words and by the figure that the ladder says the cost shows in.
 
 use alloc_ladder::Side;
-use alloc_ladder::record::{Run, StepRecord};
+use alloc_ladder::record::Run;
 use alloc_ladder::subject::ladder::{CostFigure, Step};
 use maud::{Markup, html};
 
 use super::figures::{self, Figure, FigureChange, Movement, StepView};
 use super::parts;
-use crate::analyse::metric::{self, Metric};
+use crate::analyse::marks::Against;
+use crate::analyse::metric::{self, Metric, Whose};
 
 /// The step's cost. A cost that no figure shows has none: a figure of something else would pass for it.
 pub(crate) fn section(run: &Run, view: &StepView<'_>, step: &Step) -> Markup {
@@ -16,8 +17,8 @@ pub(crate) fn section(run: &Run, view: &StepView<'_>, step: &Step) -> Markup {
             h3 { "The trade-off" }
             p {
                 (parts::prose(step.cost))
-                @if let (Some(previous), Some(cost)) = (view.previous, step.cost_figure) {
-                    " " (price(run, previous, view.record, cost))
+                @if let (Some(_), Some(cost)) = (view.previous, step.cost_figure) {
+                    " " (price(run, view, cost))
                 }
             }
         }
@@ -25,11 +26,12 @@ pub(crate) fn section(run: &Run, view: &StepView<'_>, step: &Step) -> Markup {
 }
 
 /// How the figure went, side by side.
-fn price(run: &Run, previous: &StepRecord, this: &StepRecord, cost: CostFigure) -> Markup {
+fn price(run: &Run, view: &StepView<'_>, cost: CostFigure) -> Markup {
     let metric = figure_of(cost, run);
     let words = in_a_sentence(&metric.title(figures::noun(run)));
+    let change = |side| view.change(run, Figure::Metric(metric), Whose::Side(side), Against::Previous);
     let prices: Vec<(Side, FigureChange)> =
-        Side::ALL.into_iter().filter_map(|side| Some((side, change(metric, previous, this, side)?))).collect();
+        Side::ALL.into_iter().filter_map(|side| Some((side, change(side)?))).collect();
     html! {
         @if prices.is_empty() {
             "Its effect on the " (words) " was not measured."
@@ -65,11 +67,6 @@ fn in_a_sentence(title: &str) -> String {
         (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(letters).collect(),
         _ => title.to_owned(),
     }
-}
-
-fn change(metric: &'static Metric, previous: &StepRecord, this: &StepRecord, side: Side) -> Option<FigureChange> {
-    let figure = Figure::Metric(metric);
-    FigureChange::between(figure, figure.sample(previous, side).as_ref(), figure.sample(this, side).as_ref())
 }
 
 #[cfg(test)]

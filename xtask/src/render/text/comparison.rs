@@ -40,7 +40,8 @@ impl Report {
                 let _ = write!(text, ", {once} not comparable with one round");
             }
         }
-        let _ = writeln!(text, " (Mann–Whitney, α = {})", self.alpha);
+        let test = if self.old == self.new { "Wilcoxon signed-rank over the rounds" } else { "Mann–Whitney" };
+        let _ = writeln!(text, " ({test}, α = {})", self.alpha);
         text
     }
 }
@@ -95,15 +96,22 @@ impl ComparedFigure {
             0 | 1 => String::new(),
             _ => stats::plus_minus(values, |value| self.metric.show(value)),
         };
+        // Rounds of one run are pairs, and have a ratio.
+        let changed = self.ratio.as_ref().map_or_else(|| self.change.to_string(), ToString::to_string);
         let (change, p) = match (self.verdict, self.p) {
-            (Verdict::Better, _) => (Cell::right(self.change.to_string()).style(Style::Better), self.p),
-            (Verdict::Worse, _) => (Cell::right(self.change.to_string()).style(Style::Worse), self.p),
+            (Verdict::Better, _) => (Cell::right(changed).style(Style::Better), self.p),
+            (Verdict::Worse, _) => (Cell::right(changed).style(Style::Worse), self.p),
             (Verdict::Equal, _) => (Cell::right("="), None),
+            (Verdict::Unclear, p) if self.ratio.is_some() => (Cell::right(format!("~ {changed}")), p),
             (Verdict::Unclear | Verdict::TooFew, p) => (Cell::right("~"), p),
             (Verdict::OneRound, _) => (Cell::right(self.change.to_string()), None),
         };
         let why = match (self.verdict, p) {
             (Verdict::Equal, _) => "(all equal)".to_owned(),
+            (Verdict::TooFew, _) if self.ratio.is_some() => {
+                let n = self.old.len().min(self.new.len());
+                format!("(n too small: p of {n} pairs is at least {:.3})", stats::paired::smallest_p(n))
+            }
             (Verdict::TooFew, _) => {
                 let (n, m) = (self.old.len(), self.new.len());
                 format!("(n too small: p of {n} + {m} rounds is at least {:.3})", stats::smallest_p(n, m))

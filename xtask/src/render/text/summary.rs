@@ -3,13 +3,14 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use alloc_ladder::record::{Instrument, Measurement, Run, Shape, StepRecord};
+use alloc_ladder::record::{Instrument, Measurement, Run, Shape};
 use alloc_ladder::{Side, Stage};
 
 use super::retained;
 use crate::analyse::cpu::{Spent, margin};
-use crate::analyse::judge::{self, JudgedPair, Verdict};
-use crate::analyse::metric::{self, Accuracy, Metric};
+use crate::analyse::judge::{self, Judged, Ratio, Verdict};
+use crate::analyse::marks::{Against, Marks, Unsettled, cpu};
+use crate::analyse::metric::{self, Accuracy, Metric, Whose};
 use crate::analyse::nine_stages;
 use crate::analyse::profiles::Profiles;
 use crate::analyse::stats::{interval_words, median, plus_minus};
@@ -25,24 +26,21 @@ const AGREEMENT: f64 = 0.02;
 /// Below this many bytes a message, shares of nothing are not compared.
 const NOTHING_BYTES: f64 = 64.0;
 
-/// The columns of the table: the metric and the sides shown; no side stands for the one that the metric is taken from.
-const COLUMNS: &[(&Metric, &[Side])] = &[
-    (&metric::ALLOCS_PER_MESSAGE, &Side::ALL),
-    (&metric::BYTES_PER_MESSAGE, &Side::ALL),
-    (&metric::AMPLIFICATION, &Side::ALL),
-    (&metric::CPU_PER_GB, &Side::ALL),
-    (&metric::CPU_PER_MESSAGE, &Side::ALL),
-    (&metric::THROUGHPUT, &[]),
-    (&metric::CALLS_PER_SECOND, &[]),
-    (&metric::LIVE_PER_MESSAGE, &[Side::Server]),
-    (&metric::PEAK_HEAP, &[Side::Server]),
-    (&metric::INSTRUCTIONS_PER_MESSAGE, &Side::ALL),
-];
+const SIDES: &[Whose] = &[Whose::Side(Side::Server), Whose::Side(Side::Client)];
 
-/// The metric whose change from step to step is tested: what a step is climbed for.
-fn headline(shape: Shape) -> &'static Metric {
-    if shape.has_payload() { &metric::THROUGHPUT } else { &metric::CALLS_PER_SECOND }
-}
+/// The columns of the table: the metric and whose figures are shown.
+const COLUMNS: &[(&Metric, &[Whose])] = &[
+    (&metric::ALLOCS_PER_MESSAGE, SIDES),
+    (&metric::BYTES_PER_MESSAGE, SIDES),
+    (&metric::AMPLIFICATION, SIDES),
+    (&metric::CPU_PER_GB, &Whose::ALL),
+    (&metric::CPU_PER_MESSAGE, &Whose::ALL),
+    (&metric::THROUGHPUT, &[Whose::Pair]),
+    (&metric::CALLS_PER_SECOND, &[Whose::Pair]),
+    (&metric::LIVE_PER_MESSAGE, &[Whose::Side(Side::Server)]),
+    (&metric::PEAK_HEAP, &[Whose::Side(Side::Server)]),
+    (&metric::INSTRUCTIONS_PER_MESSAGE, SIDES),
+];
 
 /// One line for a step whose counts are known.
 pub(crate) fn step_line(run: &Run, profiles: &Profiles, index: usize) -> String {
@@ -82,11 +80,15 @@ fn noun(run: &Run) -> &'static str {
 pub(crate) fn text(run: &Run, profiles: &Profiles, page: &Path, link: Option<Rate>) -> String {
     let mut text = String::new();
     let subject = &run.subject.name;
-    let rounds = run.steps.first().map_or(0, |step| step.of(Side::Server, Instrument::Time).count());
-    let title = match rounds {
-        0 => subject.clone(),
-        1 => format!("{subject}, one round"),
-        rounds => format!("{subject}, median of {rounds} rounds, ± is the far end of {}", interval_words(rounds)),
+    let rounds = run.steps.iter().map(|step| step.of(Side::Server, Instrument::Time).count());
+    let (fewest, most) = (rounds.clone().min().unwrap_or(0), rounds.max().unwrap_or(0));
+    let title = match (fewest, most) {
+        (_, 0) => subject.clone(),
+        (1, 1) => format!("{subject}, one round"),
+        (fewest, most) => {
+            let rounds = if fewest == most { most.to_string() } else { format!("{fewest} to {most}") };
+            format!("{subject}, median of {rounds} rounds, ± is the far end of {}", interval_words(fewest))
+        }
     };
     let _ = writeln!(text, "\n{}", paint(Style::Bold, &title));
     let stacks_alone = run.steps.iter().all(|step| step.measurements.is_empty());
@@ -106,10 +108,10 @@ pub(crate) fn text(run: &Run, profiles: &Profiles, page: &Path, link: Option<Rat
         let title = "what stays live when the measured part ends";
         let _ = writeln!(text, "{}\n{retained}", paint(Style::Bold, title));
     }
-    let cpu = cpu(run, profiles);
-    if !cpu.is_empty() {
+    let spent = spent(run, profiles);
+    if !spent.is_empty() {
         let title = "where CPU time goes, shares of samples";
-        let _ = writeln!(text, "{}\n{cpu}", paint(Style::Bold, title));
+        let _ = writeln!(text, "{}\n{spent}", paint(Style::Bold, title));
     }
     if let Some(rate) = link {
         text.push_str(&held(run, rate));
@@ -195,50 +197,80 @@ fn peers(run: &Run, link: Option<Rate>) -> String {
 }
 
 fn ladder(run: &Run) -> String {
-    let columns: Vec<(&Metric, Side)> = COLUMNS
+    let shape = run.subject.shape;
+    let columns: Vec<(&Metric, Whose)> = COLUMNS
         .iter()
-        .filter(|(metric, _)| metric.is_meant_for(run.subject.shape))
-        .flat_map(|(metric, sides)| {
-            let sides = if sides.is_empty() { metric.sides(run.subject.shape) } else { *sides };
-            sides.iter().map(move |side| (*metric, *side))
-        })
-        .filter(|(metric, side)| run.steps.iter().any(|step| !metric.samples(step, *side, None).is_empty()))
+        .filter(|(metric, _)| metric.is_meant_for(shape))
+        .flat_map(|(metric, whose)| whose.iter().map(move |whose| (*metric, *whose)))
+        .filter(|(metric, whose)| run.steps.iter().any(|step| !metric.rounds(step, shape, *whose).is_empty()))
         .collect();
+    let marks = Marks::of(run);
     let mut table = Table::default();
-    let head = |cell: &dyn Fn(&Metric, Side) -> String, first: &str, last: &str| {
+    let head = |cell: &dyn Fn(&Metric, Whose) -> String, first: &str, last: &str| {
         let mut row = vec![Cell::left(""), Cell::left(first)];
-        row.extend(columns.iter().map(|(metric, side)| Cell::right(cell(metric, *side))));
+        row.extend(columns.iter().map(|(metric, whose)| Cell::right(cell(metric, *whose))));
         row.push(Cell::right(last));
         row
     };
-    let timed = Some(headline(run.subject.shape)).filter(|metric| columns.iter().any(|(other, _)| other == metric));
+    // What a step saves on one side may be what it costs on the other: the pair's CPU time says whether it is a saving.
+    let judged = Some(cpu(shape)).filter(|cpu| columns.iter().any(|(metric, _)| metric == cpu));
     let label = |metric: &Metric| metric.label.replace("/msg", &format!("/{}", noun(run)));
-    table.row(head(&|metric, _| label(metric), "", if timed.is_some() { "vs" } else { "" }));
-    let one = |metric: &Metric| metric.sides(run.subject.shape).len() == 1;
+    let timed = |words: &'static str| if judged.is_some() { words } else { "" };
+    table.row(head(&|metric, _| label(metric), "", timed("pair's CPU")));
+    let one = |metric: &Metric| metric.sides(shape).len() == 1;
     table.row(head(
-        &|metric, side| if one(metric) { String::new() } else { side.name().to_owned() },
+        &|metric, whose| if one(metric) { String::new() } else { whose.name().to_owned() },
         "step",
-        if timed.is_some() { "previous" } else { "" },
+        timed("vs previous"),
     ));
     for (index, step) in run.steps.iter().enumerate() {
         let mut row = vec![Cell::right((index + 1).to_string()), Cell::left(step.name.clone())];
-        for (metric, side) in &columns {
-            let samples = metric.samples(step, *side, None);
+        for (metric, whose) in &columns {
+            let samples: Vec<f64> = metric.rounds(step, shape, *whose).into_values().collect();
             row.push(Cell::right(figure(metric, &samples)));
         }
-        if let (Some(metric), Some(previous)) = (timed, index.checked_sub(1).map(|before| &run.steps[before])) {
-            row.push(against(run, metric, metric.sides(run.subject.shape)[0], [previous, step]));
+        if let Some(cpu) = judged {
+            let judged = marks.get(index, Against::Previous, cpu, Whose::Pair);
+            row.push(judged.map_or_else(|| Cell::right(""), |judged| against(judged, Ratio::to_string)));
         }
         table.row(row);
     }
     if let [first, .., last] = run.steps.as_slice() {
         let mut row = vec![Cell::left(""), Cell::left(format!("{} vs 1", run.steps.len()))];
-        for (metric, side) in &columns {
-            row.push(against(run, metric, *side, [first, last]));
+        let short = |ratio: &Ratio| format!("×{} {}", numbers::ratio(ratio.middle), numbers::plus_minus(ratio.reach()));
+        for (metric, whose) in &columns {
+            let judged = match (metric.is_exact(), whose) {
+                (true, Whose::Side(side)) => {
+                    judge::steps(&[run], metric, *side, None, [first, last], judge::ALPHA).map(|pair| pair.judged)
+                }
+                _ => marks.get(run.steps.len() - 1, Against::First, metric, *whose).copied(),
+            };
+            row.push(judged.map_or_else(|| Cell::right(""), |judged| against(&judged, short)));
         }
         table.row(row);
     }
-    table.render()
+    table.render() + &unsettled(run, &marks)
+}
+
+/// The steps of which more rounds would tell more.
+fn unsettled(run: &Run, marks: &Marks) -> String {
+    let wide = marks.unsettled(run);
+    if wide.is_empty() {
+        return String::new();
+    }
+    let reach = |of: &Unsettled| match of.reach.is_finite() {
+        true => format!("{} {}", of.whose.name(), numbers::plus_minus(of.reach)),
+        false => of.whose.name().to_owned(),
+    };
+    let steps = wide.chunk_by(|a, b| a.step == b.step).map(|of| {
+        let reaches: Vec<String> = of.iter().map(reach).collect();
+        format!("{} ({})", run.steps[of[0].step].name, reaches.join(", "))
+    });
+    let within = numbers::share(judge::SETTLED);
+    format!(
+        "unsettled: CPU against the previous step is not known to ±{within} of {}\n",
+        steps.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// A median, with its spread where there are rounds enough to have one.
@@ -255,18 +287,19 @@ fn figure(metric: &Metric, samples: &[f64]) -> String {
     }
 }
 
-/// How a step's figure stands against another's; coloured where it is better or worse, and `~` where nobody can tell.
-fn against(run: &Run, metric: &Metric, side: Side, steps: [&StepRecord; 2]) -> Cell {
-    let Some(JudgedPair { judged, .. }) = judge::steps(&[run], metric, side, None, steps, judge::ALPHA) else {
-        return Cell::right("");
-    };
-    let p = judged.p.map_or_else(String::new, |p| format!(" {}", numbers::p_value(p)));
-    let change = format!("{}{p}", judged.change);
+/// How a step's figure stands against another's; coloured where it is better or worse, with `~` where it is unsettled.
+fn against(judged: &Judged, ratio: fn(&Ratio) -> String) -> Cell {
+    let change = judged.ratio.as_ref().map_or_else(|| judged.change.to_string(), ratio);
+    let settled = judged.ratio.is_some_and(|ratio| ratio.is_settled());
+    let rounds = judged.ratio.map_or(0, |ratio| ratio.rounds);
     match judged.verdict {
         Verdict::Better => Cell::right(change).style(Style::Better),
         Verdict::Worse => Cell::right(change).style(Style::Worse),
         Verdict::Equal => Cell::right("="),
-        Verdict::Unclear => Cell::right(format!("~{p}")),
+        Verdict::Unclear if settled => Cell::right(change),
+        Verdict::Unclear if judged.ratio.is_some() => Cell::right(format!("~ {change}")),
+        Verdict::TooFew if rounds > 1 => Cell::right(format!("~ {change}")),
+        Verdict::Unclear => Cell::right("~"),
         Verdict::TooFew => Cell::right("~ n too small"),
         Verdict::OneRound => Cell::right(format!("{} one round", judged.change)),
     }
@@ -337,7 +370,7 @@ fn nine_stages(run: &Run) -> Option<String> {
 }
 
 /// Per step and side: what CPU time was spent on, how sure that is, and what the system charged for its own part.
-fn cpu(run: &Run, profiles: &Profiles) -> String {
+fn spent(run: &Run, profiles: &Profiles) -> String {
     let mut table = Table::default();
     table.row(
         ["step", "side", "samples", "± at worst", "allocator", "copy", "kernel", "own", "system (getrusage)"]
@@ -375,31 +408,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_within_noise_has_no_colour_and_no_figure() {
-        let step = |name, cpu: [u64; 6], blocks: [u64; 2]| {
-            let timed = (0..).zip(cpu).map(|(round, cpu)| fixture::time(Side::Server, round, cpu, 1_000_000));
+    fn a_change_within_noise_has_no_colour() {
+        let step = |name, cpu: &[u64], blocks: [u64; 2]| {
+            let timed = (0..).zip(cpu).map(|(round, cpu)| fixture::time(Side::Server, round, *cpu, 1_000_000));
+            let client = (0..).zip(cpu).map(|(round, _)| fixture::time(Side::Client, round, 1000, 1_000_000));
             let counted = |(round, blocks)| fixture::count(Side::Server, round, &[(Stage::Handler, blocks, 0)]);
-            fixture::step(name, timed.chain((0..).zip(blocks).map(counted)).collect())
+            fixture::step(name, timed.chain(client).chain((0..).zip(blocks).map(counted)).collect())
         };
+        let slow = [1000, 1100, 1050, 1010, 1090, 1020, 1000, 1100, 1050, 1010, 1090, 1020];
+        let noisy = [1110, 1000, 950, 1200, 1000, 1030, 1100, 990, 1150, 910, 1190, 920];
+        let near: Vec<u64> = noisy.iter().zip(0..).map(|(cpu, round)| cpu + round % 3 - 1).collect();
+        let fast = noisy.map(|cpu| cpu / 2);
         let run = Run {
             steps: vec![
-                step("baseline", [1000, 1100, 1050, 1010, 1090, 1020], [3000, 3400]),
-                step("pooled-message", [1010, 1060, 1095, 1025, 1080, 1000], [2900, 3100]),
-                step("rope", [500, 520, 510, 540, 530, 560], [100, 100]),
+                step("baseline", &slow, [3000, 3400]),
+                step("pooled-message", &noisy, [2900, 3100]),
+                step("bytes-field", &near, [2900, 3100]),
+                step("rope", &fast, [100, 100]),
             ],
             ..fixture::run("put-a", Scenario::Put)
         };
-        let cell = |metric: &Metric, from: usize, to: usize| {
-            let mut table = Table::default();
-            table.row([against(&run, metric, Side::Server, [&run.steps[from], &run.steps[to]])]);
-            table.render().trim().to_owned()
-        };
-        assert_eq!(cell(&metric::CPU_PER_GB, 0, 1), "~ p=1.000");
-        assert_eq!(cell(&metric::CPU_PER_GB, 0, 2), paint(Style::Better, "−49.3% p=0.002"));
-        assert_eq!(cell(&metric::ALLOCS_PER_MESSAGE, 0, 1), "~");
-        assert_eq!(cell(&metric::ALLOCS_PER_MESSAGE, 0, 2), paint(Style::Better, "−96.9%"));
-        assert_eq!(cell(&metric::PEAK_HEAP, 0, 1), "=");
-        assert_eq!(cell(&metric::LATENCY_P50, 0, 1), "");
+        let text = ladder(&run);
+        let line = |name: &str| text.lines().find(|line| line.contains(name)).expect("a row").trim_end().to_owned();
+        assert!(line("2  pooled-message").contains(" ~ ×"), "{text}");
+        assert!(line("3  bytes-field").contains(" ×1.000 [1.000, 1.000]"), "settled, and nothing to mark: {text}");
+        assert!(line("4  rope").contains(&paint(Style::Better, "×0.744 [0.737, 0.753]")), "{text}");
+        assert!(line("4 vs 1").contains(&paint(Style::Better, "−96.9%")), "{text}");
+        assert!(line("unsettled").contains("pooled-message (server ±"), "{text}");
+        assert!(!line("unsettled").contains("bytes-field"), "{text}");
     }
 
     #[test]
