@@ -231,7 +231,12 @@ impl Checked<'_> {
             1 => {}
             0 => return Err(self.bad(table, index, "", "it needs one of `command`, `bin` and `example`")),
             _ => {
-                return Err(self.bad(table, index, "command", "it has more than one of `command`, `bin` and `example`"));
+                return Err(self.bad(
+                    table,
+                    index,
+                    "command",
+                    "it has more than one of `command`, `bin` and `example`",
+                ));
             }
         }
         if program.package.is_some() && program.target().is_none() {

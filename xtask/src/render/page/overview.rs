@@ -8,11 +8,11 @@ use maud::{Markup, html};
 
 use super::figures::{self, Figure, Headline, StepView};
 use super::{charts, parts, recorded};
+use crate::analyse::by_stack;
 use crate::analyse::judge::SETTLED;
 use crate::analyse::marks::Against;
 use crate::analyse::metric::{self, Whose};
 use crate::analyse::profiles::Profiles;
-use crate::analyse::by_stack;
 use crate::cli::numbers;
 
 /// The page's title and first heading in words.
