@@ -383,3 +383,37 @@ fn a_file_from_elsewhere_is_not_run_without_a_word() {
     let done = place.command(&["profile", "--yes", "--file", support::path(&file)]).output().expect("starts");
     says(&done, 0, &[]);
 }
+
+#[test]
+fn a_change_is_compared_with_its_base_in_one_command() {
+    let place = Place::new(TWO_STEPS);
+    let git = |args: &[&str]| {
+        let done = Command::new("git").args(args).current_dir(place.folder.path()).output().expect("git starts");
+        assert!(done.status.success(), "git {args:?}: {}", text(&done.stderr));
+        text(&done.stdout)
+    };
+    git(&["init", "--quiet", "--initial-branch", "main"]);
+    for (name, value) in [("user.name", "a"), ("user.email", "a@example.org"), ("commit.gpgsign", "false")] {
+        git(&["config", name, value]);
+    }
+    std::fs::write(place.folder.path().join(".gitignore"), "/target\n").expect("writes");
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "--message", "base"]);
+    git(&["switch", "--quiet", "--create", "topic"]);
+    // A step that the base does not have.
+    let more = "[[step]]\nname = \"new\"\nenv = { A = \"1\" }\n";
+    place.write(&format!("{TWO_STEPS}{more}"));
+    git(&["commit", "--quiet", "--all", "--message", "change"]);
+    let compare = || place.command(&["compare", "--base", "main", "--format", "markdown"]).output().expect("starts");
+    let done = compare();
+    let said =
+        says(&done, 0, &["Measuring the change: profile --json --yes", "Measuring the base, ", "main was left at"]);
+    assert!(said.contains("--steps baseline,one-thread --rounds 2"), "{said}");
+    let shown = text(&done.stdout);
+    assert!(shown.starts_with("### toy-") && shown.contains("#### one-thread"), "{shown}");
+    assert_eq!(place.runs().len(), 2, "both runs are kept");
+    assert_eq!(git(&["worktree", "list"]).lines().count(), 1, "the worktree is gone");
+    assert_eq!(git(&["status", "--porcelain"]), "", "nothing of the tree changed");
+    let again = says(&compare(), 0, &["main was left at"]);
+    assert!(!again.contains("Measuring"), "what was measured is found: {again}");
+}

@@ -1,4 +1,5 @@
-//! A change and what it is based on: two commits, and the study's runs of them where there are none yet.
+//! A change and what it is based on: two commits, and runs of them where there are none yet: of the study, and of what
+//! `alloc-ladder.toml` describes.
 //!
 //! The base is measured in a git worktree of its own, so that nothing of the user's tree changes. Its builds are kept in
 //! `target/alloc-ladder/base`, so that the next base is built in less time.
@@ -12,8 +13,8 @@ use anyhow::Context;
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal;
-use crate::measure::{environment, interrupt};
-use crate::store::layout;
+use crate::measure::{environment, interrupt, subject};
+use crate::store::{layout, place};
 
 /// What is checked out, and where it left its base branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,19 +149,100 @@ pub(crate) fn here(alike: &Alike) -> anyhow::Result<PathBuf> {
 }
 
 fn profile(mut command: Command, alike: &Alike, what: &str, name: &str) -> anyhow::Result<PathBuf> {
-    interrupt::catch_interrupts()?;
     let Alike(args) = alike;
-    terminal::progress("Measuring", &format!("{what}: profile {}", args.join(" ")));
     let out = layout::runs().join(format!("{}-{name}-{}", args[0], environment::now().1));
     command.arg("profile").args(args).arg("--out").arg(&out);
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status().context("cannot start cargo")?;
+    measured(command, what)?;
+    Ok(out)
+}
+
+/// What a command that measures prints on stdout.
+fn measured(mut command: Command, what: &str) -> anyhow::Result<Vec<u8>> {
+    interrupt::catch_interrupts()?;
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+    terminal::progress("Measuring", &format!("{what}: {}", words.join(" ")));
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
+    let done = child.and_then(|child| child.wait_with_output()).context("cannot start what measures")?;
     interrupt::interrupted()?;
-    if !status.success() {
-        return Err(Failure::new(Kind::Run, format!("{what} could not be measured: {status}"))
-            .help("measure it yourself, and name both runs: cargo xtask compare OLD NEW")
+    if !done.status.success() {
+        return Err(Failure::new(Kind::Run, format!("{what} could not be measured: {}", done.status))
+            .help(format!("measure it yourself, and name both runs: {} compare OLD NEW", place::command()))
             .into());
     }
-    Ok(out)
+    Ok(done.stdout)
+}
+
+/// The `alloc-ladder.toml` of this folder, or of one above it within the workspace.
+pub(crate) fn description() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    let folders = here.ancestors().take_while(|folder| folder.starts_with(place::root()));
+    folders.map(|folder| folder.join(subject::FILE)).find(|file| file.is_file())
+}
+
+/// Measures what `file` describes as it is checked out. Says where the run is.
+///
+/// # Errors
+/// As [`here`].
+pub(crate) fn described_here(file: &Path) -> anyhow::Result<PathBuf> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    described(folder, None, None, "the change").map(|id| layout::runs().join(id))
+}
+
+/// Measures what `file` describes as it was at a commit, the steps and as many rounds as of `like`. A commit without the
+/// file is measured by today's. Says where the run is.
+///
+/// # Errors
+/// As [`at_commit`].
+pub(crate) fn described_at(commit: &str, file: &Path, like: &Run) -> anyhow::Result<PathBuf> {
+    let root = layout::root();
+    let base = layout::runs().join("base");
+    std::fs::create_dir_all(&base).with_context(|| format!("cannot make {}", base.display()))?;
+    let top = git(&root, &["rev-parse", "--show-toplevel"]).map_or_else(|_| root.clone(), PathBuf::from);
+    let tree = Worktree::of(commit, &root, base.join(short(commit)))?;
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let file = whole(file);
+    let within = file.strip_prefix(whole(&top)).unwrap_or(Path::new(subject::FILE));
+    let there = tree.folder.join(within);
+    let folder = there.parent().expect("a file lies in a folder");
+    if !there.is_file() {
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::copy(&file, &there))
+            .with_context(|| format!("cannot copy {} into the worktree of {}", file.display(), short(commit)))?;
+    }
+    let target = base.join("target");
+    let id = described(folder, Some(&target), Some(like), &format!("the base, {}", short(commit)))?;
+    // Where the command keeps runs: in cargo's target folder, or without a workspace in the folder itself.
+    let places = [target, folder.join("target")].map(|target| target.join("alloc-ladder").join(&id));
+    let made = places.iter().find(|run| run.join(layout::RUN_JSON).is_file());
+    let made = made.with_context(|| format!("the run {id} of the base is not where it should be"))?;
+    let kept = layout::runs().join(format!("{id}-base"));
+    std::fs::rename(made, &kept).with_context(|| format!("cannot keep {} as {}", made.display(), kept.display()))?;
+    Ok(kept)
+}
+
+/// Climbs what the folder's file describes, by this command. Says the run's id.
+fn described(folder: &Path, target: Option<&Path>, like: Option<&Run>, what: &str) -> anyhow::Result<String> {
+    let mut command = Command::new(std::env::current_exe().context("this program has no file")?);
+    command.args(["profile", "--json", "--yes"]).current_dir(folder);
+    if let Some(like) = like {
+        // A base that lacks a step of the change has the others to be compared.
+        let there = subject::read(&folder.join(subject::FILE))?;
+        let has = |name: &str| there.steps.iter().any(|step| step.name == name);
+        let steps: Vec<&str> = like.steps.iter().map(|step| step.name.as_str()).filter(|name| has(name)).collect();
+        if !steps.is_empty() {
+            command.args(["--steps", &steps.join(",")]);
+        }
+        let rounds = like.steps.iter().flat_map(|step| &step.measurements).map(|measured| measured.round + 1).max();
+        if let Some(rounds) = rounds {
+            command.args(["--rounds", &rounds.to_string()]);
+        }
+    }
+    if let Some(target) = target {
+        command.env("CARGO_TARGET_DIR", target);
+    }
+    let record = measured(command, what)?;
+    let run = Run::from_json(&String::from_utf8_lossy(&record)).context("what measured printed no run")?;
+    Ok(run.id)
 }
 
 /// A checkout that goes when it is done with.

@@ -50,7 +50,7 @@ impl Program {
     /// What `compare` does where the base of a change has no run.
     const fn base(self) -> &'static str {
         match self {
-            Program::AllocLadder => "it says how to make one",
+            Program::AllocLadder => "one is measured in a git worktree by alloc-ladder.toml",
             Program::Xtask => "one is measured in a git worktree",
         }
     }

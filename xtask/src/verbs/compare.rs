@@ -120,6 +120,9 @@ fn newest_of(change: &Change, scenario: Option<Scenario>) -> anyhow::Result<Foun
         (Some(found), _) => Ok(found),
         (None, Some(scenario)) => load(&base::here(&Alike::defaults(scenario))?),
         (None, None) => {
+            if let Some(file) = base::description().filter(|_| !place::has_study()) {
+                return load(&base::described_here(&file)?);
+            }
             let message = format!("there is no run of what is checked out ({})", base::short(&change.head));
             let help = match place::has_study() {
                 true => "name a scenario, and it is measured: cargo xtask compare --base BRANCH put".to_owned(),
@@ -134,6 +137,11 @@ fn newest_of(change: &Change, scenario: Option<Scenario>) -> anyhow::Result<Foun
 fn measured_base(branch: &str, change: &Change, new: &Run) -> anyhow::Result<Found> {
     if let (true, Some(scenario)) = (place::has_study(), Scenario::of(&new.subject)) {
         return load(&base::at_commit(&change.base, &Alike::to(new, scenario))?);
+    }
+    // A program that was attached to or recorded is built by its user: how is not known.
+    let climbed = !place::has_study() && !new.environment.profile.is_empty();
+    if let Some(file) = base::description().filter(|_| climbed) {
+        return load(&base::described_at(&change.base, &file, new)?);
     }
     let message = format!(
         "there is no run of {}, where `{branch}` was left, that can be compared with `{}`",
