@@ -130,12 +130,7 @@ pub(crate) static RULES: &[Rule] = &[
     rule(Stage::Instrument, &["alloc_ladder::tonic"], "boxes the seams allocate exist only to measure"),
     rule(
         Stage::Transport,
-        &[
-            "alloc_ladder::subject::serve",
-            "alloc_ladder::subject::connect",
-            "alloc_ladder::steps::sockets",
-            "alloc_ladder::steps::per_core",
-        ],
+        &["alloc_ladder::subject::serve", "alloc_ladder::subject::connect"],
         "the connections a server accepts and a client opens",
     ),
     rule(Stage::Handler, &["alloc_ladder"], "the service, its client and what sets them up"),
