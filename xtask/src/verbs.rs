@@ -9,6 +9,7 @@ pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod open;
 pub(crate) mod profile;
+pub(crate) mod prove;
 pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod view;
@@ -44,6 +45,7 @@ pub(crate) enum Verb {
 /// What the verb gives; [`crate::cli::failure`] says how that ends the process.
 pub(crate) fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
+        Verb::Advise(args) if args.prove => prove::run(args.step.as_deref()),
         Verb::Advise(args) => advise::run(args),
         Verb::Attach(args) => attach::run(args),
         Verb::Check(args) => check::run(args),

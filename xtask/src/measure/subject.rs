@@ -11,9 +11,11 @@
 mod build;
 pub(crate) mod climb;
 mod file;
+pub(crate) mod found;
 mod health;
 mod keys;
 mod ports;
+pub(crate) mod prove;
 mod ready;
 mod serving;
 mod source;
@@ -24,7 +26,7 @@ use std::path::Path;
 
 use crate::cli::failure::{Failure, Kind};
 
-pub(crate) use file::{Subject, read};
+pub(crate) use file::read;
 pub(crate) use text::FILE;
 
 /// Every key that the file may have, as a table.

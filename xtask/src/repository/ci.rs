@@ -118,6 +118,7 @@ const BESIDE: &[Check] = &[
     check("foreign services", || {
         cargo(&["test", "--manifest-path", "examples/foreign/Cargo.toml", "--target-dir", "target"])
     }),
+    check("story: h2#923", || tests(&["--test", "story", "--", "--ignored"])),
     check("fuzz", || {
         // The same few thousand cases of every target each time.
         let args = ["fuzz", "--for", "1s", "--cases", "2000", "--seed", "1"].map(str::to_owned);

@@ -27,7 +27,10 @@ pub(crate) struct Args {
     run: String,
     /// The step to start from [default: the last one the run measured]
     #[arg(long)]
-    step: Option<String>,
+    pub(crate) step: Option<String>,
+    /// Build and measure the steps that need no change of the code, under the load of alloc-ladder.toml
+    #[arg(long, conflicts_with_all = ["run", "json"])]
+    pub(crate) prove: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,

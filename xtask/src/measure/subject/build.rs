@@ -18,6 +18,7 @@ struct Code {
     features: Vec<String>,
     revision: Option<String>,
     patch: BTreeMap<String, Patch>,
+    tonic: Option<&'static str>,
 }
 
 impl Code {
@@ -26,7 +27,7 @@ impl Code {
         features.extend(step.allocator.clone());
         features.sort();
         features.dedup();
-        Code { features, revision: step.revision.clone(), patch: step.patch.clone() }
+        Code { features, revision: step.revision.clone(), patch: step.patch.clone(), tonic: step.tonic }
     }
 }
 

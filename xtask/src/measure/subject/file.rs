@@ -36,6 +36,29 @@ pub(crate) struct Subject {
     pub(crate) file: PathBuf,
 }
 
+impl Subject {
+    /// The folder that paths and commands are relative to: the file's.
+    pub(crate) fn base(&self) -> PathBuf {
+        let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
+    }
+
+    /// What it starts, a line each, for a person who is asked whether it may.
+    pub(crate) fn commands(&self) -> Vec<String> {
+        let program = |program: &ProgramTable| {
+            let mut words = match (&program.command, program.target()) {
+                (Some(command), _) => command.0.clone(),
+                (None, Some((kind, name))) => ["cargo", "build", kind, name].map(str::to_owned).to_vec(),
+                (None, None) => Vec::new(),
+            };
+            words.extend(program.args.iter().cloned());
+            let env = program.env.iter().map(|(name, value)| format!("{name}={value}"));
+            env.chain(words).collect::<Vec<_>>().join(" ")
+        };
+        std::iter::once(program(&self.server.program)).chain(self.load.iter().map(program)).collect()
+    }
+}
+
 /// How the server is built and started, and when it is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Server {
@@ -64,6 +87,8 @@ pub(crate) struct Step {
     pub(crate) args: Vec<String>,
     pub(crate) revision: Option<String>,
     pub(crate) patch: BTreeMap<String, Patch>,
+    /// The package that stands in for `tonic`; no file says so, `advise --prove` does.
+    pub(crate) tonic: Option<&'static str>,
 }
 
 /// When a window opens and closes.
@@ -100,10 +125,12 @@ impl Window {
         }
     }
 
-    /// Messages that a round needs in all.
+    /// Messages that a round needs in all, and a quarter more: a window opens and closes a little late, when the server
+    /// looks at its counters next. What comes after the window is not waited for.
     pub(crate) fn calls(&self) -> u64 {
         let (before, measured) = self.messages();
-        before + measured
+        let needed = before + measured;
+        needed + (needed / 4).max(100)
     }
 }
 

@@ -103,7 +103,7 @@ impl Round<'_> {
             .env(driver::SIDE, Side::Server.name())
             .env(driver::WINDOW, window.variable());
         for (name, value) in &self.step.env {
-            program = program.env(name, filled(value, server.port, window));
+            program = program.env(name, filled(value, server.port, window.calls()));
         }
         for (name, value) in self.environment {
             program = program.env(name, value);
@@ -112,7 +112,7 @@ impl Round<'_> {
     }
 
     fn program<'b>(&self, path: &Path, table: &ProgramTable, args: impl Iterator<Item = &'b String>) -> Program {
-        let fill = |text: &String| filled(text, self.subject.server.port, &self.subject.window);
+        let fill = |text: &String| filled(text, self.subject.server.port, self.subject.window.calls());
         let of_command = table.command.iter().flat_map(|words| words.0.iter().skip(1));
         let mut program =
             Program::new(path).in_folder(self.subject.base()).args(of_command.map(fill)).args(args.map(fill));
@@ -329,7 +329,8 @@ impl Running<'_> {
 fn counted(whole: &Measurement) -> u64 {
     let rows = whole.counts.iter().flat_map(|counts| &counts.rows);
     // A process's own record has 1 message where no seam counted any.
-    if rows.clone().all(|row| row.rpc.is_empty()) { 0 } else { whole.messages }
+    let named = whole.calls.iter().map(|row| &row.rpc).chain(rows.map(|row| &row.rpc));
+    if named.into_iter().all(String::is_empty) { 0 } else { whole.messages }
 }
 
 /// Why there is no window, in the server's words.

@@ -30,11 +30,21 @@ pub(super) struct Workspace {
     pub(super) packages: Vec<Package>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Package {
     pub(super) name: String,
     pub(super) manifest_path: PathBuf,
     pub(super) targets: Vec<Target>,
+    #[serde(default)]
+    pub(super) dependencies: Vec<Dependency>,
+    #[serde(default)]
+    pub(super) features: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Dependency {
+    pub(super) name: String,
+    pub(super) rename: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -99,7 +109,7 @@ pub(super) fn of(
             Err(said) => return Ok(Err(said)),
         },
     };
-    if step.patch.is_empty() && root.join("Cargo.lock").is_file() {
+    if step.patch.is_empty() && step.tonic.is_none() && root.join("Cargo.lock").is_file() {
         return Ok(Ok(root));
     }
     let workspace = match &step.revision {
@@ -111,6 +121,9 @@ pub(super) fn of(
     };
     let linked = builds.join("linked").join(&step.name);
     link(&workspace, &linked)?;
+    if let Some(other) = step.tonic {
+        rename(&workspace, &linked, other)?;
+    }
     patch(&linked, &step.patch, base)
 }
 
@@ -183,6 +196,47 @@ fn mirror(from: &Path, to: &Path, root: &Path, manifests: &[PathBuf]) -> anyhow:
         }
     }
     Ok(())
+}
+
+/// Puts another package in the place of `tonic`, in every manifest of a linked workspace that names it.
+fn rename(workspace: &Workspace, linked: &Path, other: &str) -> anyhow::Result<()> {
+    let manifests = workspace.packages.iter().map(|package| package.manifest_path.clone());
+    for manifest in manifests.chain([workspace.root.join("Cargo.toml")]) {
+        let Ok(place) = manifest.strip_prefix(&workspace.root) else { continue };
+        let path = linked.join(place);
+        let cannot = || format!("cannot write {}", path.display());
+        let text = std::fs::read_to_string(&path).with_context(cannot)?;
+        std::fs::write(&path, renamed(&text, other)?).with_context(cannot)?;
+    }
+    Ok(())
+}
+
+/// A manifest with another package as its dependency `tonic`: that of this checkout, or the published one.
+fn renamed(manifest: &str, other: &str) -> anyhow::Result<String> {
+    let mut document: DocumentMut = manifest.parse()?;
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(|root| root.join("crates/tonic"));
+    let checkout = checkout.filter(|path| path.join("Cargo.toml").is_file());
+    let replace = |table: Option<&mut Item>| {
+        let Some(tonic) = table.and_then(|table| table.get_mut("tonic")) else { return };
+        if tonic.get("workspace").is_some() {
+            return;
+        }
+        if tonic.is_str() {
+            *tonic = value(toml_edit::InlineTable::new());
+        }
+        let Some(tonic) = tonic.as_table_like_mut() else { return };
+        for key in ["version", "git", "rev", "branch", "tag", "path"] {
+            tonic.remove(key);
+        }
+        tonic.insert("package", value(other));
+        match &checkout {
+            Some(path) => tonic.insert("path", value(path.to_string_lossy().into_owned())),
+            None => tonic.insert("version", value(concat!("=", env!("CARGO_PKG_VERSION")))),
+        };
+    };
+    replace(document.get_mut("workspace").and_then(|workspace| workspace.get_mut("dependencies")));
+    replace(document.get_mut("dependencies"));
+    Ok(document.to_string())
 }
 
 /// A manifest whose paths that lead out of the workspace are absolute.
@@ -374,6 +428,23 @@ h2 = { path = "../h2" }
     }
 
     #[test]
+    fn another_package_stands_in_for_tonic_with_the_features_that_were_asked_for() {
+        let of = |text: &str| renamed(text, "alloc-ladder-tonic").expect("reads");
+        let plain: toml::Table = of("[dependencies]\ntonic = \"0.14\"\n").parse().expect("TOML");
+        let tonic = &plain["dependencies"]["tonic"];
+        assert_eq!(tonic["package"].as_str(), Some("alloc-ladder-tonic"));
+        assert!(
+            tonic["path"].as_str().is_some_and(|path| path.ends_with("crates/tonic")) && tonic.get("version").is_none()
+        );
+        let table = of("[dependencies.tonic]\nversion = \"0.14\"\nfeatures = [\"gzip\"]\n");
+        assert!(table.contains("features = [\"gzip\"]") && !table.contains("0.14"), "{table}");
+        let inherited = "[dependencies]\ntonic = { workspace = true }\nprost = \"0.14\"\n";
+        assert_eq!(of(inherited), inherited, "what the workspace says holds");
+        let root: toml::Table = of("[workspace.dependencies]\ntonic = { version = \"0.14\" }\n").parse().expect("TOML");
+        assert_eq!(root["workspace"]["dependencies"]["tonic"]["package"].as_str(), Some("alloc-ladder-tonic"));
+    }
+
+    #[test]
     fn of_several_versions_the_compatible_one_is_replaced() {
         let lock = |versions: &[&str]| Lock {
             package: versions
@@ -405,7 +476,11 @@ h2 = { path = "../h2" }
         .expect("writes");
         let workspace = Workspace {
             root: root.clone(),
-            packages: vec![Package { name: "m".into(), manifest_path: member.join("Cargo.toml"), targets: vec![] }],
+            packages: vec![Package {
+                name: "m".into(),
+                manifest_path: member.join("Cargo.toml"),
+                ..Package::default()
+            }],
         };
         let to = folder.path().join("linked");
         link(&workspace, &to).expect("links");
