@@ -31,7 +31,7 @@ pub use retained::{FreedBy, Retained};
 pub use run::{Environment, Limit, Run, StepRecord};
 pub use stacks::Stacks;
 pub use subject::{Shape, Subject};
-pub use workload::Workload;
+pub use workload::{Compression, Workload};
 
 /// The version of the format this build writes and the newest it reads.
 pub const SCHEMA: u32 = 2;

@@ -20,6 +20,32 @@ pub struct Workload {
     /// Bits a second that each stream is held to where it is timed; `None` where it goes as fast as it can.
     #[serde(default)]
     pub rate_bits: Option<u64>,
+    /// What messages are compressed with, both ways; `None` where they are sent as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<Compression>,
+}
+
+/// A compression of messages, by the name that gRPC has for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    /// Level 6, as tonic has it.
+    Gzip,
+    /// Level 3, as tonic has it.
+    Zstd,
+}
+
+impl Compression {
+    /// Both.
+    pub const ALL: [Compression; 2] = [Compression::Gzip, Compression::Zstd];
+
+    /// The one name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
+        }
+    }
 }
 
 impl Workload {
@@ -44,6 +70,7 @@ impl Default for Workload {
             connections: 1,
             retain: 0,
             rate_bits: None,
+            compress: None,
         }
     }
 }
@@ -56,5 +83,15 @@ mod tests {
     fn a_workload_recorded_before_rates_were_is_of_none() {
         let old = r#"{"chunk": 65536, "messages": 2000, "warmup": 256, "streams": 1, "connections": 1, "retain": 0}"#;
         assert_eq!(serde_json::from_str::<Workload>(old).expect("reads"), Workload::default());
+    }
+
+    #[test]
+    fn a_compression_is_written_as_its_name() {
+        for compression in Compression::ALL {
+            assert_eq!(serde_json::to_value(compression).expect("serialises"), compression.name());
+            let workload = Workload { compress: Some(compression), ..Workload::default() };
+            let json = serde_json::to_string(&workload).expect("serialises");
+            assert_eq!(serde_json::from_str::<Workload>(&json).expect("reads"), workload);
+        }
     }
 }

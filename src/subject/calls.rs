@@ -9,21 +9,22 @@ use http_body::Body as HttpBody;
 use tokio_stream::Stream;
 use tonic::body::Body;
 use tonic::client::GrpcService;
-use tonic::codec::{CompressionEncoding, Streaming};
+use tonic::codec::Streaming;
 use tonic::metadata::MetadataMap;
 
-use super::codec::ProstCodec;
+use super::codec::{ProstCodec, grpc};
 use super::connect::{self, StagedChannel, StagedLean};
 use super::lean::client::LeanClient;
 use super::message::{Copied, Outgoing, Payload};
 use crate::Side;
+use crate::record::Compression;
 use crate::steps::{self, Http2, Pooled};
 use crate::subject::ladder::{ClientStack, Deframe, Encode, Glue, MessageSource, Payload as PayloadType, Tuning};
 use crate::subject::pb::{bytes as pb_bytes, owned as pb_owned};
 use crate::subject::scenario::Scenario;
 use crate::tonic::StagedStream;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a client sends in a `Put`: the measured client counts it.
 pub trait Upload {
@@ -54,6 +55,7 @@ pub trait Download {
 #[derive(Clone)]
 pub struct Connection {
     tuning: Tuning,
+    pub(super) compress: Option<Compression>,
     pub(super) link: Link,
 }
 
@@ -86,7 +88,13 @@ impl Connection {
             }
             (Glue::ByHand, _) => Link::ByHand(connect::by_hand(&tuning, settings, address, scenario.path()).await?),
         };
-        Ok(Connection { tuning, link })
+        Ok(Connection { tuning, compress: None, link })
+    }
+
+    /// Sends messages in this encoding, and takes them in it.
+    pub fn compressed(mut self, compress: Option<Compression>) -> Connection {
+        self.compress = compress;
+        self
     }
 
     /// Makes a `Put` call; what the server answers.
@@ -95,8 +103,8 @@ impl Connection {
     /// When the call fails: a [`tonic::Status`] where the server sent one.
     pub async fn put(self, upload: &impl Upload) -> anyhow::Result<pb_owned::PutSummary> {
         match self.link {
-            Link::Channel(channel) => put(channel, &self.tuning, upload).await,
-            Link::Lean(channel) => put(channel, &self.tuning, upload).await,
+            Link::Channel(channel) => put(channel, (&self.tuning, self.compress), upload).await,
+            Link::Lean(channel) => put(channel, (&self.tuning, self.compress), upload).await,
             Link::ByHand(_) => bail!("a client written by hand makes unary calls alone"),
         }
     }
@@ -107,41 +115,50 @@ impl Connection {
     /// When the call fails, a [`tonic::Status`] where the server sent one, or with what `download` makes of a message.
     pub async fn get(self, download: &mut (impl Download + Send)) -> anyhow::Result<()> {
         match self.link {
-            Link::Channel(channel) => get(channel, &self.tuning, download).await,
-            Link::Lean(channel) => get(channel, &self.tuning, download).await,
+            Link::Channel(channel) => get(channel, (&self.tuning, self.compress), download).await,
+            Link::Lean(channel) => get(channel, (&self.tuning, self.compress), download).await,
             Link::ByHand(_) => bail!("a client written by hand makes unary calls alone"),
         }
     }
 }
 
-async fn put<T>(channel: T, tuning: &Tuning, upload: &impl Upload) -> anyhow::Result<pb_owned::PutSummary>
+/// How a call is made.
+type How<'a> = (&'a Tuning, Option<Compression>);
+
+async fn put<T>(channel: T, how: How<'_>, upload: &impl Upload) -> anyhow::Result<pb_owned::PutSummary>
 where
     T: GrpcService<Body>,
     T::ResponseBody: HttpBody + Send + 'static,
     <T::ResponseBody as HttpBody>::Error: Into<BoxError>,
 {
-    match (tuning.payload, tuning.encode) {
+    match (how.0.payload, how.0.encode) {
         (PayloadType::Vec, Encode::Stock | Encode::Sized) => {
-            put_stock::<pb_owned::Chunk, _>(channel, tuning, upload).await
+            put_stock::<pb_owned::Chunk, _>(channel, how, upload).await
         }
         (PayloadType::Bytes, Encode::Stock | Encode::Sized) => {
-            put_stock::<pb_bytes::Chunk, _>(channel, tuning, upload).await
+            put_stock::<pb_bytes::Chunk, _>(channel, how, upload).await
         }
-        (PayloadType::Vec, Encode::Pooled | Encode::ZeroCopy) => put_with::<pb_owned::Chunk, _>(channel, upload).await,
-        (PayloadType::Bytes, Encode::Pooled) => put_with::<Copied<pb_bytes::Chunk>, _>(channel, upload).await,
-        (PayloadType::Bytes, Encode::ZeroCopy) => put_with::<pb_bytes::Chunk, _>(channel, upload).await,
+        (PayloadType::Vec, Encode::Pooled | Encode::ZeroCopy) => {
+            put_with::<pb_owned::Chunk, _>(channel, how, upload).await
+        }
+        (PayloadType::Bytes, Encode::Pooled) => put_with::<Copied<pb_bytes::Chunk>, _>(channel, how, upload).await,
+        (PayloadType::Bytes, Encode::ZeroCopy) => put_with::<pb_bytes::Chunk, _>(channel, how, upload).await,
     }
 }
 
 /// On tonic's body.
-async fn put_stock<M, T>(channel: T, tuning: &Tuning, upload: &impl Upload) -> anyhow::Result<pb_owned::PutSummary>
+async fn put_stock<M, T>(
+    channel: T,
+    (tuning, compress): How<'_>,
+    upload: &impl Upload,
+) -> anyhow::Result<pb_owned::PutSummary>
 where
     M: Outgoing,
     T: GrpcService<Body>,
     T::ResponseBody: HttpBody + Send + 'static,
     <T::ResponseBody as HttpBody>::Error: Into<BoxError>,
 {
-    let mut grpc = tonic::client::Grpc::new(channel);
+    let mut grpc = grpc!(tonic::client::Grpc::new(channel), compress);
     grpc.ready().await.map_err(unready)?;
     let request = with_headers(upload.headers(), StagedStream::new(upload.outgoing::<M>()));
     let codec = ProstCodec::of_stream(tuning);
@@ -149,36 +166,44 @@ where
 }
 
 /// On the steps' body.
-async fn put_with<M, T>(channel: T, upload: &impl Upload) -> anyhow::Result<pb_owned::PutSummary>
+async fn put_with<M, T>(
+    channel: T,
+    (_, compress): How<'_>,
+    upload: &impl Upload,
+) -> anyhow::Result<pb_owned::PutSummary>
 where
     M: Outgoing,
     T: GrpcService<Body>,
     T::ResponseBody: HttpBody + Send + 'static,
     <T::ResponseBody as HttpBody>::Error: Into<BoxError>,
 {
-    let mut grpc = steps::client::Grpc::new(channel);
+    let mut grpc = grpc!(steps::client::Grpc::new(channel), compress);
     grpc.ready().await.map_err(unready)?;
     let request = with_headers(upload.headers(), upload.outgoing::<M>());
     Ok(grpc.client_streaming(request, path(Scenario::Put), ProstCodec::stock()).await?.into_inner())
 }
 
-async fn get<T>(channel: T, tuning: &Tuning, download: &mut (impl Download + Send)) -> anyhow::Result<()>
+async fn get<T>(channel: T, how: How<'_>, download: &mut (impl Download + Send)) -> anyhow::Result<()>
 where
     T: GrpcService<Body>,
     T::ResponseBody: HttpBody + Send + 'static,
     <T::ResponseBody as HttpBody>::Error: Into<BoxError>,
 {
-    match (tuning.message, tuning.payload) {
+    match (how.0.message, how.0.payload) {
         // There is nothing to recycle: its payload is a slice of what was received.
-        (_, PayloadType::Bytes) => get_with::<pb_bytes::Chunk, _>(channel, tuning, download).await,
-        (MessageSource::Fresh, PayloadType::Vec) => get_with::<pb_owned::Chunk, _>(channel, tuning, download).await,
+        (_, PayloadType::Bytes) => get_with::<pb_bytes::Chunk, _>(channel, how, download).await,
+        (MessageSource::Fresh, PayloadType::Vec) => get_with::<pb_owned::Chunk, _>(channel, how, download).await,
         (MessageSource::Pooled, PayloadType::Vec) => {
-            get_with::<Pooled<pb_owned::Chunk>, _>(channel, tuning, download).await
+            get_with::<Pooled<pb_owned::Chunk>, _>(channel, how, download).await
         }
     }
 }
 
-async fn get_with<M, T>(channel: T, tuning: &Tuning, download: &mut (impl Download + Send)) -> anyhow::Result<()>
+async fn get_with<M, T>(
+    channel: T,
+    (tuning, compress): How<'_>,
+    download: &mut (impl Download + Send),
+) -> anyhow::Result<()>
 where
     M: Payload,
     T: GrpcService<Body>,
@@ -189,12 +214,12 @@ where
     let codec = ProstCodec::<pb_owned::GetRequest, M>::stock();
     let mut messages: Streaming<M> = match tuning.deframe {
         Deframe::Contiguous => {
-            let mut grpc = tonic::client::Grpc::new(channel);
+            let mut grpc = grpc!(tonic::client::Grpc::new(channel), compress);
             grpc.ready().await.map_err(unready)?;
             grpc.server_streaming(request, path(Scenario::Get), codec).await?.into_inner()
         }
         Deframe::Rope => {
-            let mut grpc = steps::client::Grpc::new(channel).accept_compressed(CompressionEncoding::Gzip);
+            let mut grpc = grpc!(steps::client::Grpc::new(channel), compress);
             grpc.ready().await.map_err(unready)?;
             grpc.server_streaming(request, path(Scenario::Get), codec).await?.into_inner()
         }
@@ -209,7 +234,7 @@ fn path(scenario: Scenario) -> PathAndQuery {
     PathAndQuery::from_static(scenario.path())
 }
 
-fn unready(error: impl Into<BoxError>) -> anyhow::Error {
+pub(super) fn unready(error: impl Into<BoxError>) -> anyhow::Error {
     anyhow::anyhow!(error.into())
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::ladder::{NoSuchStep, Runtime, StepSet, Tuning};
+use super::ladder::{Glue, NoSuchStep, Runtime, StepSet, Tuning};
 use super::scenario::{CHUNK_MAX, Scenario, Workload};
 use crate::record::Instrument;
 
@@ -55,7 +55,7 @@ impl Case {
     /// # Errors
     /// [`BadCase`] when the ladder lacks a named step, or nothing could be measured of the workload.
     pub fn tuning(&self) -> Result<Tuning, BadCase> {
-        let Workload { chunk, messages, warmup, streams, connections, rate_bits, .. } = self.workload;
+        let Workload { chunk, messages, warmup, streams, connections, rate_bits, compress, .. } = self.workload;
         BadCase::check(&[
             (messages, "messages"),
             (warmup, "warm-up messages"),
@@ -70,6 +70,9 @@ impl Case {
         let mut tuning = self.set.tuning(self.scenario)?;
         if let Some(runtime) = self.runtime {
             tuning.runtime = runtime;
+        }
+        if compress.is_some() && tuning.glue == Glue::ByHand {
+            return Err(BadCase::Compress);
         }
         Ok(tuning)
     }
@@ -97,6 +100,9 @@ pub enum BadCase {
     /// tonic would refuse the messages.
     #[error("a chunk of {0} bytes exceeds tonic's receive limit; at most {CHUNK_MAX} bytes fit")]
     Chunk(usize),
+    /// A step is to compress that cannot.
+    #[error("what is written by hand does not compress")]
+    Compress,
     /// The ladder lacks a named step.
     #[error(transparent)]
     Step(#[from] NoSuchStep),
@@ -113,6 +119,7 @@ impl BadCase {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Compression;
 
     #[test]
     fn a_case_is_read_as_it_was_written() {
@@ -134,6 +141,9 @@ mod tests {
         assert_eq!(of(stock), Ok(Tuning::default()));
         assert_eq!(of(Workload { messages: 0, ..stock }), Err(BadCase::Nothing("messages")));
         assert_eq!(of(Workload { chunk: CHUNK_MAX + 1, ..stock }), Err(BadCase::Chunk(CHUNK_MAX + 1)));
+        let set = StepSet::UpTo("by-hand".to_owned());
+        let workload = Workload { compress: Some(Compression::Gzip), ..stock };
+        assert_eq!(Case { set, workload, ..Case::new(Scenario::Unary) }.tuning(), Err(BadCase::Compress));
         let set = StepSet::Only("step".to_owned());
         assert!(matches!(Case { set, ..Case::new(Scenario::Get) }.tuning(), Err(BadCase::Step(_))));
     }

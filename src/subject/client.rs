@@ -4,25 +4,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use bytes::Bytes;
 use http::uri::PathAndQuery;
+use http_body::Body as HttpBody;
 use prost::Message as _;
 use tokio::task::JoinSet;
 use tokio_stream::Stream;
+use tonic::body::Body;
+use tonic::client::GrpcService;
 
-use super::calls::{Connection, Download, Link, Upload};
-use super::codec::ProstCodec;
-use super::connect::{StagedChannel, StagedLean};
+use super::calls::{BoxError, Connection, Download, Link, Upload, unready};
+use super::codec::{ProstCodec, grpc};
 use super::http2;
 use super::lean::client::LeanClient;
-use super::message::{Outgoing, Payload};
+use super::message::{Outgoing, Payload, content};
 use super::meter::Meter;
 use super::swap::SwapUser;
 use super::user::{UserRecord, sample_user};
 use crate::record::Latency;
 use crate::stage::{Scope, Staged};
 use crate::steps;
-use crate::subject::ladder::{Codec, Tuning};
+use crate::subject::ladder::{Bodies, Codec, Tuning};
 use crate::subject::pb::owned as pb_owned;
 use crate::subject::peer::pace::Pace;
 use crate::subject::scenario::{Scenario, Workload};
@@ -48,7 +49,8 @@ impl Client {
         let settings = http2::settings(&self.tuning, &self.workload);
         let mut connections = Vec::new();
         for _ in 0..self.workload.connections {
-            connections.push(Connection::open(self.tuning, settings, address, scenario).await?);
+            let connection = Connection::open(self.tuning, settings, address, scenario).await?;
+            connections.push(connection.compressed(self.workload.compress));
         }
         let method = crate::Method::register(Side::Client, scenario.path());
         let mut streams = JoinSet::new();
@@ -101,14 +103,25 @@ impl Client {
 
     async fn unary_with<U: UserRecord>(self, link: Link, sample: U) -> anyhow::Result<Vec<u64>> {
         let codec = ProstCodec::of_users(&self.tuning);
-        match link {
-            Link::Channel(channel) => {
-                self.calls(ChannelCaller { grpc: tonic::client::Grpc::new(channel), codec, sample }).await
+        let compress = self.workload.compress;
+        match (link, self.tuning.bodies) {
+            (Link::Channel(channel), Bodies::Stock) => {
+                let grpc = grpc!(tonic::client::Grpc::new(channel), compress);
+                self.calls(StockCaller { grpc, codec, sample }).await
             }
-            Link::Lean(channel) => {
-                self.calls(LeanCaller { grpc: steps::client::Grpc::new(channel), codec, sample }).await
+            (Link::Channel(channel), Bodies::Recycled) => {
+                let grpc = grpc!(steps::client::Grpc::new(channel), compress);
+                self.calls(RecycledCaller { grpc, codec, sample }).await
             }
-            Link::ByHand(client) => self.calls(HandCaller { client, sample }).await,
+            (Link::Lean(channel), Bodies::Stock) => {
+                let grpc = grpc!(tonic::client::Grpc::new(channel), compress);
+                self.calls(StockCaller { grpc, codec, sample }).await
+            }
+            (Link::Lean(channel), Bodies::Recycled) => {
+                let grpc = grpc!(steps::client::Grpc::new(channel), compress);
+                self.calls(RecycledCaller { grpc, codec, sample }).await
+            }
+            (Link::ByHand(client), _) => self.calls(HandCaller { client, sample }).await,
         }
     }
 
@@ -153,7 +166,7 @@ impl Metered {
 impl Upload for Metered {
     fn outgoing<M: Outgoing>(&self) -> impl Stream<Item = M> + Send + 'static {
         let Workload { chunk, rate_bits, .. } = self.workload;
-        let payload = Bytes::from(vec![0x5A; chunk]);
+        let payload = content(chunk);
         let meter = Arc::clone(&self.meter);
         let mut left = self.workload.messages_per_stream();
         let source = tokio_stream::iter(std::iter::from_fn(move || {
@@ -192,36 +205,46 @@ trait Caller: Send {
     fn call(&mut self) -> impl Future<Output = anyhow::Result<Self::User>> + Send;
 }
 
-/// Calls as generated code does, over tonic's channel.
-struct ChannelCaller<U> {
-    grpc: tonic::client::Grpc<StagedChannel>,
+/// Calls as generated code does.
+struct StockCaller<T, U> {
+    grpc: tonic::client::Grpc<T>,
     codec: ProstCodec<U, U>,
     sample: U,
 }
 
-impl<U: UserRecord> Caller for ChannelCaller<U> {
+impl<T, U> Caller for StockCaller<T, U>
+where
+    T: GrpcService<Body, ResponseBody: HttpBody<Error: Into<BoxError>> + Send + 'static> + Send,
+    T::Future: Send,
+    U: UserRecord,
+{
     type User = U;
 
     async fn call(&mut self) -> anyhow::Result<U> {
-        self.grpc.ready().await.map_err(|error| anyhow::anyhow!(error))?;
+        self.grpc.ready().await.map_err(unready)?;
         let path = PathAndQuery::from_static(Scenario::Unary.path());
         let request = tonic::Request::new(self.sample.clone());
         Ok(self.grpc.unary(request, path, self.codec.clone()).await?.into_inner())
     }
 }
 
-/// The same, over a lean channel.
-struct LeanCaller<U> {
-    grpc: steps::client::Grpc<StagedLean>,
+/// As generated code does that has the steps' bodies.
+struct RecycledCaller<T, U> {
+    grpc: steps::client::Grpc<T>,
     codec: ProstCodec<U, U>,
     sample: U,
 }
 
-impl<U: UserRecord> Caller for LeanCaller<U> {
+impl<T, U> Caller for RecycledCaller<T, U>
+where
+    T: GrpcService<Body, ResponseBody: HttpBody<Error: Into<BoxError>> + Send + 'static> + Send,
+    T::Future: Send,
+    U: UserRecord,
+{
     type User = U;
 
     async fn call(&mut self) -> anyhow::Result<U> {
-        self.grpc.ready().await?;
+        self.grpc.ready().await.map_err(unready)?;
         let path = PathAndQuery::from_static(Scenario::Unary.path());
         let request = tonic::Request::new(self.sample.clone());
         Ok(self.grpc.unary(request, path, self.codec.clone()).await?.into_inner())

@@ -4,10 +4,11 @@ use std::marker::PhantomData;
 
 use prost::Message;
 use tonic::Status;
-use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{BufferSettings, Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use super::ladder::{CodecBuffers, Encode, Tuning};
 use super::user::USER_BUFFER_BYTES;
+use crate::record::Compression;
 use crate::tonic::{StagedDecoder, StagedEncoder};
 
 /// tonic's default for both of its codec buffers, in bytes, and for batching small messages.
@@ -15,6 +16,25 @@ const STOCK_BUFFER_BYTES: usize = 8 * 1024;
 const STOCK_YIELD_BYTES: usize = 32 * 1024;
 /// Below the 1 KiB from which on `BytesMut` remembers a block's size.
 const SIZED_FIRST_BYTES: usize = 64;
+
+/// What tonic calls a compression.
+pub fn encoding(compression: Compression) -> CompressionEncoding {
+    match compression {
+        Compression::Gzip => CompressionEncoding::Gzip,
+        Compression::Zstd => CompressionEncoding::Zstd,
+    }
+}
+
+/// A `Grpc`, tonic's or the steps', of a server or of a client, that compresses both ways where that is asked for.
+macro_rules! grpc {
+    ($grpc:expr, $compress:expr) => {
+        match $compress.map($crate::subject::codec::encoding) {
+            Some(encoding) => $grpc.accept_compressed(encoding).send_compressed(encoding),
+            None => $grpc,
+        }
+    };
+}
+pub(super) use grpc;
 
 /// Encodes `E`, decodes `D`; both staged.
 #[derive(Debug)]

@@ -34,6 +34,8 @@ pub struct Tuning {
     pub codec_buffers: CodecBuffers,
     /// The protobuf implementation behind tonic's `Codec` on unary calls.
     pub codec: Codec,
+    /// The bodies and the compression of unary calls; a stream's are those of `deframe` and `encode`.
+    pub bodies: Bodies,
     /// What the client is built on.
     pub client: ClientStack,
     /// What a server is built on.
@@ -130,6 +132,13 @@ choices! {
         #[default] Prost,
         /// The codec that plays vtprotobuf's part.
         Swapped,
+    }
+    /// See [`Tuning::bodies`].
+    Bodies {
+        /// tonic's: buffers of their own, and a new compressor for each message.
+        #[default] Stock,
+        /// The steps': in recycled memory, with compressors that are kept.
+        Recycled,
     }
     /// See [`Tuning::client`].
     ClientStack {
@@ -456,9 +465,20 @@ const UNARY: &[Step] = &[
         apply: |tuning| tuning.codec = Codec::Swapped,
     },
     Step {
+        name: "pooled-compression",
+        hypothesis: "Bodies in recycled memory need no codec buffers; where messages are compressed (`--compress`), a thread \
+                     keeps its compressor and decompressor, which tonic makes for each message.",
+        cost: "A thread keeps up to 16 MiB of buffers, and 0.4 MB of gzip's state or up to 8 MiB of zstd's.",
+        cost_figure: Some(CostFigure::PeakHeap),
+        switch: BODIES,
+        file: "src/steps/compress.rs",
+        reduces: Some((Side::Server, Stage::Marshal)),
+        apply: |tuning| tuning.bodies = Bodies::Recycled,
+    },
+    Step {
         name: "lean-client",
         hypothesis: "A client straight on h2, with no buffer, reconnect, balance or dispatch between the call and its \
-                     connection, and with bodies in recycled memory, needs no task and few boxes for a call.",
+                     connection, needs no task and few boxes for a call.",
         cost: "One connection that is not opened again when it breaks, and no TLS, keepalive or load balancing.",
         cost_figure: None,
         switch: "LeanChannel::connect(address, http2).await?",
@@ -479,7 +499,7 @@ const UNARY: &[Step] = &[
     },
     Step {
         name: "lean-server",
-        hypothesis: "The service on h2's own server, with bodies in recycled memory, needs no task for a call.",
+        hypothesis: "The service on h2's own server, a call polled in its connection's task, needs no task of its own.",
         cost: "No TLS, HTTP/1 or keepalive; a handler that computes for long holds up its connection's other calls.",
         cost_figure: None,
         switch: "lean::serve(http2, incoming, service).await;",

@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use futures_core::Stream;
 use http::{HeaderMap, Request, Response};
 use tonic::Status;
@@ -17,13 +16,14 @@ use tonic::codec::{CompressionEncoding, Streaming};
 use tonic::server::{ClientStreamingService, Grpc, NamedService, ServerStreamingService, UnaryService};
 use tower_service::Service;
 
-use super::codec::ProstCodec;
-use super::message::{Copied, Outgoing, Payload};
+use super::codec::{ProstCodec, grpc};
+use super::message::{Copied, Outgoing, Payload, content};
 use super::meter::Meter;
 use super::swap::SwapUser;
 use super::user::UserRecord;
+use crate::record::Compression;
 use crate::steps::{self, Pooled};
-use crate::subject::ladder::{Codec, Deframe, Encode, MessageSource, Payload as PayloadType, ServerStack, Tuning};
+use crate::subject::ladder::{Bodies, Codec, Deframe, Encode, MessageSource, Payload as PayloadType, Tuning};
 use crate::subject::pb::{bytes as pb_bytes, owned as pb_owned};
 use crate::subject::scenario::{RECEIVE_LIMIT, Scenario};
 use crate::tonic::StagedStream;
@@ -34,6 +34,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[derive(Clone)]
 pub struct Ladder<H = Counting> {
     tuning: Tuning,
+    compress: Option<Compression>,
     handler: H,
 }
 
@@ -105,7 +106,7 @@ impl Handler for Counting {
         request: pb_owned::GetRequest,
     ) -> Result<impl Stream<Item = Result<M, Status>> + Send + 'static, Status> {
         let bytes = usize::try_from(request.chunk_size).unwrap_or(usize::MAX).min(RECEIVE_LIMIT);
-        let payload = Bytes::from(vec![0xA5; bytes]);
+        let payload = content(bytes);
         let mut left = request.messages;
         Ok(tokio_stream::iter(std::iter::from_fn(move || {
             left = left.checked_sub(1)?;
@@ -155,12 +156,18 @@ impl Ladder {
 impl<H: Handler> Ladder<H> {
     /// The service for a tuning, with a handler of its own.
     pub fn handled_by(tuning: Tuning, handler: H) -> Self {
-        Ladder { tuning, handler }
+        Ladder { tuning, compress: None, handler }
+    }
+
+    /// Answers in this encoding, and takes requests in it.
+    pub fn compressed(mut self, compress: Option<Compression>) -> Self {
+        self.compress = compress;
+        self
     }
 
     /// The service as one call has it.
     fn of_call<B>(&self, request: &Request<B>) -> Self {
-        Ladder { tuning: self.tuning, handler: self.handler.of_call(request.headers()) }
+        Ladder { tuning: self.tuning, compress: self.compress, handler: self.handler.of_call(request.headers()) }
     }
 
     fn put(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
@@ -175,13 +182,15 @@ impl<H: Handler> Ladder<H> {
     fn put_with<M: Payload>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
         let method = PutMethod(self.of_call(&request));
         let codec = ProstCodec::<pb_owned::PutSummary, M>::stock();
+        let compress = self.compress;
         match self.tuning.deframe {
             Deframe::Contiguous => Box::pin(async move {
-                let mut grpc = Grpc::new(codec).accept_compressed(CompressionEncoding::Gzip);
+                let mut grpc = grpc!(Grpc::new(codec), compress).accept_compressed(CompressionEncoding::Gzip);
                 Ok(grpc.client_streaming(method, request).await)
             }),
             Deframe::Rope => Box::pin(async move {
-                let mut grpc = steps::server::Grpc::new(codec).accept_compressed(CompressionEncoding::Gzip);
+                let grpc = grpc!(steps::server::Grpc::new(codec), compress);
+                let mut grpc = grpc.accept_compressed(CompressionEncoding::Gzip);
                 Ok(grpc.client_streaming(method, request).await)
             }),
         }
@@ -201,14 +210,16 @@ impl<H: Handler> Ladder<H> {
     fn get_stock<M: Outgoing>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
         let method = GetMethod::<M, H>(self.of_call(&request), PhantomData);
         let codec = ProstCodec::<M, pb_owned::GetRequest>::of_stream(&self.tuning);
-        Box::pin(async move { Ok(Grpc::new(codec).server_streaming(method, request).await) })
+        let mut grpc = grpc!(Grpc::new(codec), self.compress);
+        Box::pin(async move { Ok(grpc.server_streaming(method, request).await) })
     }
 
     /// On the steps' body.
     fn get_with<M: Outgoing>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
         let method = GetMethod::<M, H>(self.of_call(&request), PhantomData);
         let codec = ProstCodec::<M, pb_owned::GetRequest>::stock();
-        Box::pin(async move { Ok(steps::server::Grpc::new(codec).server_streaming(method, request).await) })
+        let mut grpc = grpc!(steps::server::Grpc::new(codec), self.compress);
+        Box::pin(async move { Ok(grpc.server_streaming(method, request).await) })
     }
 
     fn create_user(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
@@ -223,10 +234,14 @@ impl<H: Handler> Ladder<H> {
     fn create_user_with<U: UserRecord>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
         let method = CreateUserMethod(self.of_call(&request));
         let codec = ProstCodec::<U, U>::of_users(&self.tuning);
-        match self.tuning.server {
-            ServerStack::Tonic => Box::pin(async move { Ok(Grpc::new(codec).unary(method, request).await) }),
-            ServerStack::Lean => {
-                Box::pin(async move { Ok(steps::server::Grpc::new(codec).unary(method, request).await) })
+        match self.tuning.bodies {
+            Bodies::Stock => {
+                let mut grpc = grpc!(Grpc::new(codec), self.compress);
+                Box::pin(async move { Ok(grpc.unary(method, request).await) })
+            }
+            Bodies::Recycled => {
+                let mut grpc = grpc!(steps::server::Grpc::new(codec), self.compress);
+                Box::pin(async move { Ok(grpc.unary(method, request).await) })
             }
         }
     }

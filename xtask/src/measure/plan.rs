@@ -117,7 +117,7 @@ impl Plan {
 
     /// The plan in one line.
     pub(crate) fn words(&self) -> String {
-        let Workload { chunk, messages, streams, .. } = self.workload;
+        let Workload { chunk, messages, streams, compress, .. } = self.workload;
         let scenario = self.scenario;
         let noun = scenario.message_noun();
         let size = match scenario {
@@ -125,9 +125,13 @@ impl Plan {
             Scenario::Put | Scenario::Get => format!(" × {chunk} B"),
         };
         let streams = if streams == 1 { String::new() } else { format!(" · {streams} streams") };
+        let compressed = compress.map_or_else(String::new, |with| format!(" · {}", with.name()));
         let steps = self.sets.len();
         let instruments: Vec<&str> = self.instruments.iter().map(|instrument| instrument.name()).collect();
-        format!("{scenario} · {messages} {noun}s{size}{streams} · {steps} steps · {}", instruments.join(", "))
+        format!(
+            "{scenario} · {messages} {noun}s{size}{streams}{compressed} · {steps} steps · {}",
+            instruments.join(", ")
+        )
     }
 }
 

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use alloc_ladder::record::{Instrument, Run};
-use alloc_ladder::subject::ladder::{Runtime, StepSet};
+use alloc_ladder::record::{Compression, Instrument, Run};
+use alloc_ladder::subject::ladder::{Glue, Runtime, StepSet};
 use alloc_ladder::subject::scenario::{Scenario, Workload};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::analyse::profiles::Profiles;
 use crate::cli::browser;
@@ -52,6 +54,10 @@ pub(crate) struct Args {
     /// Messages that the server of put keeps before it drops the oldest
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=RETAIN_MAX))]
     pub(crate) retain: u32,
+    /// Compress messages, both ways [default: messages are sent as they are]
+    #[arg(long, value_name = "ENCODING", value_parser = PossibleValuesParser::new(Compression::ALL.map(Compression::name))
+        .map(|name| Compression::ALL.into_iter().find(|one| one.name() == name).expect("one of the names")))]
+    pub(crate) compress: Option<Compression>,
     /// The server's runtime [default: what the steps say]
     #[arg(long)]
     pub(crate) runtime: Option<Runtime>,
@@ -138,7 +144,11 @@ impl clap::ValueEnum for Shown {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let began = Instant::now();
     interrupt::catch_interrupts()?;
-    let sets = step_sets(args.scenario, &args.steps)?;
+    let mut sets = step_sets(args.scenario, &args.steps)?;
+    if args.compress.is_some() && args.steps.is_empty() {
+        // All steps that can.
+        sets.retain(|(_, set)| set.tuning(args.scenario).is_ok_and(|tuning| tuning.glue != Glue::ByHand));
+    }
     args.fit_together()?;
     args.fits_in_memory()?;
     let (created, stamp) = environment::now();
@@ -245,6 +255,7 @@ impl Args {
                 streams: self.streams,
                 connections: self.connections,
                 retain: self.retain,
+                compress: self.compress,
                 rate_bits: self.link.map(|rate| rate.shared_by(self.streams).0),
                 ..plan.workload
             },

@@ -70,6 +70,9 @@ fn traffic(run: &Run) -> String {
         None => ". Client and server are separate processes on one machine",
         Some(_) => ". Client and server are processes on a machine each",
     });
+    if let Some(compression) = run.workload.compress {
+        text.push_str(&format!("; messages are compressed with {}", compression.name()));
+    }
     if run.workload.retain > 0 {
         text.push_str(&format!("; the handler keeps the last {} {noun}s", run.workload.retain));
     }
