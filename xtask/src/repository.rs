@@ -2,6 +2,7 @@
 
 pub(crate) mod again;
 pub(crate) mod agent;
+pub(crate) mod beside;
 pub(crate) mod ci;
 pub(crate) mod codegen;
 pub(crate) mod cost;
@@ -29,6 +30,8 @@ pub(crate) struct Passed {
 pub(crate) enum Verb {
     /// Run servers for a `profile --server` on another host
     Agent(agent::Args),
+    /// Measure what recording every stack costs, beside heaptrack, dhat and Valgrind's DHAT
+    Beside(beside::Args),
     /// Run every check a change must pass
     Ci(ci::Args),
     /// Generate code from proto/
@@ -61,6 +64,7 @@ pub(crate) enum Verb {
 pub(crate) fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Agent(args) => agent::run(args),
+        Verb::Beside(args) => beside::run(args),
         Verb::Ci(args) => ci::run(args),
         Verb::Codegen(args) => codegen::run(args),
         Verb::Cost(args) => cost::run(args),

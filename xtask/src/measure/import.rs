@@ -11,8 +11,8 @@ use alloc_ladder::record::{
 use alloc_ladder::{Side, Stage, Tally};
 
 use crate::analyse::dhat::Dhat;
-use crate::analyse::fold::Profile;
 use crate::analyse::foreign::{self, BadFile, Format};
+use crate::analyse::profiles::Profiles;
 use crate::analyse::recording::{Recording, Totals};
 use crate::analyse::symbols::{self, Named, Quality};
 use crate::cli::failure::{Failure, Kind};
@@ -40,7 +40,6 @@ pub(crate) struct About<'a> {
 /// A file, read and named.
 pub(crate) struct Imported {
     pub(crate) step: StepRecord,
-    pub(crate) profile: Profile,
     /// The process's totals, where the file is a recording.
     pub(crate) recorded: Option<Recorded>,
     /// What is to be said of the figures.
@@ -57,11 +56,17 @@ pub(crate) struct Recorded {
     pub(crate) has_scopes: bool,
 }
 
-/// Reads a file and writes it as step `index` of the run in `folder`.
+/// Reads a file and writes it as step `index` of the run in `folder`; its stacks are kept in `profiles`.
 ///
 /// # Errors
 /// When the file cannot be read, with its name and a way out, or the folder cannot be written.
-pub(crate) fn import(file: &Path, folder: &RunFolder, index: usize, about: &About<'_>) -> anyhow::Result<Imported> {
+pub(crate) fn import(
+    file: &Path,
+    folder: &RunFolder,
+    index: usize,
+    about: &About<'_>,
+    profiles: &mut Profiles,
+) -> anyhow::Result<Imported> {
     let bad = |message: String, help: &'static str| {
         anyhow::Error::new(Failure::new(Kind::Usage, format!("{}: {message}", file.display())).help(help))
     };
@@ -111,7 +116,8 @@ pub(crate) fn import(file: &Path, folder: &RunFolder, index: usize, about: &Abou
         }
     };
     let dhat = Dhat::parse(&json).map_err(|error| bad(error.to_string(), "name a file of dhat's heap mode"))?;
-    let (mut step, profile) = write(folder, index, about, &json, &dhat, counts)?;
+    let mut step = write(folder, index, about, &json, counts)?;
+    profiles.insert(index, about.side, dhat);
     for stacks in &mut step.stacks {
         stacks.recorded = recorded.as_ref().map(|recorded| record::Recorded {
             peak_bytes: recorded.peak_bytes,
@@ -119,7 +125,7 @@ pub(crate) fn import(file: &Path, folder: &RunFolder, index: usize, about: &Abou
             ..record::Recorded::default()
         });
     }
-    Ok(Imported { step, profile, recorded, notes })
+    Ok(Imported { step, recorded, notes })
 }
 
 /// Writes a step's dhat file and makes its record.
@@ -128,10 +134,8 @@ fn write(
     index: usize,
     about: &About<'_>,
     json: &[u8],
-    dhat: &Dhat,
     counts: Option<Counts>,
-) -> anyhow::Result<(StepRecord, Profile)> {
-    let profile = Profile::from_dhat(dhat);
+) -> anyhow::Result<StepRecord> {
     let file = format!("{}/{}/{DHAT_FILE}", step_folder(index, &about.name), about.side);
     folder.write(&file, json)?;
     let stacks = Stacks { side: about.side, messages: 1, payload_bytes: 0, dhat: file, recorded: None };
@@ -140,7 +144,7 @@ fn write(
         counts: Some(counts),
         ..Measurement::new(about.side, Instrument::Count)
     });
-    let step = StepRecord {
+    Ok(StepRecord {
         set: format!("only={}", about.name),
         name: about.name.clone(),
         settings: BTreeMap::new(),
@@ -149,8 +153,7 @@ fn write(
         measurements: measurements.into_iter().collect(),
         stacks: vec![stacks],
         cpu: Vec::new(),
-    };
-    Ok((step, profile))
+    })
 }
 
 /// What a program's step is called: its file's name, in the letters that a step's name may have.

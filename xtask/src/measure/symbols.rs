@@ -9,6 +9,9 @@ use crate::analyse::executable::build_id;
 use crate::analyse::recording::Module;
 use crate::analyse::symbols::{Found, Function};
 
+/// No file numbers an address as high: of a damaged recording one may be, and addr2line adds to it.
+const HIGHEST: u64 = 1 << 56;
+
 /// Binaries, opened when they are asked for.
 pub(crate) struct Binaries {
     /// Unstripped files that may stand in for one that was recorded, with their build ids.
@@ -34,6 +37,9 @@ impl Binaries {
 
     /// What a module's binary says of an address, as the file numbers it.
     pub(crate) fn look_up(&mut self, module: &Module, address: u64) -> Found {
+        if address > HIGHEST {
+            return Found::default();
+        }
         if !self.open.contains_key(&module.path) {
             let loader = self.load(module);
             self.open.insert(module.path.clone(), loader);

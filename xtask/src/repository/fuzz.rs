@@ -2,7 +2,7 @@
 //!
 //! A case is made from the seed and its number alone, so that a failure is found again by both, and tried again from
 //! the file it is saved in. What is expected of a target, its oracle, is said where the target is: in [`readers`],
-//! [`frames`], [`messages`], [`requests`] and [`connections`]. A case that panics, takes longer than
+//! [`frames`], [`messages`], [`recordings`], [`requests`] and [`connections`]. A case that panics, takes longer than
 //! [`runner::CASE_TIME`] or breaks its oracle has failed. A stack that overflows ends the process: the number of the
 //! case is then found with `--cases` and the seed, which is printed first.
 //!
@@ -13,6 +13,7 @@ mod engine;
 mod frames;
 mod messages;
 mod readers;
+mod recordings;
 mod requests;
 mod runner;
 mod targets;

@@ -52,10 +52,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 fn read(args: &Args, folder: &RunFolder, created: String) -> anyhow::Result<PathBuf> {
     let root = layout::root().to_string_lossy().into_owned();
     let mut steps = Vec::new();
+    let mut profiles = Profiles::default();
     for (index, name) in names(&args.files).into_iter().enumerate() {
         let about =
             About { name, side: args.side, command: "", root: &root, symbols: &args.symbols, blocks: args.blocks };
-        let imported = import::import(&args.files[index], folder, index, &about)?;
+        let imported = import::import(&args.files[index], folder, index, &about, &mut profiles)?;
         for note in &imported.notes {
             terminal::labelled(Style::Warning, "warning", &format!("{}: {note}", args.files[index].display()));
         }
@@ -63,7 +64,7 @@ fn read(args: &Args, folder: &RunFolder, created: String) -> anyhow::Result<Path
     }
     let run = import::run(folder.name(), created, String::new(), steps, false);
     folder.save(&run)?;
-    page::write_all(folder, &run, &mut Profiles::default())
+    page::write_all(folder, &run, &mut profiles)
 }
 
 /// A step's name for each file, no two alike.

@@ -92,17 +92,18 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     line.finish();
     let recorded = recorded?;
     let failed = !recorded.status.success() && !recorded.told;
-    let (folder, run, imported) = keep(&args, &command, &recorded, failed)?;
-    let page = page::write_all(&folder, &run, &mut Profiles::default())?;
+    let mut profiles = Profiles::default();
+    let (folder, run, imported) = keep(&args, &command, &recorded, failed, &mut profiles)?;
+    let page = page::write_all(&folder, &run, &mut profiles)?;
     for note in imported.iter().flat_map(|imported| &imported.notes) {
         terminal::labelled(Style::Warning, "warning", note);
     }
     if args.json {
         terminal::result(&(serde_json::to_string_pretty(&run)? + "\n"))?;
     } else {
-        terminal::result(&text(&imported, &recorded))?;
+        terminal::result(&text(&imported, &recorded, &profiles))?;
     }
-    advise(&imported);
+    advise(&imported, &profiles);
     terminal::progress("Report", &terminal::path(&page));
     if args.open && !browser::open(&page) {
         terminal::labelled(Style::Help, "help", &format!("there is no browser here; open {}", page.display()));
@@ -121,6 +122,7 @@ fn keep(
     command: &[String],
     recorded: &Recorded,
     failed: bool,
+    profiles: &mut Profiles,
 ) -> anyhow::Result<(RunFolder, Run, Vec<Imported>)> {
     let (created, stamp) = environment::now();
     let folder = RunFolder::create_new(&layout::runs(), &format!("profile-{stamp}"))?;
@@ -132,7 +134,7 @@ fn keep(
         record::copy(file, &kept)?;
         let name = import::step_name(&command[0], index);
         let about = About { name, side: args.side, command: &line, root: &root, symbols: &args.symbols, blocks: false };
-        imported.push(import::import(&kept, &folder, index, &about)?);
+        imported.push(import::import(&kept, &folder, index, &about, profiles)?);
     }
     let mut steps: Vec<_> = imported.iter().map(|imported| imported.step.clone()).collect();
     for step in steps.iter_mut().take(1) {
@@ -152,15 +154,15 @@ fn keep(
     Ok((folder, run, imported))
 }
 
-fn text(imported: &[Imported], recorded: &Recorded) -> String {
+fn text(imported: &[Imported], recorded: &Recorded, profiles: &Profiles) -> String {
     let mut text = String::new();
     for (index, one) in imported.iter().enumerate() {
-        let Some(of) = &one.recorded else { continue };
+        let (Some(of), Some(profile)) = (&one.recorded, stacks(one, index, profiles)) else { continue };
         if imported.len() > 1 {
             let _ = writeln!(text, "{}", one.step.name);
         }
         text += &recorded::text(&Figures {
-            profile: &one.profile,
+            profile,
             blocks: of.totals.blocks,
             bytes: of.totals.bytes,
             live_bytes: of.totals.live_bytes(),
@@ -175,12 +177,15 @@ fn text(imported: &[Imported], recorded: &Recorded) -> String {
     text
 }
 
+/// The stacks of a recording.
+fn stacks<'a>(imported: &Imported, index: usize, profiles: &'a Profiles) -> Option<&'a Profile> {
+    profiles.get(index, imported.step.stacks.first()?.side)
+}
+
 /// The one thing that would show more.
-fn advise(imported: &[Imported]) {
-    let Some(of) = imported.first().and_then(|first| first.recorded.as_ref().map(|of| (of, &first.profile))) else {
-        return;
-    };
-    let (of, profile): (_, &Profile) = of;
+fn advise(imported: &[Imported], profiles: &Profiles) {
+    let first = imported.first().and_then(|first| Some((first.recorded.as_ref()?, stacks(first, 0, profiles)?)));
+    let Some((of, profile)) = first else { return };
     if profile.total(Unit::Blocks) == 0 {
         return;
     }

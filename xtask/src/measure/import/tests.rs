@@ -1,4 +1,5 @@
 use super::*;
+use crate::analyse::fold::Profile;
 use crate::analyse::recording::tests::sample;
 
 fn about(name: &str) -> About<'static> {
@@ -31,9 +32,10 @@ fn what_others_wrote_becomes_steps_of_a_run() {
     let dhat = folder.path().join("dhat-heap.json");
     std::fs::write(&dhat, include_str!("../../../tests-data/put-server.json")).expect("writes");
     let run_folder = RunFolder::create(folder.path()).expect("writable");
-    let first = import(&file, &run_folder, 0, &about("before")).expect("imports");
-    let second = import(&dhat, &run_folder, 1, &about("after")).expect("imports");
-    assert_eq!(first.profile.total_bytes(), 312);
+    let mut profiles = Profiles::default();
+    let first = import(&file, &run_folder, 0, &about("before"), &mut profiles).expect("imports");
+    let second = import(&dhat, &run_folder, 1, &about("after"), &mut profiles).expect("imports");
+    assert_eq!(profiles.get(0, Side::Server).map(Profile::total_bytes), Some(312));
     assert!(folder.path().join("01-before/server/dhat.json").is_file());
     assert_eq!(first.notes.len(), 1);
     let run = run("open-1".to_owned(), String::new(), String::new(), vec![first.step, second.step], false);
@@ -55,10 +57,11 @@ fn files_of_no_kind_are_refused_by_name() {
     ] {
         let file = folder.path().join(name);
         std::fs::write(&file, content).expect("writes");
-        let error = import(&file, &run_folder, 0, &about("a")).err().expect("refused").to_string();
+        let error =
+            import(&file, &run_folder, 0, &about("a"), &mut Profiles::default()).err().expect("refused").to_string();
         assert!(error.contains(name) && error.contains(says), "{error}");
     }
-    assert!(import(&folder.path().join("missing"), &run_folder, 0, &about("a")).is_err());
+    assert!(import(&folder.path().join("missing"), &run_folder, 0, &about("a"), &mut Profiles::default()).is_err());
 }
 
 /// Blocks, bytes and bytes live at the end of all stacks through a function.
@@ -82,11 +85,12 @@ fn real_files_of_other_tools_open_with_the_figures_that_are_known() {
         let folder = tempfile::tempdir().expect("a folder");
         let run_folder = RunFolder::create(folder.path()).expect("writable");
         let about = About { blocks: file.ends_with("folded"), ..about("known") };
-        let imported = import(&data.join(file), &run_folder, 0, &about).expect(file);
-        assert_eq!(through(&imported.profile, function), figures, "{file}");
-        assert_eq!(imported.profile.measured.live, live, "{file}");
-        let has_line =
-            imported.profile.sites.iter().any(|site| imported.profile.lines(site).any(|line| !line.is_empty()));
+        let mut profiles = Profiles::default();
+        import(&data.join(file), &run_folder, 0, &about, &mut profiles).expect(file);
+        let profile = profiles.get(0, Side::Server).expect("it was kept");
+        assert_eq!(through(profile, function), figures, "{file}");
+        assert_eq!(profile.measured.live, live, "{file}");
+        let has_line = profile.sites.iter().any(|site| profile.lines(site).any(|line| !line.is_empty()));
         assert_eq!(has_line, file != "heaptrack.folded", "{file} names lines of source");
     }
 }

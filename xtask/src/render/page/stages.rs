@@ -22,10 +22,14 @@ pub(crate) fn section(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Ma
     let instrument = |side: &Side| {
         figures::stage_per_message(view.record, *side, Stage::Instrument).is_some_and(|row| row.blocks > 0.0)
     };
+    let seams = |side: &Side| profiles.get(view.index, *side).is_some_and(|profile| !profile.said.is_empty());
     html! {
         h3 { "Where the bytes come from" }
         div.sides { @for side in &sides { (stage_table(run, view, profiles.get(view.index, *side), *side, noun)) } }
         p.note {
+            @if figures::is_program(run) && sides.iter().any(seams) {
+                "By stack: the part of a row that no seam saw, and that the names on its stacks put there. "
+            }
             @if run.steps.len() > 1 || !figures::is_program(run) {
                 "Bars share one scale over all steps; the dashed outline is the previous step. "
             }
@@ -118,9 +122,6 @@ fn stage_table(run: &Run, view: &StepView<'_>, profile: Option<&Profile>, side: 
                     }
                 }
             }
-        }
-        @if made == Rows::Both {
-            p.note { "By stack: the part of a row that no seam saw, and that the names on its stack put there." }
         }
     }
 }

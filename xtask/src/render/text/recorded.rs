@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::analyse::by_stack;
 use crate::analyse::fold::{Profile, Site};
 use crate::cli::numbers::{bytes, count};
 use crate::cli::table::{Cell, Table};
@@ -81,22 +82,53 @@ fn share(part: u64, whole: u64) -> f64 {
 }
 
 fn stages(figures: &Figures<'_>) -> String {
+    let profile = figures.profile;
+    let has_scopes = !profile.said.is_empty();
     let mut table = Table::default();
-    table.row([
-        Cell::left("stage, by stack").style(Style::Bold),
-        Cell::right("blocks").style(Style::Bold),
-        Cell::right("bytes").style(Style::Bold),
-        Cell::right("% of bytes").style(Style::Bold),
-    ]);
-    for row in figures.profile.stages().iter().filter(|row| row.blocks > 0 || row.bytes > 0) {
-        table.row([
+    let heading = [if has_scopes { "stage" } else { "stage, by stack" }, "blocks", "bytes", "% of bytes", "% by stack"];
+    let columns = if has_scopes { 5 } else { 4 };
+    let cell = |(index, words)| if index == 0 { Cell::left(words) } else { Cell::right(words) };
+    let heading = heading.into_iter().take(columns).enumerate().map(cell);
+    table.row(heading.map(|cell| cell.style(Style::Bold)).collect::<Vec<_>>());
+    // What no seam saw stands under the stage of its stack already.
+    for row in profile.stages().iter().filter(|row| row.blocks > 0 || row.bytes > 0) {
+        let named = by_stack::named_by_stack(profile, row.stage);
+        let cells = [
             Cell::left(row.stage.name()),
             Cell::right(count(row.blocks)),
             Cell::right(bytes(row.bytes as f64)),
             Cell::right(format!("{:.1}", share(row.bytes, figures.bytes))),
+            Cell::right(format!("{:.1}", share(named, row.bytes))),
+        ];
+        table.row(cells.into_iter().take(columns).collect::<Vec<_>>());
+    }
+    table.render() + &disagreements(figures)
+}
+
+/// Where seams and stacks say of the same bytes that they are different stages'.
+fn disagreements(figures: &Figures<'_>) -> String {
+    let apart = by_stack::disagreements(figures.profile);
+    if apart.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::default();
+    table.row([
+        Cell::left("the scope says").style(Style::Bold),
+        Cell::left("the stack says").style(Style::Bold),
+        Cell::right("blocks").style(Style::Bold),
+        Cell::right("bytes").style(Style::Bold),
+        Cell::right("% of bytes").style(Style::Bold),
+    ]);
+    for said in apart {
+        table.row([
+            Cell::left(said.by_scope.map_or("", |stage| stage.name())),
+            Cell::left(said.by_stack.name()),
+            Cell::right(count(said.blocks)),
+            Cell::right(bytes(said.bytes as f64)),
+            Cell::right(format!("{:.1}", share(said.bytes, figures.bytes))),
         ]);
     }
-    table.render()
+    format!("\n{}", table.render())
 }
 
 fn sites(figures: &Figures<'_>) -> String {
@@ -126,6 +158,7 @@ mod tests {
     use alloc_ladder::Stage;
 
     use super::*;
+    use crate::analyse::fold::Said;
 
     fn profile() -> Profile {
         let of = |blocks, bytes| crate::analyse::fold::Figures { blocks, bytes, ..Default::default() };
@@ -162,6 +195,25 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn scopes_and_stacks_that_disagree_have_a_table() {
+        let said = |by_scope, by_stack, bytes| Said { by_scope, by_stack, blocks: 1, bytes };
+        let mut profile = profile();
+        profile.said = vec![
+            said(Some(Stage::Marshal), Stage::Transport, 500),
+            said(None, Stage::Marshal, 1500),
+            said(Some(Stage::Handler), Stage::Handler, 1000),
+        ];
+        let text = anstream::adapter::strip_str(&text(&figures(&profile))).to_string().replace('\u{202f}', " ");
+        for line in [
+            "marshal       3   2.93 KiB        75.0        50.0",
+            "marshal         transport            1  500 B        12.5",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        assert_eq!(text.matches("the scope says").count(), 1);
     }
 
     #[test]

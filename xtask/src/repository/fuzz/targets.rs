@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::connections::{self, call, frame, headers};
 use super::engine::{Engine, Shape};
 use super::runner::Start;
-use super::{frames, messages, readers, requests};
+use super::{frames, messages, readers, recordings, requests};
 use crate::store::layout;
 
 /// A reader or a server.
@@ -25,6 +25,10 @@ pub(super) enum Target {
     Folded,
     /// pprof's files
     Pprof,
+    /// Recordings, and the names they get
+    Recording,
+    /// Binaries that name a recording's functions
+    Binary,
     /// run.json
     Run,
     /// sweep.json
@@ -57,6 +61,8 @@ impl Target {
             Target::Dhat => readers::dhat,
             Target::Folded => readers::folded,
             Target::Pprof => readers::pprof,
+            Target::Recording => recordings::recording,
+            Target::Binary => recordings::binary,
             Target::Run => readers::run,
             Target::Sweep => readers::sweep,
             Target::Budgets => readers::budgets,
@@ -82,7 +88,7 @@ impl Target {
 
     fn shape(self) -> Shape {
         match self {
-            Target::Pprof | Target::PooledBody => Shape::Bytes,
+            Target::Pprof | Target::PooledBody | Target::Recording | Target::Binary => Shape::Bytes,
             Target::Http2Frames | Target::Connections => Shape::Frames,
             Target::GrpcFrames => Shape::Messages,
             _ => Shape::Text,
@@ -97,7 +103,7 @@ impl Target {
             Target::Http2Frames | Target::Connections => FRAMES,
             Target::GrpcFrames => MESSAGES,
             Target::LiveRequests | Target::ViewRequests => REQUESTS,
-            Target::Pprof | Target::PooledBody => &[],
+            Target::Pprof | Target::PooledBody | Target::Recording | Target::Binary => &[],
         }
     }
 
@@ -115,6 +121,8 @@ impl Target {
                 text.as_bytes().chunks(700).map(whole_lines).filter(|lines| !lines.is_empty()).collect()
             }
             Target::Pprof => vec![profile()],
+            Target::Recording => recordings::recordings(),
+            Target::Binary => recordings::binaries()?,
             Target::Run | Target::Sweep => {
                 let file = if self == Target::Run { "run.json" } else { "sweep.json" };
                 let scenarios = Scenario::ALL.into_iter().map(|scenario| layout::reference(scenario).join(file));

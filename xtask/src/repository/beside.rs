@@ -1,0 +1,328 @@
+//! `cargo xtask beside`: what recording every stack costs a service, beside other tools that record them.
+//!
+//! The same calls go to one server under each tool, in interleaved rounds: the CPU time of the server alone is compared
+//! within a round. What a tool does afterwards, or in a process of its own, is not counted. Tools that are not installed
+//! are said and left out.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use alloc_ladder::Side;
+use alloc_ladder::record::{Instrument, Measurement};
+use alloc_ladder::recorder::Variable;
+use alloc_ladder::subject::case::Case;
+use alloc_ladder::subject::scenario::{Scenario, Workload};
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::analyse::dhat::Dhat;
+use crate::analyse::recording::totals;
+use crate::analyse::stats;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::numbers;
+use crate::cli::quantity::{MESSAGES_MAX, SECONDS_MAX};
+use crate::cli::table::{Cell, Table};
+use crate::cli::terminal::{self, Style, paint};
+use crate::measure::build::{Allocator, Binary, build};
+use crate::measure::program::{self, Program};
+use crate::measure::rounds::{clock_seed, shuffle};
+use crate::measure::step_sets::step_sets;
+use crate::measure::{case, interrupt, pair, preload};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The RPC shape
+    #[arg(default_value_t = Scenario::Unary)]
+    scenario: Scenario,
+    /// The step, with those before it. The baseline allocates most
+    #[arg(long, default_value = "baseline")]
+    step: String,
+    /// Timed rounds over all tools
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// Messages (unary: calls) of a timed case
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
+    messages: u64,
+    /// Tools to leave out
+    #[arg(long, value_delimiter = ',', value_enum)]
+    without: Vec<Tool>,
+    /// Cargo profile to build with; use `release` for times
+    #[arg(long, default_value = "release")]
+    profile: String,
+    /// Seed of the shuffled order [default: from the clock]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Seconds after which a case counts as hung
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
+    timeout: u64,
+    /// Print JSON instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What runs with the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Tool {
+    /// Nothing
+    Plain,
+    /// The counters, which see no stacks
+    Count,
+    /// This project's recorder, preloaded
+    Recorder,
+    /// heaptrack, preloaded
+    Heaptrack,
+    /// dhat, in the program
+    Dhat,
+    /// Valgrind's DHAT
+    Valgrind,
+}
+
+impl Tool {
+    const ALL: [Tool; 6] = [Tool::Plain, Tool::Count, Tool::Recorder, Tool::Heaptrack, Tool::Dhat, Tool::Valgrind];
+
+    /// The tool's one name.
+    const fn name(self) -> &'static str {
+        match self {
+            Tool::Plain => "plain",
+            Tool::Count => "count",
+            Tool::Recorder => "recorder",
+            Tool::Heaptrack => "heaptrack",
+            Tool::Dhat => "dhat",
+            Tool::Valgrind => "valgrind",
+        }
+    }
+
+    const fn instrument(self) -> Instrument {
+        match self {
+            Tool::Count => Instrument::Count,
+            Tool::Dhat => Instrument::Stacks,
+            _ => Instrument::Time,
+        }
+    }
+
+    /// Whether its blocks are those of the measured part alone, and not of the whole process.
+    const fn sees_measured_part_alone(self) -> bool {
+        matches!(self, Tool::Dhat)
+    }
+
+    /// What to do to have it, where it is missing.
+    fn missing(self) -> Option<&'static str> {
+        match self {
+            Tool::Heaptrack if heaptrack().is_none() => Some("heaptrack is not installed: apt-get install heaptrack"),
+            Tool::Valgrind if program::find("valgrind").is_none() => {
+                Some("valgrind is not installed: apt-get install valgrind")
+            }
+            _ => None,
+        }
+    }
+
+    /// The server with the tool, which writes into `folder`.
+    fn server(self, plain: Program, folder: &Path) -> anyhow::Result<Program> {
+        Ok(match self {
+            Tool::Plain | Tool::Count | Tool::Dhat => plain,
+            Tool::Recorder => plain
+                .env("LD_PRELOAD", preload::library()?)
+                .env(Variable::Mode.name(), "stacks")
+                .env(Variable::Recordings.name(), folder),
+            Tool::Heaptrack => plain
+                .env("LD_PRELOAD", heaptrack().context("heaptrack was there a moment ago")?)
+                .env("DUMP_HEAPTRACK_OUTPUT", folder.join("heaptrack")),
+            Tool::Valgrind => {
+                let valgrind = program::find("valgrind").context("valgrind was there a moment ago")?;
+                let tool = Program::new(valgrind).args(["--tool=dhat", "--quiet", "--num-callers=100"]);
+                plain.under(tool.arg(format!("--dhat-out-file={}", folder.join("dhat").display())))
+            }
+        })
+    }
+
+    /// The blocks it saw; `None` where it sees none.
+    fn blocks(self, server: &Measurement, folder: &Path) -> anyhow::Result<Option<u64>> {
+        let dhat = || -> anyhow::Result<Option<u64>> {
+            let dhat = Dhat::parse(&std::fs::read(folder.join("dhat")).context("the tool left no file")?)?;
+            Ok(Some(dhat.points.iter().map(|point| point.blocks).sum()))
+        };
+        match self {
+            Tool::Plain => Ok(None),
+            Tool::Count => {
+                let counts = server.counts.as_ref().map_or(0, |counts| counts.total.blocks);
+                Ok(Some(counts + server.setup.map_or(0, |setup| setup.blocks)))
+            }
+            Tool::Recorder => {
+                let file = std::fs::read_dir(folder)?.next().context("the recorder left no recording")??;
+                Ok(Some(totals(&File::open(file.path())?)?.blocks))
+            }
+            Tool::Heaptrack => heaptrack_blocks(BufReader::new(File::open(folder.join("heaptrack"))?)).map(Some),
+            Tool::Dhat | Tool::Valgrind => dhat(),
+        }
+    }
+}
+
+/// heaptrack's preload library, which lies beside the program.
+fn heaptrack() -> Option<PathBuf> {
+    let library = |folder: &str| program::find("heaptrack")?.parent()?.parent().map(|root| root.join(folder));
+    let places = ["lib", "lib64"].map(|lib| library(&format!("{lib}/heaptrack/libheaptrack_preload.so")));
+    places.into_iter().flatten().find(|library| library.is_file())
+}
+
+/// A line of heaptrack's raw file that begins with `+` is a block.
+fn heaptrack_blocks(mut raw: impl BufRead) -> anyhow::Result<u64> {
+    let (mut blocks, mut line) = (0, Vec::new());
+    while raw.read_until(b'\n', &mut line)? > 0 {
+        blocks += u64::from(line.starts_with(b"+ "));
+        line.clear();
+    }
+    Ok(blocks)
+}
+
+/// What a tool costs, and what it saw.
+#[derive(Clone, Debug, Serialize)]
+struct ToolRow {
+    tool: Tool,
+    rounds: usize,
+    /// CPU microseconds a message of the server, the median over rounds.
+    cpu_us_per_message: f64,
+    /// CPU time as a multiple of the plain server's in the same round, the median over rounds.
+    cpu_ratio: f64,
+    /// An interval of at least 95 % around it, where there are rounds enough.
+    cpu_ratio_interval: (f64, f64),
+    /// Blocks seen in the last round.
+    blocks: Option<u64>,
+}
+
+/// CPU microseconds a message, one a round, and the blocks of the last.
+type Measured = BTreeMap<Tool, (Vec<f64>, Option<u64>)>;
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    interrupt::catch_interrupts()?;
+    let (_, set) = step_sets(args.scenario, std::slice::from_ref(&args.step))?.remove(0);
+    let mut tools = Vec::new();
+    for tool in Tool::ALL.into_iter().filter(|tool| *tool == Tool::Plain || !args.without.contains(tool)) {
+        match tool.missing() {
+            Some(how) => terminal::labelled(Style::Warning, "left out", how),
+            None => tools.push(tool),
+        }
+    }
+    let binaries = tools.iter().map(|tool| build(tool.instrument(), Allocator::System, &args.profile));
+    let binaries = binaries.collect::<anyhow::Result<Vec<Binary>>>()?;
+    let mut measured = Measured::new();
+    let bar = terminal::bar("Timing", u64::from(args.runs) * tools.len() as u64);
+    let mut random = args.seed.unwrap_or_else(clock_seed);
+    for round in 0..args.runs {
+        let mut order: Vec<usize> = (0..tools.len()).collect();
+        shuffle(&mut order, &mut random);
+        for which in order {
+            let tool = tools[which];
+            let folder = tempfile::tempdir().context("there is no folder for what the tools write")?;
+            let case = Case {
+                set: set.clone(),
+                workload: Workload { messages: args.messages, ..Workload::default() },
+                instrument: tool.instrument(),
+                round,
+                stacks_file: (tool == Tool::Dhat).then(|| folder.path().join("dhat")),
+                ..Case::new(args.scenario)
+            };
+            let server = tool.server(case::program(&binaries[which], Side::Server, &case), folder.path())?;
+            // The client is the plain one whatever the server runs with.
+            let client = |address: &str| {
+                let case = Case {
+                    address: address.to_owned(),
+                    instrument: Instrument::Time,
+                    stacks_file: None,
+                    ..case.clone()
+                };
+                case::program(&binaries[0], Side::Client, &case)
+            };
+            let sides = pair::spawn_pair(&server, client, Duration::from_secs(args.timeout))?;
+            let of_tool = measured.entry(tool).or_default();
+            of_tool.0.push(sides.server.cpu_us_per_message());
+            of_tool.1 = tool.blocks(&sides.server, folder.path())?;
+            bar.step();
+        }
+    }
+    bar.finish();
+    let rows = rows(&measured);
+    if rows.is_empty() {
+        return Err(Failure::new(Kind::Usage, "no tool is left").help("name fewer with --without").into());
+    }
+    match args.json {
+        true => terminal::result(&(serde_json::to_string_pretty(&rows)? + "\n")),
+        false => terminal::result(&text(&rows, &args)),
+    }
+}
+
+fn rows(measured: &Measured) -> Vec<ToolRow> {
+    let Some((plain, _)) = measured.get(&Tool::Plain) else { return Vec::new() };
+    let row = |(tool, (cpu, blocks)): (&Tool, &(Vec<f64>, Option<u64>))| {
+        let ratios: Vec<f64> = cpu.iter().zip(plain).map(|(own, plain)| own / plain).collect();
+        ToolRow {
+            tool: *tool,
+            rounds: ratios.len(),
+            cpu_us_per_message: stats::median(cpu),
+            cpu_ratio: stats::median(&ratios),
+            cpu_ratio_interval: stats::interval95(&ratios),
+            blocks: *blocks,
+        }
+    };
+    measured.iter().map(row).collect()
+}
+
+fn text(rows: &[ToolRow], args: &Args) -> String {
+    let mut table = Table::default();
+    let heads = ["tool", "CPU µs/message", "CPU ×", "95 % interval", "blocks seen"];
+    table.row(heads.map(|head| Cell::left(head).style(Style::Bold)));
+    for row in rows {
+        let (low, high) = row.cpu_ratio_interval;
+        let unless_plain = |text: String| Cell::right(if row.tool == Tool::Plain { String::new() } else { text });
+        let part = if row.tool.sees_measured_part_alone() { " *" } else { "" };
+        table.row([
+            Cell::left(row.tool.name()),
+            Cell::right(numbers::number(row.cpu_us_per_message)),
+            unless_plain(format!("{:.2}", row.cpu_ratio)),
+            unless_plain(format!("{low:.2} … {high:.2}")),
+            Cell::right(row.blocks.map_or_else(String::new, |blocks| numbers::count(blocks) + part)),
+        ]);
+    }
+    let rounds = rows.iter().map(|row| row.rounds).min().unwrap_or(0);
+    let note = format!(
+        "{} {}, server, {} messages. Medians of {rounds} interleaved rounds; ×: as a multiple of the same round's plain \
+         server. Blocks are the whole process's; * of the measured part alone.",
+        args.scenario,
+        args.step,
+        numbers::count(args.messages)
+    );
+    format!("{}{}\n", table.render(), paint(Style::Dim, &note))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_is_compared_with_the_plain_server_of_its_own_round() {
+        let mut measured = Measured::new();
+        measured.insert(Tool::Plain, (vec![10.0, 15.0, 22.5], None));
+        measured.insert(Tool::Recorder, (vec![12.5, 18.75, 28.125], Some(77)));
+        let rows = rows(&measured);
+        assert_eq!(rows.len(), 2);
+        assert!((rows[1].cpu_ratio - 1.25).abs() < 1e-9 && rows[1].blocks == Some(77), "{rows:?}");
+        assert!(super::rows(&Measured::new()).is_empty());
+    }
+
+    #[test]
+    fn blocks_of_heaptrack_are_counted_and_frees_are_not() {
+        let raw = b"v 10400 3\nx 5 /srv\n+ 48 1 7f00\n- 7f00\n+ 10 2 7f01\nR 12\n\xff\n";
+        assert_eq!(heaptrack_blocks(&raw[..]).expect("reads"), 2);
+    }
+
+    #[test]
+    fn names_agree() {
+        for tool in Tool::ALL {
+            assert_eq!(<Tool as clap::ValueEnum>::from_str(tool.name(), false), Ok(tool));
+            assert_eq!(serde_json::to_value(tool).expect("serialises"), tool.name());
+        }
+    }
+}
