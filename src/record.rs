@@ -18,6 +18,7 @@ mod retained;
 mod run;
 mod stacks;
 mod subject;
+mod timing;
 mod workload;
 
 pub use calls::CallRow;
@@ -31,6 +32,7 @@ pub use retained::{FreedBy, Retained};
 pub use run::{Environment, Limit, Run, StepRecord};
 pub use stacks::Stacks;
 pub use subject::{Shape, Subject};
+pub use timing::Timing;
 pub use workload::{Compression, Workload};
 
 /// The version of the format this build writes and the newest it reads.

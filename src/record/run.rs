@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CpuProfile, Instrument, Measurement, Stacks, Subject, Workload};
+use super::{CpuProfile, Instrument, Measurement, Stacks, Subject, Timing, Workload};
 use crate::Side;
 
 /// All cases at one revision on one machine.
@@ -40,7 +40,7 @@ pub struct Run {
 
 /// Where and with what a run was measured. The cargo features of a build are those of its record's instrument and of
 /// the inner allocator.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
     /// Git revision, short; empty outside a repository.
     pub revision: String,
@@ -60,6 +60,9 @@ pub struct Environment {
     pub kernel: String,
     /// The command line.
     pub command: String,
+    /// How times were taken, where any were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timing: Option<Timing>,
 }
 
 /// What was measured of one step set.

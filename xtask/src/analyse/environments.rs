@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use alloc_ladder::record::{Environment, Run};
+use alloc_ladder::record::{Environment, Run, Timing};
 use serde::Serialize;
 
 /// The fields in which two records differ, as `name old and new`; a field that only one has is `none` in the other.
@@ -34,11 +34,11 @@ fn differences(old: &Environment, new: &Environment) -> Vec<String> {
         revision: String::new(),
         dirty: false,
         command: String::new(),
+        timing: None,
         ..environment.clone()
     };
-    let (old, new) = (alike(old), alike(new));
     // What one of them does not know is no difference: of a program that somebody else built little is known.
-    let unknown = [&old, &new].map(|of| {
+    let unknown = [old, new].map(|of| {
         let fields = [&of.rustc, &of.profile, &of.allocator, &of.cpu, &of.kernel];
         fields.map(|field| field.is_empty())
     });
@@ -52,7 +52,17 @@ fn differences(old: &Environment, new: &Environment) -> Vec<String> {
         }
         of
     };
-    json_differences(&known(&old), &known(&new))
+    let mut differ = json_differences(&known(&alike(old)), &known(&alike(new)));
+    if let (Some(old), Some(new)) = (&old.timing, &new.timing) {
+        let kept = |timing: &Timing| Timing {
+            server_cores: timing.server_cores.clone(),
+            client_cores: timing.client_cores.clone(),
+            governor: timing.governor.clone(),
+            ..Timing::default()
+        };
+        differ.extend(json_differences(&kept(old), &kept(new)));
+    }
+    differ
 }
 
 /// What differs between the hosts and builds of two runs: of their clients, and of their servers where one ran elsewhere.

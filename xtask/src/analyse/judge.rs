@@ -105,12 +105,22 @@ impl Ratio {
 /// The fewest rounds that have a 95 % interval.
 pub(crate) const INTERVAL_MIN: usize = 6;
 
+impl Ratio {
+    /// `×0.793`.
+    pub(crate) fn multiple(&self) -> String {
+        format!("×{}", numbers::ratio(self.middle))
+    }
+
+    /// `[0.781, 0.814]`.
+    pub(crate) fn interval(&self) -> String {
+        format!("[{}, {}]", numbers::ratio(self.low), numbers::ratio(self.high))
+    }
+}
+
 impl fmt::Display for Ratio {
     /// `×0.793 [0.781, 0.814]`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ratio { middle, low, high, .. } = *self;
-        let [middle, low, high] = [middle, low, high].map(numbers::ratio);
-        write!(f, "×{middle} [{low}, {high}]")
+        write!(f, "{} {}", self.multiple(), self.interval())
     }
 }
 

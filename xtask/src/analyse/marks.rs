@@ -60,6 +60,12 @@ pub(crate) fn cpu(shape: Shape) -> &'static Metric {
     if shape.has_payload() { &metric::CPU_PER_GB } else { &metric::CPU_PER_MESSAGE }
 }
 
+/// How many figures of a step are judged as one family with those of the other steps.
+pub(crate) fn judged_together(shape: Shape) -> usize {
+    let of = |metric: &&&Metric| metric.is_meant_for(shape);
+    TIMED.iter().filter(of).map(|metric| if metric.sides(shape).len() == 1 { 1 } else { Whose::ALL.len() }).sum()
+}
+
 impl Marks {
     /// Judges everything timed of a run.
     pub(crate) fn of(run: &Run) -> Marks {
@@ -212,6 +218,12 @@ mod tests {
         assert_eq!(marked.verdict, Verdict::Unclear);
         let unsettled: Vec<usize> = marks.unsettled(&run).iter().map(|unsettled| unsettled.step).collect();
         assert_eq!(unsettled, [4, 4, 5, 5], "server and pair, of the step and of the one after it");
+    }
+
+    #[test]
+    fn what_is_judged_together_is_counted() {
+        assert_eq!(judged_together(Shape::Upload), 4, "CPU of both sides and the pair, throughput");
+        assert_eq!(judged_together(Shape::Unary), 6, "CPU three times, calls a second, two latencies");
     }
 
     #[test]

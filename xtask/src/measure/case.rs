@@ -26,16 +26,20 @@ pub(crate) trait Host {
     fn start(&self, case: &Case, timeout: Duration) -> anyhow::Result<Box<dyn Serving + '_>>;
 }
 
-/// This host, with the program that servers are.
-pub(crate) struct Local<'a>(pub(crate) &'a Binary);
+/// This host, with the program that servers are and the cores that one is held to; none of them holds it to nothing.
+pub(crate) struct Local<'a>(pub(crate) &'a Binary, pub(crate) &'a [usize]);
 
 impl Host for Local<'_> {
     fn start(&self, case: &Case, _: Duration) -> anyhow::Result<Box<dyn Serving + '_>> {
-        Ok(Box::new(pair::start(Side::Server, &program(self.0, Side::Server, case))?))
+        Ok(Box::new(pair::start(Side::Server, &program(self.0, Side::Server, case).on_cores(self.1))?))
     }
 }
 
-/// Runs the server of `case` on `host` and its client, which is `binary`, here. `folder` says where each side writes its
+/// The client of a case: its program, and the cores it is held to; none of them holds it to nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'a>(pub(crate) &'a Binary, pub(crate) &'a [usize]);
+
+/// Runs the server of `case` on `host` and its client, which is `caller`, here. `folder` says where each side writes its
 /// call sites.
 ///
 /// # Errors
@@ -43,7 +47,7 @@ impl Host for Local<'_> {
 /// `folder` is for cannot be named because the program was replaced.
 pub(crate) fn run(
     host: &dyn Host,
-    binary: &Binary,
+    caller: Caller<'_>,
     case: &Case,
     folder: Option<&dyn Fn(Side) -> PathBuf>,
     timeout: Duration,
@@ -52,8 +56,10 @@ pub(crate) fn run(
         let stacks_file = folder.map(|folder| folder(side).join(stacks_name(case.instrument)));
         Case { stacks_file, ..case.clone() }
     };
-    let client =
-        |address: &str| program(binary, Side::Client, &Case { address: address.to_owned(), ..of(Side::Client) });
+    let Caller(binary, cores) = caller;
+    let client = |address: &str| {
+        program(binary, Side::Client, &Case { address: address.to_owned(), ..of(Side::Client) }).on_cores(cores)
+    };
     let file = binary.file();
     let sides = run_pair(host.start(&of(Side::Server), timeout)?, client, timeout)?;
     if folder.is_some() && binary.file() != file {

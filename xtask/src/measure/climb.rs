@@ -4,27 +4,31 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use alloc_ladder::Side;
-use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, StepRecord, Usage};
+use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, StepRecord, Timing, Usage};
 use alloc_ladder::subject::case::Case;
-use alloc_ladder::subject::ladder::{Socket, StepSet};
+use alloc_ladder::subject::ladder::{Runtime, Socket, StepSet};
 use alloc_ladder::subject::peer::Direction;
-use alloc_ladder::subject::scenario::Scenario;
+use alloc_ladder::subject::scenario::{Scenario, Workload};
 use anyhow::Context;
 use tempfile::TempDir;
 
+use crate::analyse::marks;
 use crate::analyse::peers::BothSides;
 use crate::analyse::profiles::Profiles;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::{Binary, Variant, build_variant};
-use crate::measure::case::{self, Host, Local};
+use crate::measure::case::{self, Caller, Host, Local};
+use crate::measure::cores::Cores;
 use crate::measure::interrupt::Cancel;
+use crate::measure::machine::{self, Watch};
 use crate::measure::peers::{Link, Peers};
-use crate::measure::plan::{COUNT_ROUNDS, Plan};
+use crate::measure::plan::{COUNT_ROUNDS, Plan, messages_of_a_round};
 use crate::measure::remote::{At, Remote};
-use crate::measure::rounds::shuffle;
+use crate::measure::rounds::{Round, Rounds, Until};
 use crate::measure::step_sets::step_sets;
 use crate::measure::{cpu, environment, instructions, interrupt, pair, program, stacks};
 use crate::store::write::RunFolder;
@@ -49,6 +53,8 @@ pub(crate) struct Climb<'a> {
     sets: Vec<StepSet>,
     /// What the profilers wrote, as it was read when it was kept.
     profiles: Profiles,
+    /// The cores of timed cases.
+    cores: Cores,
 }
 
 impl<'a> Climb<'a> {
@@ -85,6 +91,8 @@ impl<'a> Climb<'a> {
             remote: None,
             sets: plan.sets.iter().map(|(_, set)| set.clone()).collect(),
             profiles: Profiles::default(),
+            // On two hosts nothing keeps the two apart from each other.
+            cores: if plan.pin && plan.agent.is_none() { Cores::apart() } else { Cores::default() },
             run: Run {
                 schema: SCHEMA,
                 id,
@@ -259,49 +267,110 @@ impl<'a> Climb<'a> {
         Ok(())
     }
 
-    /// The timed rounds: every step once a round, in an order that is shuffled again each round.
+    /// The timed rounds, interleaved over the steps and the peers. What the first of all gives is thrown away but for
+    /// how long it took: it says how many messages a round carries.
     fn measure_rounds(&mut self) -> anyhow::Result<()> {
-        let rounds = self.plan.rounds;
-        let mut peers = match Direction::of(self.plan.scenario) {
-            Some(direction) if self.plan.peers => Some(Peers::prepare(
-                direction,
-                self.run.workload,
-                self.plan.link.map_or(Link::None, Link::Paced),
-                self.plan.allocator,
-                &self.plan.profile,
-            )?),
-            _ => None,
-        };
+        let began = Instant::now();
         let steps = self.run.steps.len();
-        let contenders = steps + peers.as_ref().map_or(0, Peers::len);
-        let bar = terminal::bar("Timing", u64::from(rounds) * contenders as u64);
-        let mut random = self.run.seed;
-        for round in 0..rounds {
-            let mut order: Vec<usize> = (0..contenders).collect();
-            shuffle(&mut order, &mut random);
+        let (watch, messages) = self.begin_timing()?;
+        let mut peers = self.peers(messages)?;
+        let along = peers.as_ref().map_or(0, Peers::len);
+        let judged = marks::judged_together(self.run.subject.shape) * steps.saturating_sub(1);
+        let mut rounds = Rounds::new(steps, along, judged, self.plan.until, self.run.seed);
+        let bar = match self.plan.until {
+            Until::Rounds(rounds) => terminal::bar("Timing", u64::from(rounds) * (steps + along) as u64),
+            Until::Settled(budget) => terminal::bar("Timing", budget.as_secs()),
+        };
+        while let Some(Round { number, order }) = rounds.next(began.elapsed()) {
             for index in order {
                 if index < steps {
                     bar.about(&self.run.steps[index].name);
-                    self.measure_case(index, Instrument::Time, round)?;
+                    let pair = self.measure_case(index, Instrument::Time, number)?;
+                    let [server, client] = [&pair.server, &pair.client].map(|of| of.usage.cpu_ns() as f64);
+                    rounds.measured(index, number, vec![server, client, server + client]);
                 } else if let Some(peers) = &mut peers {
                     peers.measure(index - steps)?;
                 }
-                bar.step();
+                match self.plan.until {
+                    Until::Rounds(_) => bar.step(),
+                    Until::Settled(_) => bar.at(began.elapsed().as_secs()),
+                }
             }
             if let Some(peers) = &peers {
                 self.run.limits = peers.limits();
             }
+            if let Some(timing) = &mut self.run.environment.timing {
+                watch.note(timing);
+            }
             self.save()?;
         }
         bar.finish();
-        terminal::progress("Timed", &format!("{steps} steps × {rounds} rounds, seed {}", self.run.seed));
+        let timed = format!(
+            "{steps} steps × {} rounds of {messages} {}s in {:.0} s, seed {}",
+            rounds.begun(),
+            self.plan.scenario.message_noun(),
+            began.elapsed().as_secs_f64(),
+            self.run.seed
+        );
+        terminal::progress("Timed", &timed);
+        if let Some(warning) = self.run.environment.timing.as_ref().and_then(machine::warning) {
+            terminal::labelled(Style::Warning, "warning", &warning);
+        }
         Ok(())
     }
 
+    /// Notes how times are taken, and runs every step once to see how long it takes. Returns what watches the machine
+    /// from here on, and the messages of a timed round.
+    fn begin_timing(&mut self) -> anyhow::Result<(Watch, u64)> {
+        let Cores { server, client, server_of_many } = self.cores.clone();
+        let mut timing = Timing {
+            messages: self.plan.timed_messages.unwrap_or(self.run.workload.messages),
+            discarded: 1,
+            budget_seconds: match self.plan.until {
+                Until::Rounds(_) => None,
+                Until::Settled(budget) => Some(budget.as_secs()),
+            },
+            server_cores: server,
+            server_cores_of_many: server_of_many,
+            client_cores: client,
+            ..Timing::default()
+        };
+        let watch = Watch::begin(&mut timing);
+        self.run.environment.timing = Some(timing);
+        let mut walls = Vec::new();
+        let bar = terminal::bar("Warming up", self.run.steps.len() as u64);
+        for index in 0..self.run.steps.len() {
+            bar.about(&self.run.steps[index].name);
+            let pair = self.run_case(&self.case(index, Instrument::Time, 0), None)?;
+            walls.push(pair.server.wall_ns.max(pair.client.wall_ns));
+            bar.step();
+        }
+        bar.finish();
+        let timing = self.run.environment.timing.as_mut().expect("it was put there just now");
+        if self.plan.timed_messages.is_none() {
+            timing.messages = messages_of_a_round(timing.messages, walls);
+        }
+        Ok((watch, timing.messages))
+    }
+
+    /// The peers that run in the same rounds, with as many messages, where they were asked for.
+    fn peers(&self, messages: u64) -> anyhow::Result<Option<Peers>> {
+        let Some(direction) = Direction::of(self.plan.scenario).filter(|_| self.plan.peers) else { return Ok(None) };
+        let workload = Workload { messages, ..self.run.workload };
+        let link = self.plan.link.map_or(Link::None, Link::Paced);
+        let mut peers = Peers::prepare(direction, workload, link, self.plan.allocator, &self.plan.profile)?;
+        peers.cores = self.cores.clone();
+        Ok(Some(peers))
+    }
+
     fn case(&self, index: usize, instrument: Instrument, round: u32) -> Case {
+        let mut workload = self.plan.workload(instrument);
+        if let (Instrument::Time, Some(timing)) = (instrument, &self.run.environment.timing) {
+            workload.messages = timing.messages;
+        }
         Case {
             set: self.sets[index].clone(),
-            workload: self.plan.workload(instrument),
+            workload,
             instrument,
             round,
             runtime: self.plan.runtime,
@@ -313,15 +382,26 @@ impl<'a> Climb<'a> {
     /// Runs one case, its server where servers run.
     fn run_case(&self, case: &Case, folder: Option<&dyn Fn(Side) -> PathBuf>) -> anyhow::Result<BothSides> {
         let binary = &self.binaries[&case.instrument];
-        let local = Local(binary);
+        let (server, client) = self.cores_of(case)?;
+        let local = Local(binary, server);
         let host: &dyn Host = self.remote.as_ref().map_or(&local, |remote| remote);
-        case::run(host, binary, case, folder, self.plan.timeout(case.instrument))
+        case::run(host, Caller(binary, client), case, folder, self.plan.timeout(case.instrument))
     }
 
-    fn measure_case(&mut self, index: usize, instrument: Instrument, round: u32) -> anyhow::Result<()> {
+    /// The cores of a case's server and client: only what is timed is held to any.
+    fn cores_of(&self, case: &Case) -> anyhow::Result<(&[usize], &[usize])> {
+        let Cores { server, client, server_of_many } = &self.cores;
+        Ok(match case.instrument {
+            Instrument::Time if case.tuning()?.runtime == Runtime::CurrentThread => (server, client),
+            Instrument::Time => (server_of_many, client),
+            _ => (&[], &[]),
+        })
+    }
+
+    fn measure_case(&mut self, index: usize, instrument: Instrument, round: u32) -> anyhow::Result<BothSides> {
         let pair = self.run_case(&self.case(index, instrument, round), None)?;
-        self.run.steps[index].measurements.extend([pair.server, pair.client]);
-        Ok(())
+        self.run.steps[index].measurements.extend([pair.server.clone(), pair.client.clone()]);
+        Ok(pair)
     }
 
     fn measure_stacks(&mut self, index: usize) -> anyhow::Result<()> {

@@ -26,6 +26,7 @@ pub(crate) fn environment(allocator: Allocator, profile: &str) -> Environment {
         cores: std::thread::available_parallelism().map_or(0, |cores| cores.get() as u32),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         command: command(),
+        timing: None,
     }
 }
 

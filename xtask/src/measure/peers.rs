@@ -12,6 +12,7 @@ use crate::analyse::peers::{BothSides, Contender};
 use crate::cli::quantity::{Mode, Rate};
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::{self, Allocator, Binary};
+use crate::measure::cores::Cores;
 use crate::measure::file_server::{FileServer, SOFTWARE};
 use crate::measure::instructions;
 use crate::measure::link::Veth;
@@ -52,6 +53,8 @@ pub(crate) struct Peers {
     pub(crate) workload: Workload,
     pub(crate) link: Link,
     pub(crate) contenders: Vec<Contender>,
+    /// The cores that servers and clients are held to.
+    pub(crate) cores: Cores,
     /// How each contender is run, in their order.
     runs: Vec<Runs>,
 }
@@ -78,7 +81,8 @@ impl Peers {
     ) -> anyhow::Result<Peers> {
         let time = build::build(Instrument::Time, allocator, profile)?;
         let count = build::build(Instrument::Count, allocator, profile)?;
-        let mut peers = Peers { direction, workload, link, contenders: Vec::new(), runs: Vec::new() };
+        let mut peers =
+            Peers { direction, workload, link, contenders: Vec::new(), cores: Cores::default(), runs: Vec::new() };
         for kind in Kind::ALL {
             let pair = |binary: &Binary, instrument| {
                 Runs::Pair(binary.clone(), peer_case(kind, direction, workload, instrument))
@@ -200,8 +204,9 @@ impl Peers {
         let rate = self.link.rate().map(|(rate, _)| rate);
         let timeout = PATIENCE + rate.map_or(Duration::ZERO, |rate| 2 * rate.takes(self.workload.payload_bytes()));
         let client = |binary: &Binary, case: &PeerCase, address: &str| match &self.link {
-            Link::None => client(binary, case, address),
-            Link::Paced(rate) => client(binary, &PeerCase { rate_bits: Some(rate.0), ..case.clone() }, address),
+            Link::None => client(binary, case, address).on_cores(&self.cores.client),
+            Link::Paced(rate) => client(binary, &PeerCase { rate_bits: Some(rate.0), ..case.clone() }, address)
+                .on_cores(&self.cores.client),
             Link::Veth(_, veth) => veth.client(client(binary, case, address)),
         };
         match runs {
@@ -210,7 +215,7 @@ impl Peers {
                     Link::Veth(_, veth) => {
                         veth.server(program(binary, &PeerCase { address: veth.listen().to_string(), ..case.clone() }))
                     }
-                    Link::None | Link::Paced(_) => program(binary, case),
+                    Link::None | Link::Paced(_) => program(binary, case).on_cores(&self.cores.server),
                 };
                 spawn_pair(&server, |address| client(binary, case, address), timeout)
             }

@@ -10,12 +10,18 @@ use alloc_ladder::subject::scenario::{CHUNK_MAX, RECEIVE_LIMIT, Scenario, Worklo
 use crate::cli::quantity::{Rate, Size};
 use crate::measure::build::Allocator;
 use crate::measure::remote::At;
-use crate::measure::rounds::clock_seed;
+use crate::measure::rounds::{Until, clock_seed};
 
 /// What a run measures unless told otherwise.
 pub(crate) const DEFAULT_INSTRUMENTS: [Instrument; 3] = [Instrument::Count, Instrument::Time, Instrument::Stacks];
-/// Timed rounds unless told otherwise.
-pub(crate) const ROUNDS: u32 = 10;
+/// How long the timed rounds may take unless told otherwise.
+pub(crate) const BUDGET: Duration = Duration::from_secs(90);
+/// The least that a timed round of a step takes, where its messages are chosen for it.
+const ROUND: Duration = Duration::from_millis(250);
+/// What is added to that, because a first look is slower than what comes after it.
+const ROOM: f64 = 1.2;
+/// The most messages that are chosen for a timed round.
+const CHOSEN_MAX: f64 = 1e6;
 /// Counts are taken this often, to prove that they repeat.
 pub(crate) const COUNT_ROUNDS: u32 = 2;
 /// How long a case may take unless told otherwise.
@@ -42,8 +48,12 @@ pub(crate) struct Plan {
     /// The traffic of a timed case.
     pub(crate) workload: Workload,
     pub(crate) instruments: Vec<Instrument>,
+    /// The messages of a timed case; `None` where they are chosen so that it takes long enough.
+    pub(crate) timed_messages: Option<u64>,
     /// Timed rounds of every step.
-    pub(crate) rounds: u32,
+    pub(crate) until: Until,
+    /// Whether server and client of a timed case are held to a core each.
+    pub(crate) pin: bool,
     /// The server's runtime, whatever the steps say.
     pub(crate) runtime: Option<Runtime>,
     pub(crate) allocator: Allocator,
@@ -74,7 +84,9 @@ impl Plan {
             sets,
             workload: Workload { messages, ..Workload::default() },
             instruments: DEFAULT_INSTRUMENTS.to_vec(),
-            rounds: ROUNDS,
+            timed_messages: None,
+            until: Until::Settled(BUDGET),
+            pin: true,
             runtime: None,
             allocator: Allocator::System,
             profile: "release".to_owned(),
@@ -135,6 +147,16 @@ impl Plan {
     }
 }
 
+/// How many messages a timed round carries: as many as the fastest step needs to take [`ROUND`], and no fewer than
+/// `messages`, which took each step so many nanoseconds. Two digits, so that a reader can keep them in mind.
+pub(crate) fn messages_of_a_round(messages: u64, wall_ns: impl IntoIterator<Item = u64>) -> u64 {
+    let Some(fastest) = wall_ns.into_iter().min() else { return messages };
+    let wanted = ROOM * messages as f64 * ROUND.as_nanos() as f64 / fastest.max(1) as f64;
+    let wanted = wanted.min(CHOSEN_MAX);
+    let digits = 10_f64.powf((wanted.log10().floor() - 1.0).max(0.0));
+    messages.max(((wanted / digits).ceil() * digits) as u64)
+}
+
 /// Payload bytes of one message, as a flag gives them, if tonic lets such a message through.
 ///
 /// # Errors
@@ -154,6 +176,14 @@ pub(crate) fn chunk(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_timed_round_takes_long_enough_and_carries_a_round_number() {
+        assert_eq!(messages_of_a_round(2000, [300_000_000, 70_000_000]), 8600, "2,000 × 300 / 70 = 8,571");
+        assert_eq!(messages_of_a_round(2000, [900_000_000]), 2000, "long enough as it is");
+        assert_eq!(messages_of_a_round(50, [0]), 1_000_000);
+        assert_eq!(messages_of_a_round(2000, []), 2000);
+    }
 
     #[test]
     fn a_chunk_is_a_size_that_tonic_lets_through() {

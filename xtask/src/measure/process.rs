@@ -19,6 +19,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
+use crate::measure::cores;
 use crate::measure::interrupt::{Cancel, catch_interrupts};
 use crate::measure::program::Program;
 
@@ -109,8 +110,9 @@ impl Process {
     fn spawn(what: String, program: &Program, mut command: Command, cancel: &Cancel) -> anyhow::Result<Process> {
         // Who starts a group has to end it.
         catch_interrupts()?;
-        let mut child =
-            command.process_group(0).spawn().with_context(|| format!("cannot start the {what}: {program}"))?;
+        command.process_group(0);
+        let mut child = cores::on(program.cores(), || command.spawn())
+            .with_context(|| format!("cannot start the {what}: {program}"))?;
         Ok(Process {
             what,
             shown: program.to_string(),

@@ -14,11 +14,13 @@ pub(crate) struct Program {
     args: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
+    /// The cores it may use; none of them stands for all that this process may use.
+    cores: Vec<usize>,
 }
 
 impl Program {
     pub(crate) fn new(path: impl Into<PathBuf>) -> Program {
-        Program { path: path.into(), args: Vec::new(), environment: Vec::new(), folder: None }
+        Program { path: path.into(), args: Vec::new(), environment: Vec::new(), folder: None, cores: Vec::new() }
     }
 
     /// Adds one argument.
@@ -45,12 +47,24 @@ impl Program {
         self
     }
 
+    /// Holds it to these cores; none of them holds it to nothing.
+    pub(crate) fn on_cores(mut self, cores: &[usize]) -> Program {
+        self.cores = cores.to_vec();
+        self
+    }
+
+    /// The cores it is held to.
+    pub(crate) fn cores(&self) -> &[usize] {
+        &self.cores
+    }
+
     /// The same program run by `tool`, whose own arguments come first. What both say of the environment holds.
     pub(crate) fn under(self, tool: Program) -> Program {
-        let Program { path, args, environment, folder } = self;
+        let Program { path, args, environment, folder, cores } = self;
         let mut both = tool.arg(path).args(args);
         both.environment.extend(environment);
         both.folder = folder.or(both.folder);
+        both.cores = cores;
         both
     }
 

@@ -6,7 +6,8 @@ use alloc_ladder::subject::scenario::Scenario;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::suggest::{Named, nearest};
 
-/// The step sets to measure, with their names.
+/// The step sets to measure, with their names. One that is named again is measured again, as a step of its own: the
+/// second `baseline` is `baseline-2`.
 pub(crate) fn step_sets(scenario: Scenario, wanted: &[String]) -> anyhow::Result<Vec<(String, StepSet)>> {
     let up_to = |name: &str| match step(scenario, name)? {
         (0, _) => Ok((name.to_owned(), StepSet::Baseline)),
@@ -21,7 +22,14 @@ pub(crate) fn step_sets(scenario: Scenario, wanted: &[String]) -> anyhow::Result
         };
         wanted.iter().map(named).collect()
     };
-    Ok(sets.map_err(|error| no_such_step(&error))?)
+    let mut sets: Vec<(String, StepSet)> = sets.map_err(|error| no_such_step(&error))?;
+    for at in 1..sets.len() {
+        let times = 1 + sets[..at].iter().filter(|(_, set)| *set == sets[at].1).count();
+        if times > 1 {
+            sets[at].0 += &format!("-{times}");
+        }
+    }
+    Ok(sets)
 }
 
 fn no_such_step(error: &NoSuchStep) -> Failure {
@@ -29,4 +37,17 @@ fn no_such_step(error: &NoSuchStep) -> Failure {
     let nearest = nearest(Named::Step, &error.name, names.iter().copied());
     let suggestion = nearest.map_or_else(String::new, |name| format!("did you mean `{name}`? "));
     Failure::new(Kind::Usage, error.to_string()).help(format!("{suggestion}steps: {}", names.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_named_again_is_a_step_of_its_own() {
+        let wanted = ["baseline", "baseline", "rope", "only=rope", "up-to=rope", "baseline"].map(str::to_owned);
+        let names: Vec<String> =
+            step_sets(Scenario::Put, &wanted).expect("steps").into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["baseline", "baseline-2", "rope", "only=rope", "up-to=rope-2", "baseline-3"]);
+    }
 }

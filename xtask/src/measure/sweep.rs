@@ -13,7 +13,7 @@ use crate::analyse::sweep::Sweep;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal;
 use crate::measure::build::{Allocator, Binary, build};
-use crate::measure::case::{self, Local};
+use crate::measure::case::{self, Caller, Local};
 use crate::measure::pair;
 use crate::measure::peers;
 use crate::measure::rounds::shuffle;
@@ -112,7 +112,7 @@ fn case(
     round: u32,
 ) -> anyhow::Result<()> {
     let case = Case { set: sweep.step.clone(), workload, instrument, round, ..Case::new(sweep.scenario) };
-    let measured = case::run(&Local(binary), binary, &case, None, plan.timeout)
+    let measured = case::run(&Local(binary, &[]), Caller(binary, &[]), &case, None, plan.timeout)
         .with_context(|| format!("cannot measure {} streams of {} B messages", workload.streams, workload.chunk))?;
     sweep.points[index].measurements.extend([measured.server, measured.client]);
     Ok(())

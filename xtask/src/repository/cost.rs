@@ -25,7 +25,7 @@ use crate::cli::quantity::{MESSAGES_MAX, SECONDS_MAX};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
 use crate::measure::build::{Allocator, Binary, Variant, build, build_variant};
-use crate::measure::case::{self, Local};
+use crate::measure::case::{self, Caller, Local};
 use crate::measure::environment;
 use crate::measure::interrupt::{self, Cancel};
 use crate::measure::rounds::{clock_seed, shuffle};
@@ -207,7 +207,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
                     round,
                     ..Case::new(*scenario)
                 };
-                let pair = case::run(&Local(binary), binary, &case, None, Duration::from_secs(args.timeout))?;
+                let pair = case::run(
+                    &Local(binary, &[]),
+                    Caller(binary, &[]),
+                    &case,
+                    None,
+                    Duration::from_secs(args.timeout),
+                )?;
                 for side in [pair.server, pair.client] {
                     let cpu = measured[index].entry((side.side, Build::ALL[which])).or_default();
                     cpu.push(Measurement::cpu_us_per_message(&side));

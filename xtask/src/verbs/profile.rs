@@ -16,8 +16,9 @@ use crate::cli::quantity::{MESSAGES_MAX, Rate, SECONDS_MAX};
 use crate::cli::terminal::{self, Style, rendering};
 use crate::measure::build::Allocator;
 use crate::measure::climb::{Climb, Lines};
-use crate::measure::plan::{DEFAULT_INSTRUMENTS, Plan, chunk};
+use crate::measure::plan::{BUDGET, DEFAULT_INSTRUMENTS, Plan, chunk};
 use crate::measure::remote::At;
+use crate::measure::rounds::Until;
 use crate::measure::step_sets::step_sets;
 use crate::measure::token::Token;
 use crate::measure::{environment, interrupt};
@@ -30,18 +31,27 @@ use crate::store::write::RunFolder;
 pub(crate) struct Args {
     /// The RPC shape
     pub(crate) scenario: Scenario,
-    /// Steps to climb to, as in `baseline,rope`; also `only=STEP` and `without=STEP` [default: all, in order]
+    /// Steps to climb to, as in `baseline,rope`; also `only=STEP` and `without=STEP`; a step named twice is measured
+    /// twice [default: all, in order]
     #[arg(long, value_delimiter = ',')]
     pub(crate) steps: Vec<String>,
-    /// Messages (unary: calls) of a measured part [default: 2000 (unary: 5000)]
+    /// Messages (unary: calls) of a measured part [default: 2000 (unary: 5000), and in timed rounds as many as take 250 ms]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
     pub(crate) messages: Option<u64>,
     /// Payload bytes of a message, as in 32760 or 64KiB [default: 64KiB; unary has none]
     #[arg(long, value_parser = chunk)]
     pub(crate) chunk: Option<usize>,
-    /// Timed rounds of every step
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) runs: u32,
+    /// Timed rounds of every step [default: as many as --budget allows]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) runs: Option<u32>,
+    /// Seconds that timed rounds may take; they end sooner when the CPU time of every step is known to 2 % against the
+    /// step before
+    #[arg(long, value_name = "SECONDS", default_value_t = BUDGET.as_secs(), conflicts_with = "runs",
+          value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
+    pub(crate) budget: u64,
+    /// Let timed processes run on any core instead of holding server and client to a core each
+    #[arg(long)]
+    pub(crate) no_pin: bool,
     /// What to measure
     #[arg(long, value_delimiter = ',', default_values_t = DEFAULT_INSTRUMENTS.map(Shown))]
     pub(crate) instruments: Vec<Shown>,
@@ -73,7 +83,7 @@ pub(crate) struct Args {
     /// Measure peers without gRPC in the same rounds
     #[arg(long)]
     pub(crate) limits: bool,
-    /// Seed of the shuffled order [default: from the clock]
+    /// Seed of the order within rounds [default: from the clock]
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// Address the server listens on; port 0 takes a free one
@@ -260,7 +270,9 @@ impl Args {
                 ..plan.workload
             },
             instruments: self.instruments.iter().map(|shown| shown.0).collect(),
-            rounds: self.runs,
+            timed_messages: self.messages,
+            until: self.runs.map_or(Until::Settled(Duration::from_secs(self.budget)), Until::Rounds),
+            pin: !self.no_pin,
             runtime: self.runtime,
             allocator: self.allocator,
             profile: self.profile.clone(),

@@ -88,17 +88,14 @@ fn means_outside(n: usize) -> usize {
         let middle = n * (n + 1.0) / 4.0;
         return (middle - Z_95 * (n * (n + 1.0) * (2.0 * n + 1.0) / 24.0).sqrt()).floor() as usize;
     }
-    let twice: Vec<usize> = (1..=n).map(|rank| 2 * rank).collect();
-    let ways = sums(&twice, n * (n + 1));
-    let (mut outside, mut below) = (0, 0.0);
-    for rank_sum in 0.. {
-        below += ways[2 * rank_sum];
-        if 2.0 * below > MISSES {
-            break;
-        }
-        outside = rank_sum;
-    }
-    outside
+    // Below the middle of the distribution lies half of it, so the end is never reached.
+    let ranks: Vec<usize> = (1..=n).collect();
+    let mut below = 0.0;
+    let mut misses = |way: &f64| {
+        below += way;
+        2.0 * below <= MISSES
+    };
+    sums(&ranks, n * (n + 1) / 4).iter().take_while(|way| misses(way)).count().saturating_sub(1)
 }
 
 /// Twice the rank of each difference that is not zero, among all of them by size, and whether it is positive. Twice,

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use alloc_ladder::record::{
     CountRow, Counts, CpuProfile, Environment, FreedBy, HeapSample, Instrument, Limit, Measurement, Retained, Run,
-    SCHEMA, Shape, SizeBucket, Stacks, StepRecord, Subject, Usage, Workload,
+    SCHEMA, Shape, SizeBucket, Stacks, StepRecord, Subject, Timing, Usage, Workload,
 };
 use alloc_ladder::subject::ladder::{Tuning, ladder};
 use alloc_ladder::subject::scenario::Scenario;
@@ -115,6 +115,18 @@ pub(crate) fn run() -> Run {
             cores: 2,
             kernel: "6.1.0".to_owned(),
             command: "cargo xtask profile put --rounds 10".to_owned(),
+            timing: Some(Timing {
+                messages: 8600,
+                discarded: 1,
+                budget_seconds: Some(90),
+                server_cores: vec![1],
+                server_cores_of_many: vec![0, 1],
+                client_cores: vec![0],
+                governor: Some("performance".to_owned()),
+                load_average: Some(0.21),
+                steal_share: Some(0.0),
+                others_share: Some(0.012),
+            }),
         },
         server_environment: None,
         partial: false,

@@ -32,7 +32,7 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                 (table(&rows(run, steps)))
                 p.note {
                     "CPU seconds of the server process per 10⁹ payload bytes, least first. Peers ran in the same "
-                    "shuffled rounds as the steps. " (parts::plot_words(run)) "."
+                    "rounds as the steps. " (parts::plot_words(run)) "."
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! The top of the page: what was measured, the four figures from baseline to last, and the ladder.
 
-use alloc_ladder::record::{Environment, Instrument, Run, Shape, StepRecord, Workload};
+use alloc_ladder::record::{Environment, Instrument, Run, Shape, StepRecord, Timing, Workload};
 use alloc_ladder::subject::ladder;
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
@@ -59,12 +59,16 @@ fn traffic(run: &Run) -> String {
         };
     }
     let noun = figures::noun(run);
-    let rounds = run.steps.iter().map(|step| step.of(Side::Server, Instrument::Time).count()).max().unwrap_or(0);
+    let rounds = || run.steps.iter().map(|step| step.of(Side::Server, Instrument::Time).count());
+    let (fewest, most) = (rounds().min().unwrap_or(0), rounds().max().unwrap_or(0));
     let mut text = workload(run.subject.shape, &run.workload);
-    match rounds {
-        0 => text.push_str("; times not measured"),
-        1 => text.push_str("; one timed run per step"),
-        rounds => text.push_str(&format!("; {rounds} timed runs per step, order shuffled")),
+    let of = run.environment.timing.as_ref().filter(|timing| timing.messages != run.workload.messages);
+    let of = of.map_or_else(String::new, |timing| format!(" of {} {noun}s", numbers::count(timing.messages)));
+    match (fewest, most) {
+        (_, 0) => text.push_str("; times not measured"),
+        (_, 1) => text.push_str(&format!("; one timed run{of} per step")),
+        (fewest, most) if fewest == most => text.push_str(&format!("; {most} timed runs{of} per step, interleaved")),
+        (fewest, most) => text.push_str(&format!("; {fewest} to {most} timed runs{of} per step, interleaved")),
     }
     text.push_str(match run.server_environment {
         None => ". Client and server are separate processes on one machine",
@@ -237,6 +241,7 @@ fn environment(run: &Run) -> Markup {
         return program_environment(run);
     }
     let environment = &run.environment;
+    let noun = figures::noun(run);
     let or_dash = |text: &str| if text.is_empty() { "–".to_owned() } else { text.to_owned() };
     let revision = match (environment.revision.as_str(), environment.dirty) {
         ("", _) => "outside a repository".to_owned(),
@@ -265,6 +270,7 @@ fn environment(run: &Run) -> Markup {
                 }
                 dt { "Warm-up" } dd { (numbers::count(run.workload.warmup)) " messages a stream, before the figures begin" }
                 dt { "Call sites" } dd { (stacks) }
+                @if let Some(timing) = &environment.timing { dt { "Timed rounds" } dd { (timed_rounds(timing, noun)) } }
                 dt { "Seed" } dd { (run.seed) }
             }
             p {
@@ -282,6 +288,30 @@ fn environment(run: &Run) -> Markup {
             }
         }
     }
+}
+
+/// How times were taken, and what else the machine did meanwhile.
+fn timed_rounds(timing: &Timing, noun: &str) -> String {
+    let list = |cores: &[usize]| cores.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let mut parts = vec![format!("{} {noun}s each", numbers::count(timing.messages))];
+    parts.push(match timing.discarded {
+        0 => "none thrown away".to_owned(),
+        1 => "one before them thrown away".to_owned(),
+        rounds => format!("{rounds} before them thrown away"),
+    });
+    parts.extend(timing.budget_seconds.map(|seconds| format!("for at most {seconds} s")));
+    parts.push(match (timing.server_cores.as_slice(), timing.client_cores.as_slice()) {
+        ([], []) => "on any core".to_owned(),
+        (server, client) => {
+            let many = list(&timing.server_cores_of_many);
+            format!("server on core {} (with several threads on {many}), client on core {}", list(server), list(client))
+        }
+    });
+    parts.extend(timing.governor.as_ref().map(|governor| format!("governor {}", figures::clipped(governor, 40))));
+    parts.extend(timing.load_average.map(|load| format!("load {} before", numbers::number(load))));
+    parts.extend(timing.others_share.map(|share| format!("other programs {} of the machine", numbers::share(share))));
+    parts.extend(timing.steal_share.map(|share| format!("its host {}", numbers::share(share))));
+    parts.join("; ")
 }
 
 pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {

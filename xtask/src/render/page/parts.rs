@@ -24,10 +24,10 @@ pub(crate) fn change(change: Option<&FigureChange>) -> Markup {
         @match change.verdict {
             Movement::Same => { span.quiet title="exactly the same" { "=" } }
             Movement::Close => { span.quiet title=(change.words()) { "≈" } }
-            Movement::Settled => { span.quiet title="no difference to speak of" { (change.words()) } }
-            Movement::Noise => { span.quiet title="unsettled" { "~ " (change.words()) } }
+            Movement::Settled => { span.quiet title="no difference to speak of" { (amount(change)) } }
+            Movement::Noise => { span.quiet title="unsettled" { "~ " (amount(change)) } }
             Movement::TooFew if rounds > 1 => {
-                span.quiet title="unsettled" { "~ " (change.words()) } " " span.p { "n too small" }
+                span.quiet title="unsettled" { "~ " (amount(change)) } " " span.p { "n too small" }
             }
             Movement::TooFew => { span.quiet title=(change.words()) { "~" } " " span.p { "one run" } }
             Movement::OneRound => {
@@ -36,7 +36,7 @@ pub(crate) fn change(change: Option<&FigureChange>) -> Markup {
             verdict => {
                 span class=(match verdict { Movement::Better => "better", Movement::Worse => "worse", _ => "moved" }) {
                     span.arrow aria-hidden="true" { (arrow) }
-                    (change.words())
+                    (amount(change))
                     @match verdict {
                         Movement::Better => { span.spoken { " better" } }
                         Movement::Worse => { span.spoken { " worse" } }
@@ -44,6 +44,16 @@ pub(crate) fn change(change: Option<&FigureChange>) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+/// How much a figure changed: a multiple with its interval, which a narrow column breaks before, or a percentage.
+fn amount(change: &FigureChange) -> Markup {
+    html! {
+        @match &change.ratio {
+            Some(ratio) => { (ratio.multiple()) " " span.p { (ratio.interval()) } }
+            None => { (change.words()) }
         }
     }
 }
@@ -129,7 +139,7 @@ mod tests {
             assert!(!shown.contains("better") && !shown.contains("worse"), "{shown}");
             shown
         };
-        assert!(of(Movement::TooFew, 3).contains("~ ×2.000 [1.500, 2.500]"));
+        assert!(of(Movement::TooFew, 3).contains("~ ×2.000 <span class=\"p\">[1.500, 2.500]</span>"));
         assert!(of(Movement::TooFew, 3).contains("n too small"));
         assert!(of(Movement::TooFew, 1).contains("one run") && !of(Movement::TooFew, 1).contains("too small"));
         assert!(of(Movement::Noise, 12).contains("~ ×2.000"));

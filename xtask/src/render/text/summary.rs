@@ -237,7 +237,7 @@ fn ladder(run: &Run) -> String {
     }
     if let [first, .., last] = run.steps.as_slice() {
         let mut row = vec![Cell::left(""), Cell::left(format!("{} vs 1", run.steps.len()))];
-        let short = |ratio: &Ratio| format!("×{} {}", numbers::ratio(ratio.middle), numbers::plus_minus(ratio.reach()));
+        let short = |ratio: &Ratio| format!("{} {}", ratio.multiple(), numbers::plus_minus(ratio.reach()));
         for (metric, whose) in &columns {
             let judged = match (metric.is_exact(), whose) {
                 (true, Whose::Side(side)) => {
@@ -432,7 +432,7 @@ mod tests {
         let line = |name: &str| text.lines().find(|line| line.contains(name)).expect("a row").trim_end().to_owned();
         assert!(line("2  pooled-message").contains(" ~ ×"), "{text}");
         assert!(line("3  bytes-field").contains(" ×1.000 [1.000, 1.000]"), "settled, and nothing to mark: {text}");
-        assert!(line("4  rope").contains(&paint(Style::Better, "×0.744 [0.737, 0.753]")), "{text}");
+        assert!(line("4  rope").contains(&paint(Style::Better, "×0.744 [0.737, 0.754]")), "{text}");
         assert!(line("4 vs 1").contains(&paint(Style::Better, "−96.9%")), "{text}");
         assert!(line("unsettled").contains("pooled-message (server ±"), "{text}");
         assert!(!line("unsettled").contains("bytes-field"), "{text}");
