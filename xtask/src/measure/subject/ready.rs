@@ -38,14 +38,15 @@ pub(super) fn wait(process: &mut Process, server: &Server, log: &Path) -> anyhow
     let mut seen = Seen::new(server.line.as_deref());
     loop {
         interrupted()?;
-        if let State::Ended(status) = process.look()? {
-            return Err(failed(process, &format!("ended before it was ready ({status})"), log, None));
-        }
         let missing = match seen.in_log(log) {
             false => Some(format!("it has not printed `{}`", server.line.as_deref().unwrap_or_default())),
             true => unreachable_why(process, server),
         };
         let Some(missing) = missing else { return Ok(()) };
+        // One that nothing is waited for may have done all its work by now.
+        if let State::Ended(status) = process.look()? {
+            return Err(failed(process, &format!("ended before it was ready ({status})"), log, None));
+        }
         if Instant::now() >= until {
             let help = "give it more time with `ready-within`, or mend what says that it is ready";
             let how = format!("was not ready within {} s: {missing}", within.as_secs());
@@ -159,6 +160,7 @@ mod tests {
         start("echo starting; sleep 0.1; echo now listening on 7 >&2; sleep 60", &server(None, Some("listening on")))
             .expect("ready");
         start("sleep 60", &server(None, None)).expect("nothing to wait for");
+        start("exit 0", &server(None, None)).expect("it may be done already");
     }
 
     #[test]
