@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::analyse::profiles::Profiles;
 use crate::cli::browser;
 use crate::cli::terminal::{self, Style, rendering};
 use crate::measure::subject::climb::Climb;
@@ -56,13 +55,12 @@ pub(crate) fn run(args: &Args, open: bool, json: bool) -> anyhow::Result<()> {
     let measured = climb.build(builds.path()).and_then(|()| climb.measure());
     if !climb.has_figures() {
         // A run of nothing would be the newest one; what was printed stays where it is.
-        let (_, folder) = climb.into_parts();
+        let (_, folder, _) = climb.into_parts();
         folder.clear(&[layout::RUN_JSON.to_owned()])?;
         return measured;
     }
-    let (run, folder) = climb.into_parts();
+    let (run, folder, mut profiles) = climb.into_parts();
     folder.save(&run)?;
-    let mut profiles = Profiles::default();
     let page = rendering(folder.path(), || page::write_all(&folder, &run, &mut profiles))?;
     if json {
         terminal::result(&(serde_json::to_string_pretty(&run)? + "\n"))?;

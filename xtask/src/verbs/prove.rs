@@ -7,7 +7,6 @@ use alloc_ladder::record::{Run, StepRecord};
 
 use crate::analyse::judge::{self, Verdict};
 use crate::analyse::metric::{self, Metric};
-use crate::analyse::profiles::Profiles;
 use crate::analyse::stats;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style, paint, rendering};
@@ -50,13 +49,13 @@ pub(crate) fn run(base: Option<&str>) -> anyhow::Result<()> {
     let mut climb = Climb::new(subject, folder, created);
     let measured = climb.build(builds.path()).and_then(|()| climb.measure());
     let has_figures = climb.has_figures();
-    let (run, folder) = climb.into_parts();
+    let (run, folder, mut profiles) = climb.into_parts();
     if !has_figures {
         folder.clear(&[layout::RUN_JSON.to_owned()])?;
         return measured;
     }
     folder.save(&run)?;
-    let page = rendering(folder.path(), || page::write_all(&folder, &run, &mut Profiles::default()))?;
+    let page = rendering(folder.path(), || page::write_all(&folder, &run, &mut profiles))?;
     terminal::result(&text(&run, candidates, left_out))?;
     terminal::progress("Report", &terminal::path(&page));
     // A candidate that does not build is an answer; a service that could not be measured is none.

@@ -10,6 +10,7 @@ use alloc_ladder::Side;
 use alloc_ladder::record::{Instrument, Measurement, Run, SCHEMA, Shape, StepRecord, Workload};
 use alloc_ladder::recorder::Variable;
 
+use crate::analyse::profiles::Profiles;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
@@ -32,6 +33,8 @@ pub(crate) struct Climb<'a> {
     loads: Vec<PathBuf>,
     /// Whether the server measures windows itself.
     has_windows: bool,
+    /// The call stacks, as they were read when they were kept.
+    profiles: Profiles,
 }
 
 /// The subject as its run names it.
@@ -59,12 +62,12 @@ impl<'a> Climb<'a> {
             limits: Vec::new(),
         };
         let servers = vec![None; subject.steps.len()];
-        Climb { subject, folder, run, servers, loads: Vec::new(), has_windows: false }
+        Climb { subject, folder, run, servers, loads: Vec::new(), has_windows: false, profiles: Profiles::default() }
     }
 
-    /// The run as far as it was measured, and its folder.
-    pub(crate) fn into_parts(self) -> (Run, RunFolder) {
-        (self.run, self.folder)
+    /// The run as far as it was measured, its folder and its call stacks.
+    pub(crate) fn into_parts(self) -> (Run, RunFolder, Profiles) {
+        (self.run, self.folder, self.profiles)
     }
 
     /// Builds every step and every load. A step that does not build is left out of the rest.
@@ -261,7 +264,7 @@ impl<'a> Climb<'a> {
             symbols: &[],
             blocks: false,
         };
-        let imported = import::import(&kept, &self.folder, index, &about)?;
+        let imported = import::import(&kept, &self.folder, index, &about, &mut self.profiles)?;
         imported.notes.iter().for_each(|note| terminal::labelled(Style::Warning, "warning", note));
         let step = &mut self.run.steps[index];
         step.stacks = imported.step.stacks;
