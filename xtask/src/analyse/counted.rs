@@ -63,7 +63,8 @@ mod tests {
         run.steps = vec![fixture::step("srv", Vec::new())];
         run.steps[0].stacks = vec![fixture::stacks(folder.path(), "srv", 10, &[])];
         let mut profiles = Profiles::default();
-        let figures = |blocks| Figures { blocks, bytes: 100 * blocks, peak_bytes: 7, peak_blocks: 1, ..Figures::default() };
+        let figures =
+            |blocks| Figures { blocks, bytes: 100 * blocks, peak_bytes: 7, peak_blocks: 1, ..Figures::default() };
         let stacks = [(Stage::Marshal, vec!["main", "encode"], figures(20)), (Stage::Other, vec!["main"], figures(5))];
         profiles.insert_folded(0, Side::Server, Profile::of(&stacks));
         assert_eq!(counted(run.clone(), &profiles), run, "of another workload");
