@@ -37,6 +37,27 @@ pub use tally::{SIZE_BUCKETS, Tally};
 
 use crate::stage;
 
+/// Blocks and bytes that this thread counted for a method so far, without the instrument's; `None` for a thread without
+/// counters of its own. Only differences mean something.
+#[cfg(feature = "tonic")]
+#[inline]
+pub(crate) fn spent(method: stage::Method) -> Option<(u64, u64)> {
+    // The stages of a method stand in the order of their numbers.
+    shard::read_blocks(stage::Scope::new(method, stage::Stage::Other).index(), stage::Stage::Instrument as usize)
+}
+
+/// Which place among [`SHARDS`] is this thread's own while it lives; `None` for threads beyond.
+#[cfg(feature = "tonic")]
+#[inline]
+pub(crate) fn place() -> Option<usize> {
+    shard::place()
+}
+
+/// How many places were ever a thread's.
+pub(crate) fn places() -> usize {
+    shard::places()
+}
+
 /// A global allocator that counts blocks and bytes per stage and RPC method, then asks `A` for the memory.
 ///
 /// ```

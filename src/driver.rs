@@ -13,27 +13,42 @@
 //! is named after the process and its program, because programs that this one starts inherit the variable and may have
 //! the line too. A child that was forked has no such thread: it counts for itself after a line of its own.
 //!
+//! # Windows
+//! With the environment variable [`WINDOW`] too, parts of the program's life are measured by themselves: a warm-up is left
+//! out, and then one window follows the other, by the messages that the [seams](crate#modules-and-features) count on this
+//! side of the process, or by the clock. Each is written when it closes, to [`window_file`]. Where windows are missing at the
+//! program's end, or the variable says none, [`window_error_file`] says why, and the program runs on as if nobody had asked.
+//!
+//! The allocator may be [`CountingAlloc`](crate::CountingAlloc), or [`Alloc`](crate#modules-and-features) in whatever mode:
+//! where nothing is counted, a record has the clock's and the system's figures alone, and the instrument `time`.
+//!
 //! # What it costs
 //! Every [`INTERVAL`] a snapshot and a file of some kilobytes, charged to [`Stage::Instrument`]. The file is replaced
-//! whole, so that a reader never meets half of it.
+//! whole, so that a reader never meets half of it. While windows are measured the thread looks at the seams' counters too,
+//! forty times a window or, where nothing comes, every 5 ms; a window closes with a snapshot and a file of its own.
 
 #[doc(hidden)]
 pub mod instrument;
 #[cfg(feature = "retained")]
 #[doc(hidden)]
 pub mod retained;
+mod rounds;
 #[doc(hidden)]
 pub mod usage;
 mod window;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::record::{Counts, Instrument, Measurement};
+use crate::method::CallSnapshot;
+use crate::record::{CallRow, Counts, Instrument, Measurement};
 use crate::{Side, Snapshot, Stage};
+use rounds::Rounds;
 use usage::usage;
 
 pub use window::{
@@ -97,19 +112,45 @@ pub fn install() -> Driver {
         Ok(side) if side == Side::Client.name() => Side::Client,
         _ => Side::Server,
     };
-    let process = std::process::id();
-    let writer = Writer { path: file(Path::new(&folder), process, &own_name()), side, began: Instant::now() };
+    let folder = PathBuf::from(folder);
+    let (process, name) = (std::process::id(), own_name());
+    let peak = Peak::default();
+    let writer = Writer { path: file(&folder, process, &name), side, began: Instant::now(), peak: peak.clone() };
+    let rounds = match std::env::var(WINDOW).as_deref().map(str::parse::<Window>) {
+        Ok(Ok(window)) => Some(Rounds::new(window, side, folder, process, name, peak)),
+        Ok(Err(bad)) => {
+            rounds::say(&folder, process, &name, &format!("{WINDOW}: {bad}"));
+            None
+        }
+        Err(_) => None,
+    };
     let (stop, stopped) = mpsc::channel();
     let thread = {
         let writer = writer.clone();
-        std::thread::Builder::new().name("alloc-ladder-driver".to_owned()).spawn(move || {
-            let _guard = Stage::Instrument.enter();
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(INTERVAL) {
-                let _ = writer.write();
-            }
-        })
+        let named = std::thread::Builder::new().name("alloc-ladder-driver".to_owned());
+        named.spawn(move || drive(&writer, rounds, &stopped))
     };
     Driver(thread.ok().map(|thread| Running { process, writer, stop, thread }))
+}
+
+/// The driver's thread, until it is told to stop.
+fn drive(writer: &Writer, mut rounds: Option<Rounds>, stopped: &Receiver<()>) {
+    let _guard = Stage::Instrument.enter();
+    let mut due = Instant::now() + INTERVAL;
+    loop {
+        let look = rounds.as_mut().map_or(INTERVAL, Rounds::look);
+        let wait = due.saturating_duration_since(Instant::now()).min(look);
+        if !matches!(stopped.recv_timeout(wait), Err(RecvTimeoutError::Timeout)) {
+            break;
+        }
+        if Instant::now() >= due {
+            let _ = writer.write();
+            due = Instant::now() + INTERVAL;
+        }
+    }
+    if let Some(rounds) = rounds {
+        rounds.finish();
+    }
 }
 
 impl Drop for Driver {
@@ -128,32 +169,71 @@ impl Drop for Driver {
     }
 }
 
+/// The process's peak, of which windows begin anew.
+#[derive(Clone, Debug, Default)]
+struct Peak(Arc<AtomicU64>);
+
+impl Peak {
+    /// A window opens: what was the peak so far is kept here.
+    fn begin(&mut self) {
+        self.0.fetch_max(Snapshot::peak_bytes().0, Ordering::Relaxed);
+        Snapshot::reset_peak();
+    }
+
+    /// The most live bytes since the process began, and by how many bytes that may be off.
+    fn read(&self) -> (u64, u64) {
+        let (peak, slack) = Snapshot::peak_bytes();
+        (peak.max(self.0.load(Ordering::Relaxed)), slack)
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Writer {
     path: PathBuf,
     side: Side,
     began: Instant,
+    peak: Peak,
 }
 
 impl Writer {
     fn write(&self) -> io::Result<()> {
-        let json = serde_json::to_vec(&self.measurement())?;
-        let part = self.path.with_extension("part");
-        std::fs::write(&part, json)?;
-        std::fs::rename(&part, &self.path)
+        write_whole(&self.path, &self.measurement())
     }
 
     fn measurement(&self) -> Measurement {
-        let (peak_bytes, peak_slack_bytes) = Snapshot::peak_bytes();
-        let counts = Counts::from(&Snapshot::of_process());
+        let (peak_bytes, peak_slack_bytes) = self.peak.read();
+        let calls = CallSnapshot::of_process();
+        let counted = Snapshot::of_process();
+        let instrument = instrument_of(&counted);
+        let counts = Counts { peak_bytes, peak_slack_bytes, ..Counts::from(&counted) };
         Measurement {
-            // The program's messages are its own; `attach` is told how many there were.
-            messages: 1,
-            payload_bytes: 0,
+            // Where no seam counts, messages are the program's own; `attach` can be told how many there were.
+            messages: calls.messages(self.side).max(1),
+            payload_bytes: calls.payload_bytes(self.side),
             wall_ns: self.began.elapsed().as_nanos() as u64,
             usage: usage(),
-            counts: Some(Counts { peak_bytes, peak_slack_bytes, ..counts }),
-            ..Measurement::new(self.side, Instrument::Count)
+            counts: (instrument == Instrument::Count).then_some(counts),
+            calls: CallRow::all(&calls),
+            ..Measurement::new(self.side, instrument)
         }
     }
+}
+
+/// What a process measures with that counted this: an allocator that is asked for something else counts nothing.
+fn instrument_of(counted: &Snapshot) -> Instrument {
+    if !counted.total().is_zero() {
+        return Instrument::Count;
+    }
+    #[cfg(feature = "sampled")]
+    if crate::sampled::every_bytes().is_some() {
+        return Instrument::Sampled;
+    }
+    Instrument::Time
+}
+
+/// Writes a file so that no reader ever meets half of it.
+fn write_whole(path: &Path, measurement: &Measurement) -> io::Result<()> {
+    let part = path.with_extension("part");
+    std::fs::write(&part, serde_json::to_vec(measurement)?)?;
+    std::fs::rename(&part, path)
 }

@@ -4,8 +4,8 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/metrics` | Prometheus text: bytes and blocks by side, RPC method and stage; live bytes and their peak, by row where they are sampled; resident memory; open calls and the largest message one of them received |
-//! | `/debug/alloc` | the same as a table, what an open call holds, and where memory is that is resident and not live; JSON with `?format=json` or `Accept: application/json` |
+//! | `/metrics` | Prometheus text: bytes and blocks by side, RPC method and stage; live bytes and their peak, by row where they are sampled; resident memory; open calls and the largest message one of them received; calls by code, messages and payload bytes, and how calls differ in blocks, bytes and time |
+//! | `/debug/alloc` | the same as a table, medians, 95th percentiles and largest of what calls allocate and take, what an open call holds, and where memory is that is resident and not live; JSON with `?format=json` or `Accept: application/json` |
 //! | `/debug/pprof/allocs` | everything allocated, as a gzip-compressed pprof profile; `?seconds=` for what is to come |
 //! | `/debug/pprof/heap` | the same profile, live memory first |
 //!
@@ -23,7 +23,11 @@
 //! Calls whose path has no row yet are counted without one, as `rpc=""`.
 //!
 //! # Safety of the endpoints
-//! They bind to loopback unless [`Builder::allow_remote`] is called, take no body and change nothing. Method names are
+//! Where the environment has a token ([`TOKEN`] or [`TOKEN_FILE`]), or the program gives one, whoever asks must send it:
+//! `curl -H "Authorization: Bearer $TOKEN"`, `authorization` in Prometheus's scrape configuration, metadata over gRPC.
+//!
+//! They bind to loopback unless [`Builder::allow_remote`] is called, and then need a token, or
+//! [`Builder::without_token`]. They take no body and change nothing. Method names are
 //! those of [`Method`](crate::Method)'s bounded registry, escaped on their way out. A connection carries one request
 //! of at most 16 KiB, has 5 seconds for it, and is cut after 20 (and what `?seconds=` asks for). 64 may be open; the
 //! next one takes the place of the oldest that has not sent its request, else of the oldest that does not read its
@@ -39,6 +43,7 @@
 //! and keeps the names it found, some tens of megabytes in a large program; they are freed when no profile was asked for
 //! in a minute, to an allocator that may keep the memory resident.
 
+mod calls;
 mod http;
 mod memory;
 mod modules;
@@ -51,6 +56,7 @@ mod prometheus;
 mod reading;
 mod rpc;
 mod table;
+mod token;
 
 use std::fmt;
 use std::io::Write;
@@ -63,7 +69,8 @@ use crate::Stage;
 use crate::wire::host::Hosts;
 
 pub use profile::Kind;
-pub use rpc::allocations;
+pub use rpc::{Allocations, allocations, allocations_for_anybody, allocations_with};
+pub use token::{BadToken, TOKEN, TOKEN_FILE, Token};
 
 /// Answers on `addr`, which must be a loopback address: see [`Builder`] for others. Port 0 takes any free port.
 ///
@@ -85,6 +92,8 @@ pub fn serve(addr: impl ToSocketAddrs) -> Result<Live, ServeError> {
 #[must_use = "nothing is served before `serve` is called"]
 pub struct Builder {
     remote: bool,
+    token: Option<Token>,
+    without_token: bool,
 }
 
 impl Builder {
@@ -93,18 +102,29 @@ impl Builder {
         Builder::default()
     }
 
-    /// Allows addresses that other machines can reach, and requests that name this one in any way. Whoever reaches them
-    /// can read method names and, in profiles, function names and source paths of the program: there is no
-    /// authentication here.
+    /// Allows addresses that other machines can reach, and requests that name this one in any way. Whoever reaches them and
+    /// has the token can read method names and, in profiles, function names and source paths of the program.
     pub fn allow_remote(mut self) -> Builder {
         self.remote = true;
+        self
+    }
+
+    /// Answers only to those who send this token, and not the one of the environment.
+    pub fn token(mut self, token: Token) -> Builder {
+        self.token = Some(token);
+        self
+    }
+
+    /// Answers whoever can reach it, also from other machines, if the environment has no token either.
+    pub fn without_token(mut self) -> Builder {
+        self.without_token = true;
         self
     }
 
     /// Binds and starts the thread that answers.
     ///
     /// # Errors
-    /// [`ServeError`]: the address is none, is not loopback, or cannot be bound.
+    /// [`ServeError`]: the address is none, is not loopback, or cannot be bound; or there is no token where one is needed.
     pub fn serve(self, addr: impl ToSocketAddrs) -> Result<Live, ServeError> {
         let _guard = Stage::Instrument.enter();
         let addr = addr.to_socket_addrs().map_err(ServeError::Address)?.next().ok_or(ServeError::NoAddress)?;
@@ -112,11 +132,18 @@ impl Builder {
         if remote && !self.remote {
             return Err(ServeError::Remote(addr));
         }
+        let token = match self.token {
+            Some(token) => Some(token),
+            None => Token::from_environment()?,
+        };
+        if remote && token.is_none() && !self.without_token {
+            return Err(ServeError::NoToken(addr));
+        }
         let bind = |source| ServeError::Bind { addr, source };
         let listener = TcpListener::bind(addr).map_err(bind)?;
         listener.set_nonblocking(true).map_err(bind)?;
         let addr = listener.local_addr().map_err(bind)?;
-        if remote {
+        if remote && token.is_none() {
             // Whether anyone reads it is not this library's concern, so a closed stderr is no error.
             let _ = writeln!(
                 std::io::stderr(),
@@ -129,7 +156,7 @@ impl Builder {
         let (starting, started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("alloc-ladder-live".to_owned())
-            .spawn(move || http::run(listener, hosts, starting, stopped))
+            .spawn(move || http::run(listener, http::Guard { hosts, token }, starting, stopped))
             .map_err(bind)?;
         // Nothing is sent: the thread drops its end when it answers.
         let _ = started.recv();
@@ -178,6 +205,14 @@ pub enum ServeError {
         "{0} is not a loopback address: other machines could read what is served there; call `allow_remote` to serve all the same"
     )]
     Remote(SocketAddr),
+    /// Not loopback, and there is no token.
+    #[error(
+        "{0} is not a loopback address, so whoever asks must have a token: set {TOKEN} or {TOKEN_FILE}, give one with `token`, or call `without_token`"
+    )]
+    NoToken(SocketAddr),
+    /// What should hold the token does not.
+    #[error(transparent)]
+    Token(#[from] BadToken),
     /// The socket or its thread cannot be had.
     #[error("cannot serve on {addr}: {source}")]
     Bind {

@@ -6,16 +6,27 @@
 //! [`Method::NONE`]. What does not fit shares one overflow row, so that the rows always sum to the total.
 
 mod calls;
+mod counted;
 mod lending;
 mod rows;
+mod spread;
 
 use std::fmt;
 
 #[cfg(feature = "tonic")]
 pub(crate) use calls::{OpenCall, Receiving};
 #[cfg(feature = "tonic")]
+pub(crate) use counted::{Direction, add_call, add_messages, add_seam};
+#[cfg(feature = "tonic")]
 pub(crate) use lending::Proposal;
 pub(crate) use rows::{Standing, shown, standing};
+#[cfg(feature = "tonic")]
+pub(crate) use spread::add_figures;
+
+#[cfg(feature = "driver")]
+pub(crate) use counted::has_seam;
+pub use counted::{CODE_NAMES, CODES, CallCounts, CallSnapshot};
+pub use spread::{LATENCY_UNITS, PerCall, Spread};
 
 pub use crate::stage::Method;
 
@@ -122,6 +133,7 @@ mod tests {
     fn methods_are_bounded_and_found_again() {
         #[cfg(feature = "tonic")]
         {
+            counts_move_with_a_name();
             let learn = |side, path: &str| Proposal::of(side, path).map(|proposal| proposal.accept());
             for index in 0..2 * Method::MAX {
                 learn(Side::Client, &format!("/learned.Service/M{index}"));
@@ -145,5 +157,43 @@ mod tests {
         assert_eq!(Method::find(Side::Server, "/one.Too/Many"), None);
         assert_eq!(Method::registered(), Method::MAX - 2, "all but the two shared rows");
         assert_eq!(Method::NONE.name().path, "");
+    }
+
+    /// What is counted before a name moves with it, and what fails is nobody's.
+    #[cfg(feature = "tonic")]
+    fn counts_move_with_a_name() {
+        const PATH: &str = "/counted.Test/Lent";
+        let nobodys = || Method::NONE.call_counts();
+        let before = nobodys();
+        let failing = Proposal::of(Side::Client, PATH).expect("a row is free");
+        let lent = failing.method();
+        add_messages(lent, Direction::Sent, 1, 10);
+        add_call(lent, 12);
+        add_figures(lent, std::time::Duration::from_secs(1), Some((9, 9)));
+        assert!(Method::UNANSWERED.messages_sent() >= 1);
+        drop(failing);
+        let after = nobodys();
+        assert!(after.errors > before.errors && after.messages_sent > before.messages_sent);
+
+        let snapshot = CallSnapshot::of_process();
+        let proposal = Proposal::of(Side::Client, PATH).expect("a row is free");
+        let lent = proposal.method();
+        add_messages(lent, Direction::Sent, 3, 30);
+        let unnamed = CallSnapshot::of_process();
+        let method = proposal.accept();
+        add_call(method, 0);
+        add_figures(method, std::time::Duration::ZERO, Some((2, 64)));
+        let own = method.call_counts();
+        assert_eq!((own.calls, own.errors, own.messages_sent, own.payload_bytes_sent), (1, 0, 3, 30));
+        let blocks = method.per_call(PerCall::Blocks);
+        assert_eq!((blocks.calls(), blocks.sum(), blocks.max()), (1, 2, 2));
+        assert!(nobodys().errors >= after.errors, "what failed stays nobody's");
+        assert!(Method::NONE.per_call(PerCall::Blocks).max() >= 9);
+        let between = |later: CallSnapshot| {
+            let difference = later - snapshot.clone();
+            difference.rows().find(|(name, _)| name.path == PATH).map(|(_, counts)| counts.messages_sent)
+        };
+        assert_eq!(between(unnamed), Some(3), "a snapshot from before knows the name now");
+        assert_eq!(between(CallSnapshot::of_process()), Some(3));
     }
 }

@@ -51,6 +51,13 @@
 //! # let _ = layered; Ok(()) }
 //! ```
 //!
+//! # What the layers count
+//! Calls that ended and with which status, messages and payload bytes of either direction, by method and side, and how
+//! calls differ in blocks, bytes and time: [`Method::call_counts`](crate::Method::call_counts),
+//! [`Method::per_call`](crate::Method::per_call), [`CallSnapshot`](crate::method::CallSnapshot). Nothing is allocated for it
+//! and no lock is taken; `cargo bench --bench seams --features tonic` measures what the layer costs with it. A body whose
+//! frames lie in more pieces than it shows is not looked at: its messages are not counted.
+//!
 //! # Implementation
 //! Tasks of connections are spawned by tonic and hyper and take no guard. A seam that runs inside one notes its
 //! tokio task id in a fixed table, and the allocator asks that table for code no guard covers: about the price of
@@ -69,6 +76,7 @@ mod io;
 mod layer;
 #[cfg(feature = "axum")]
 mod listener;
+pub(crate) mod payload;
 mod stream;
 mod task;
 

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use alloc_ladder::live::{Builder, ServeError};
+use alloc_ladder::live::{Builder, ServeError, TOKEN, TOKEN_FILE, Token};
 use alloc_ladder::stage::Scope;
 use alloc_ladder::{CountingAlloc, Method, Side, Snapshot, Stage};
 
@@ -51,6 +51,7 @@ fn the_endpoints_answer_and_survive() {
     live.stop();
     assert!(std::net::TcpStream::connect(addr).is_err(), "still listening after stop");
     other_addresses_need_permission();
+    a_token_is_asked_for();
     drop(blocks);
 }
 
@@ -299,7 +300,9 @@ fn other_addresses_need_permission() {
 #[test]
 #[ignore = "run by the test above, in a process of its own"]
 fn answers_other_machines() {
-    let live = Builder::new().allow_remote().serve("0.0.0.0:0").expect("allowed");
+    let refused = Builder::new().allow_remote().serve("0.0.0.0:0");
+    assert!(matches!(refused, Err(ServeError::NoToken(_))), "{refused:?}");
+    let live = Builder::new().allow_remote().without_token().serve("0.0.0.0:0").expect("allowed");
     let addr = SocketAddr::from(([127, 0, 0, 1], live.addr().port()));
     assert_eq!(get(addr, "/").status, 200);
     // Machines have names that are not known here.
@@ -308,5 +311,54 @@ fn answers_other_machines() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("answers");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    live.stop();
+}
+
+fn a_token_is_asked_for() {
+    let live = Builder::new().token(Token::new("s3cret").expect("a token")).serve("127.0.0.1:0").expect("serves");
+    only_those_with_the_token_are_answered(live.addr());
+    live.stop();
+    // Beyond loopback it is enough, and the environment may have it.
+    let folder = tempfile::tempdir().expect("creates");
+    let file = folder.path().join("token");
+    std::fs::write(&file, "s3cret\n").expect("writes");
+    let program = |variable: &str, value: &std::ffi::OsStr| {
+        Command::new(std::env::current_exe().expect("this test has a file"))
+            .args(["--exact", "answers_those_with_a_token", "--ignored", "--quiet", "--nocapture"])
+            .env(variable, value)
+            .output()
+            .expect("starts")
+    };
+    for (variable, value) in [(TOKEN_FILE, file.as_os_str()), (TOKEN, "s3cret".as_ref())] {
+        let done = program(variable, value);
+        assert!(done.status.success(), "{variable}: {}", String::from_utf8_lossy(&done.stderr));
+        assert_eq!(String::from_utf8_lossy(&done.stderr), "", "nothing to warn of");
+    }
+    let done = program(TOKEN, "two words".as_ref());
+    assert!(!done.status.success(), "no token, no answers");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("Text(\"ALLOC_LADDER_LIVE_TOKEN\")") && !said.contains("words"), "{said}");
+}
+
+fn only_those_with_the_token_are_answered(addr: SocketAddr) {
+    for path in ["/", "/metrics", "/debug/alloc", "/debug/pprof/heap", "/nothing"] {
+        let refused = get(addr, path);
+        assert_eq!(refused.status, 401, "{path}");
+        assert!(refused.head.contains("www-authenticate: bearer"), "{}", refused.head);
+        for wrong in ["Bearer s3cre", "s3cret", "Basic s3cret"] {
+            let refused = ask(addr, &format!("GET {path}"), &format!("Authorization: {wrong}\r\n"));
+            assert_eq!(refused.status, 401, "{path} {wrong}");
+        }
+        let answer = ask(addr, &format!("GET {path}"), "Authorization: Bearer s3cret\r\n");
+        assert_eq!(answer.status, if path == "/nothing" { 404 } else { 200 }, "{path}");
+    }
+}
+
+/// The program: this test binary started again with this one test.
+#[test]
+#[ignore = "run by the test above, in a process of its own"]
+fn answers_those_with_a_token() {
+    let live = Builder::new().allow_remote().serve("0.0.0.0:0").expect("there is a token");
+    only_those_with_the_token_are_answered(SocketAddr::from(([127, 0, 0, 1], live.addr().port())));
     live.stop();
 }

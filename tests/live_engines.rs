@@ -13,11 +13,15 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use alloc_ladder::live::pb::allocations_client::AllocationsClient;
+use alloc_ladder::live::pb::{ProfileRequest, SnapshotRequest};
 use alloc_ladder::sampled::SampledAlloc;
 use alloc_ladder::stage::Scope;
+use alloc_ladder::tonic::ServerLayer;
 use alloc_ladder::{CountingAlloc, Method, Side, Snapshot, Stage};
 
 use http::get;
+use tower_layer::Layer;
 
 #[global_allocator]
 static ALLOC: SampledAlloc<CountingAlloc> = SampledAlloc::every(4096, CountingAlloc::new());
@@ -121,18 +125,80 @@ fn a_prometheus_server_scrapes_the_counters() {
     live.stop();
 }
 
+const CALLED: &str = "/alloc_ladder.v1.Allocations/Snapshot";
+const CALLS: u64 = 3;
+
+/// Calls through a server's layer, within this process: one of them fails.
+fn calls() {
+    let layer = ServerLayer::new().methods([CALLED, REFUSED]);
+    let mut client = AllocationsClient::new(layer.layer(alloc_ladder::live::allocations_for_anybody()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        for _ in 0..CALLS {
+            client.snapshot(SnapshotRequest {}).await.expect("answers");
+        }
+        client.profile(ProfileRequest { seconds: 1 << 20, kind: 0 }).await.expect_err("too long");
+    });
+}
+
+const REFUSED: &str = "/alloc_ladder.v1.Allocations/Profile";
+
+fn calls_are_shown(metrics: &str, json: &[u8]) {
+    let value = |series: &str| -> f64 {
+        let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {series} in\n{metrics}"))
+    };
+    let labels = format!("side=\"server\",rpc=\"{CALLED}\"");
+    assert_eq!(value(&format!("grpc_alloc_calls_total{{{labels},code=\"OK\"}}")), CALLS as f64);
+    let refused = format!("side=\"server\",rpc=\"{REFUSED}\"");
+    assert_eq!(value(&format!("grpc_alloc_calls_total{{{refused},code=\"OK\"}}")), 0.0);
+    assert_eq!(value(&format!("grpc_alloc_calls_total{{{refused},code=\"INVALID_ARGUMENT\"}}")), 1.0);
+    assert_eq!(value(&format!("grpc_alloc_messages_received_total{{{labels}}}")), CALLS as f64);
+    assert_eq!(value(&format!("grpc_alloc_payload_received_bytes_total{{{labels}}}")), 0.0, "requests of no fields");
+    assert!(value(&format!("grpc_alloc_payload_sent_bytes_total{{{labels}}}")) > 100.0);
+    for histogram in ["call_blocks", "call_bytes", "call_duration_seconds"] {
+        let name = format!("grpc_alloc_{histogram}");
+        let bucket = format!("{name}_bucket{{{labels},le=\"");
+        let buckets: Vec<(f64, f64)> = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix(&bucket)?.split_once("\"} "))
+            .map(|(bound, below)| (bound.parse().expect("a bound"), below.parse().expect("a number")))
+            .collect();
+        assert!(buckets.len() > 8 && buckets.is_sorted(), "{buckets:?}");
+        assert_eq!(buckets.last(), Some(&(f64::INFINITY, CALLS as f64)));
+        assert_eq!(value(&format!("{name}_count{{{labels}}}")), CALLS as f64);
+        // The mean lies where the buckets say that calls are.
+        let mean = value(&format!("{name}_sum{{{labels}}}")) / CALLS as f64;
+        let most = buckets.iter().find(|(_, below)| *below == CALLS as f64).expect("all are below infinity").0;
+        assert!(mean > 0.0 && mean <= most, "{mean} {buckets:?}");
+    }
+    let table: serde_json::Value = serde_json::from_slice(json).expect("JSON");
+    let mut rows = table["calls"].as_array().expect("calls").iter();
+    let row = rows.find(|row| row["rpc"] == CALLED).expect("a row");
+    assert_eq!(
+        (row["side"].as_str(), row["calls"].as_u64(), row["errors"].as_u64()),
+        (Some("server"), Some(CALLS), Some(0))
+    );
+    assert!(row["latency_ns"]["max"].as_f64() >= row["latency_ns"]["p50"].as_f64(), "{row}");
+    assert!(row["blocks_per_call"]["p50"].as_f64() > Some(0.0) && row["bytes_per_call"]["calls"] == CALLS, "{row}");
+}
+
 #[test]
 fn promtool_finds_nothing_wrong_with_the_text() {
     let Some(promtool) = find("promtool", "Debian package `prometheus`") else { return };
     let live = alloc_ladder::serve("127.0.0.1:0").expect("serves");
     let blocks = upload("/engines.Test/\"Checked\\\n");
+    calls();
     let mut child = Command::new(promtool)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("promtool starts");
-    let metrics = get(live.addr(), "/metrics").body;
+    let answer = get(live.addr(), "/metrics");
+    calls_are_shown(answer.text(), &get(live.addr(), "/debug/alloc?format=json").body);
+    assert!(get(live.addr(), "/debug/alloc").text().contains("blocks p50"), "the table for people");
+    let metrics = answer.body;
     child.stdin.take().expect("piped").write_all(&metrics).expect("promtool reads");
     let output = child.wait_with_output().expect("promtool ends");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

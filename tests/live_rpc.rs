@@ -5,7 +5,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use alloc_ladder::live::pb::allocations_client::AllocationsClient;
+use alloc_ladder::live::pb::allocations_server::AllocationsServer;
 use alloc_ladder::live::pb::{Kind, ProfileRequest, SnapshotRequest};
+use alloc_ladder::live::{Allocations, Token, allocations, allocations_for_anybody, allocations_with};
 use alloc_ladder::stage::Scope;
 use alloc_ladder::tonic::ServerLayer;
 use alloc_ladder::{CountingAlloc, Method, Side, Stage};
@@ -39,7 +41,7 @@ async fn answers() {
     let server = tokio::spawn(
         Server::builder()
             .layer(ServerLayer::new().methods([SNAPSHOT]))
-            .add_service(alloc_ladder::live::allocations())
+            .add_service(allocations())
             .serve_with_incoming(TcpListenerStream::new(listener)),
     );
     let channel =
@@ -117,4 +119,28 @@ async fn answers() {
 async fn open(client: &mut AllocationsClient<Channel>, rpc: &str) -> u64 {
     let reply = client.snapshot(SnapshotRequest {}).await.expect("answers").into_inner();
     reply.methods.iter().find(|method| method.rpc == rpc).map_or(0, |method| method.open_calls)
+}
+
+#[tokio::test]
+async fn without_the_token_nothing_is_answered() {
+    let token = Token::new("s3cret").expect("a token");
+    let answer = |service: AllocationsServer<Allocations>, sent: Option<&'static str>| async move {
+        let mut request = tonic::Request::new(SnapshotRequest {});
+        if let Some(sent) = sent {
+            request.metadata_mut().insert("authorization", sent.parse().expect("a value"));
+        }
+        let done = AllocationsClient::new(service.clone()).snapshot(request).await.map(drop);
+        let long = ProfileRequest { seconds: u32::MAX, kind: 0 };
+        let profile = AllocationsClient::new(service).profile(long).await.expect_err("too long, or refused");
+        (done.map_or_else(|status| status.code(), |()| Code::Ok), profile.code())
+    };
+    let refused = (Code::Unauthenticated, Code::Unauthenticated);
+    for wrong in [None, Some("s3cret"), Some("Bearer s3cre"), Some("Bearer s3cret2")] {
+        assert_eq!(answer(allocations_with(token.clone()), wrong).await, refused, "{wrong:?}");
+    }
+    let sent = Some("Bearer s3cret");
+    assert_eq!(answer(allocations_with(token), sent).await, (Code::Ok, Code::Unauthenticated), "each call sends it");
+    // Nobody knows from where a call within the process comes.
+    assert_eq!(answer(allocations(), None).await, refused);
+    assert_eq!(answer(allocations_for_anybody(), None).await, (Code::Ok, Code::InvalidArgument));
 }

@@ -337,6 +337,11 @@ pub(super) fn read_process(rows: &mut [Tally], sizes: &mut [u64; SIZE_BUCKETS]) 
     }
 }
 
+/// How many places were ever a thread's: those from there on were nobody's.
+pub(super) fn places() -> usize {
+    USED.load(Ordering::Relaxed)
+}
+
 /// What every thread counted in one row.
 pub(super) fn read_row(row: usize) -> Tally {
     used().iter().chain([&OVERFLOW]).map(|shard| shard.rows[row].read()).sum()
@@ -347,6 +352,32 @@ pub(super) fn read_thread(rows: &mut [Tally], sizes: &mut [u64; SIZE_BUCKETS]) {
     if let Some(shard) = shard() {
         shard.add_to(rows, sizes);
     }
+}
+
+/// Blocks and bytes that this thread counted so far in the rows of one method, from `first`, but for the one that is
+/// `but` behind it; `None` where the thread shares the overflow shard. Only differences mean something.
+#[cfg(feature = "tonic")]
+#[inline]
+pub(super) fn read_blocks(first: usize, but: usize) -> Option<(u64, u64)> {
+    let rows = shard()?.rows[first..].first_chunk::<{ Scope::STAGE_SLOTS }>()?;
+    let (mut blocks, mut bytes) = (0, 0);
+    // PERF: both are known when this is compiled, and the loop is none.
+    for (index, row) in rows.iter().enumerate() {
+        if index != but {
+            blocks += row.blocks.load(Ordering::Relaxed);
+            bytes += row.bytes.load(Ordering::Relaxed);
+        }
+    }
+    Some((blocks, bytes))
+}
+
+/// Which counters are this thread's own, below [`SHARDS`]: as long as the thread lives no other has the same. `None` for
+/// threads beyond.
+#[cfg(feature = "tonic")]
+#[inline]
+pub(super) fn place() -> Option<usize> {
+    // An owned shard lies in the array.
+    shard().map(|shard| (std::ptr::from_ref(shard).addr() - OWNED.as_ptr().addr()) / size_of::<Shard>())
 }
 
 /// Whether this thread writes a shard of its own.

@@ -5,12 +5,16 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::profile::NoProfile;
 use super::reading::Reading;
+use super::token::Token;
 use super::{profile, prometheus, table};
 use crate::alloc::aside;
 use crate::listen::http1::{self, Allowance, Limits};
@@ -24,8 +28,15 @@ const LIMITS: Limits = Limits {
     connection_time: Duration::from_secs(20),
 };
 
+/// Who is answered.
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    pub(super) hosts: Hosts,
+    pub(super) token: Option<Token>,
+}
+
 /// The thread: answers until told to stop, and drops `starting` when it does.
-pub(super) fn run(listener: TcpListener, hosts: Hosts, starting: Sender<()>, stopped: oneshot::Receiver<()>) {
+pub(super) fn run(listener: TcpListener, guard: Guard, starting: Sender<()>, stopped: oneshot::Receiver<()>) {
     // Covers every task of this runtime: they are all polled on this thread, below this guard.
     let _guard = Stage::Instrument.enter();
     sampled::leave_out_thread();
@@ -48,7 +59,7 @@ pub(super) fn run(listener: TcpListener, hosts: Hosts, starting: Sender<()>, sto
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is non-blocking");
         tokio::select! {
-            () = http1::serve(listener, LIMITS, move |request, allowance| answer(request, hosts, allowance)) => {}
+            () = http1::serve(listener, LIMITS, move |request, allowance| answer(request, guard.clone(), allowance)) => {}
             // A dropped handle leaves the endpoints up.
             () = async { if stopped.await.is_err() { std::future::pending::<()>().await } } => {}
         }
@@ -58,11 +69,17 @@ pub(super) fn run(listener: TcpListener, hosts: Hosts, starting: Sender<()>, sto
     runtime.shutdown_background();
 }
 
-async fn answer(request: Request<()>, hosts: Hosts, allowance: Allowance) -> Response<Bytes> {
+async fn answer(request: Request<()>, guard: Guard, allowance: Allowance) -> Response<Bytes> {
     let named = request.headers().get_all(HOST).into_iter().map(HeaderValue::as_bytes);
-    if let Err(refused) = hosts.check(request.uri().authority().map(|authority| authority.as_str()), named) {
+    if let Err(refused) = guard.hosts.check(request.uri().authority().map(|authority| authority.as_str()), named) {
         let status = StatusCode::from_u16(refused.status()).expect("the check gives statuses that exist");
         return text(status, refused.message());
+    }
+    let sent = request.headers().get_all(AUTHORIZATION).into_iter().map(HeaderValue::as_bytes);
+    if guard.token.is_some_and(|token| !token.admits(sent)) {
+        let mut refused = text(StatusCode::UNAUTHORIZED, "send the token: Authorization: Bearer TOKEN\n");
+        refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        return refused;
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD: nothing here can be changed\n");

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::memory::Memory;
-use super::reading::{Open, Reading, Row};
+use super::reading::{Calls, Open, Reading, Row};
+use crate::method::{CODE_NAMES, CallCounts, LATENCY_UNITS, Spread};
 use crate::{Side, Tally};
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -66,6 +67,76 @@ const OPEN: &[Family<Open>] = &[
     },
 ];
 
+/// A value a method of which the seams counted something.
+const COUNTED: &[Family<CallCounts>] = &[
+    Family {
+        name: "grpc_alloc_messages_received_total",
+        kind: "counter",
+        help: "Messages that came from the peer.",
+        value: |counts| counts.messages_received as i64,
+    },
+    Family {
+        name: "grpc_alloc_messages_sent_total",
+        kind: "counter",
+        help: "Messages that went to the peer.",
+        value: |counts| counts.messages_sent as i64,
+    },
+    Family {
+        name: "grpc_alloc_payload_received_bytes_total",
+        kind: "counter",
+        help: "Bytes of the messages that came, as they travelled unless their decoder said how long they are decompressed.",
+        value: |counts| counts.payload_bytes_received as i64,
+    },
+    Family {
+        name: "grpc_alloc_payload_sent_bytes_total",
+        kind: "counter",
+        help: "Bytes of the messages that went, as they travelled unless their encoder said how long they were before compression.",
+        value: |counts| counts.payload_bytes_sent as i64,
+    },
+];
+
+/// How calls of a method differ in one figure.
+struct Histogram {
+    name: &'static str,
+    help: &'static str,
+    spread: fn(&Calls) -> &Spread,
+    /// The buckets' bounds, as powers of two of the spread's unit.
+    powers: std::ops::RangeInclusive<usize>,
+    /// Units in one of what is shown.
+    units: f64,
+    /// Only where the program's allocator counts.
+    is_of_allocator: bool,
+}
+
+/// Bounds are fixed, four times the one before: a scraper adds up what instances and times have in common.
+const HISTOGRAMS: &[Histogram] = &[
+    Histogram {
+        name: "grpc_alloc_call_blocks",
+        help: "Blocks allocated for a call while it was polled, by calls that ended.",
+        spread: |calls| &calls.blocks,
+        powers: 0..=16,
+        units: 1.0,
+        is_of_allocator: true,
+    },
+    Histogram {
+        name: "grpc_alloc_call_bytes",
+        help: "Bytes allocated for a call while it was polled, by calls that ended.",
+        spread: |calls| &calls.bytes,
+        powers: 8..=28,
+        units: 1.0,
+        is_of_allocator: true,
+    },
+    Histogram {
+        name: "grpc_alloc_call_duration_seconds",
+        help: "From a call's request to the end of its answer, by calls that ended.",
+        spread: |calls| &calls.latency,
+        // 15 microseconds to 16 seconds.
+        powers: 14..=34,
+        units: LATENCY_UNITS,
+        is_of_allocator: false,
+    },
+];
+
 pub(super) fn render(reading: &Reading) -> String {
     let mut text = String::with_capacity(8192 + reading.rows.len() * FAMILIES.len() * 128);
     for Family { name, kind, help, value } in FAMILIES {
@@ -93,8 +164,45 @@ pub(super) fn render(reading: &Reading) -> String {
         head(&mut text, name, "gauge", help);
         write(&mut text, format_args!("{name} {value}\n"));
     }
+    calls(&mut text, reading);
     memory(&mut text, &reading.memory);
     text
+}
+
+fn calls(text: &mut String, reading: &Reading) {
+    let labels = |calls: &Calls| {
+        format!("side=\"{}\",rpc=\"{}\"", calls.method.side.map_or("", Side::name), Escaped(calls.method.path))
+    };
+    let name = "grpc_alloc_calls_total";
+    head(text, name, "counter", "Calls that ended, by the code of their status.");
+    for calls in &reading.calls {
+        // The first is there before it is counted, so that a rate of errors has what to be divided by.
+        let codes = CODE_NAMES.iter().zip(calls.codes).filter(|(code, count)| *count > 0 || **code == CODE_NAMES[0]);
+        for (code, count) in codes {
+            write(text, format_args!("{name}{{{},code=\"{code}\"}} {count}\n", labels(calls)));
+        }
+    }
+    for Family { name, kind, help, value } in COUNTED {
+        head(text, name, kind, help);
+        for calls in &reading.calls {
+            write(text, format_args!("{name}{{{}}} {}\n", labels(calls), value(&calls.counts)));
+        }
+    }
+    for histogram in HISTOGRAMS.iter().filter(|histogram| reading.is_counted() || !histogram.is_of_allocator) {
+        let Histogram { name, help, spread, powers, units, .. } = histogram;
+        head(text, name, "histogram", help);
+        for calls in &reading.calls {
+            let (labels, spread) = (labels(calls), spread(calls));
+            let total = spread.calls();
+            for power in powers.clone().step_by(2) {
+                let (bound, below) = (2f64.powi(power as i32) / units, spread.up_to(power));
+                write(text, format_args!("{name}_bucket{{{labels},le=\"{bound}\"}} {below}\n"));
+            }
+            write(text, format_args!("{name}_bucket{{{labels},le=\"+Inf\"}} {total}\n"));
+            write(text, format_args!("{name}_sum{{{labels}}} {}\n", spread.sum() as f64 / units));
+            write(text, format_args!("{name}_count{{{labels}}} {total}\n"));
+        }
+    }
 }
 
 fn sampled(text: &mut String, reading: &Reading) {

@@ -5,7 +5,7 @@
 
 use super::memory::Memory;
 use crate::alloc::aside;
-use crate::method::MethodName;
+use crate::method::{CODES, CallCounts, MethodName, PerCall, Spread};
 use crate::sampled::{Estimate, Live};
 use crate::{Method, Snapshot, Stage, Tally};
 
@@ -22,6 +22,8 @@ pub(super) struct Reading {
     /// Every method that has a row, so that no figure vanishes when it falls to zero; calls whose path has none are of
     /// [`Method::NONE`].
     pub(super) methods: Vec<Open>,
+    /// Every method of which the seams counted something.
+    pub(super) calls: Vec<Calls>,
     /// What the process holds, without what these endpoints do.
     pub(super) live_bytes: u64,
     pub(super) peak_bytes: u64,
@@ -53,6 +55,33 @@ pub(super) struct Open {
     pub(super) live: Option<Estimate>,
 }
 
+/// What the seams counted of a method's calls that ended, and of messages.
+#[derive(Clone, Debug)]
+pub(super) struct Calls {
+    pub(super) method: MethodName,
+    pub(super) counts: CallCounts,
+    /// Calls by the number of their code.
+    pub(super) codes: [u64; CODES],
+    pub(super) blocks: Spread,
+    pub(super) bytes: Spread,
+    pub(super) latency: Spread,
+}
+
+impl Calls {
+    fn all() -> Vec<Calls> {
+        let counted = Method::rows().map(|method| (method, method.call_counts()));
+        let calls = |(method, counts): (Method, CallCounts)| Calls {
+            method: method.name(),
+            counts,
+            codes: method.calls_by_code(),
+            blocks: method.per_call(PerCall::Blocks),
+            bytes: method.per_call(PerCall::Bytes),
+            latency: method.per_call(PerCall::Latency),
+        };
+        counted.filter(|(_, counts)| !counts.is_zero()).map(calls).collect()
+    }
+}
+
 impl Open {
     /// Live bytes for each open call, which is a mean; `None` where no call is open.
     pub(super) fn bytes_per_call(&self) -> Option<f64> {
@@ -80,6 +109,7 @@ impl Reading {
             overflowed: sampler.overflowed,
             untracked: sampler.untracked,
             methods: methods(&rows),
+            calls: Calls::all(),
             live_bytes,
             // A thread may be about to note a peak that its live bytes show already.
             peak_bytes: peak_bytes.max(live_bytes),

@@ -4,6 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::profile::{self, NoProfile};
 use super::reading::{Open, Reading, Row};
+use super::token::Token;
 use crate::alloc::aside::Aside;
 use crate::{Side, Stage, Tally};
 
@@ -12,20 +13,72 @@ use super::pb::allocations_server::AllocationsServer;
 
 /// The service `alloc_ladder.v1.Allocations`: `Server::builder().add_service(alloc_ladder::live::allocations())`.
 ///
-/// Whoever can call the server can read it, as with [`Builder::allow_remote`](super::Builder::allow_remote). What it
-/// builds its answers from is charged to [`Stage::Instrument`] and in no figure of the process; the answer is, until it
-/// is sent, and what the transport makes of a call is the call's.
+/// It answers those who send the token of the environment ([`TOKEN`](super::TOKEN), [`TOKEN_FILE`](super::TOKEN_FILE)) as
+/// `authorization: Bearer …`; where there is none, callers whose address is loopback. Others are `UNAUTHENTICATED`.
+///
+/// What it builds its answers from is charged to [`Stage::Instrument`] and in no figure of the process; the answer is, until
+/// it is sent, and what the transport makes of a call is the call's.
 pub fn allocations() -> AllocationsServer<Allocations> {
-    AllocationsServer::new(Allocations(()))
+    // A token that cannot be read is one that nobody has.
+    let guard = match Token::from_environment() {
+        Ok(Some(token)) => Guard::Token(token),
+        Ok(None) => Guard::Loopback,
+        Err(_) => Guard::Nobody,
+    };
+    AllocationsServer::new(Allocations(guard))
+}
+
+/// As [`allocations`], for those who send this token.
+pub fn allocations_with(token: Token) -> AllocationsServer<Allocations> {
+    AllocationsServer::new(Allocations(Guard::Token(token)))
+}
+
+/// As [`allocations`], for whoever can call the server: interceptors and the listener say who that is.
+pub fn allocations_for_anybody() -> AllocationsServer<Allocations> {
+    AllocationsServer::new(Allocations(Guard::Anybody))
 }
 
 /// The implementation behind [`allocations`].
-#[derive(Clone, Copy, Debug)]
-pub struct Allocations(());
+#[derive(Clone, Debug)]
+pub struct Allocations(Guard);
+
+/// Who is answered.
+#[derive(Clone, Debug)]
+enum Guard {
+    Token(Token),
+    Loopback,
+    Anybody,
+    Nobody,
+}
+
+impl Allocations {
+    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let is_admitted = match &self.0 {
+            Guard::Token(token) => {
+                token.admits(request.metadata().get_all("authorization").iter().map(|value| value.as_encoded_bytes()))
+            }
+            Guard::Loopback => request.remote_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback()),
+            Guard::Anybody => true,
+            Guard::Nobody => false,
+        };
+        if is_admitted {
+            return Ok(());
+        }
+        Err(Status::unauthenticated(match self.0 {
+            Guard::Loopback => {
+                "from elsewhere than loopback a token is needed: set ALLOC_LADDER_LIVE_TOKEN where the program starts, or \
+                 add `allocations_for_anybody`"
+            }
+            Guard::Nobody => "the program's token cannot be read",
+            Guard::Token(_) | Guard::Anybody => "send the token: authorization: Bearer TOKEN",
+        }))
+    }
+}
 
 #[tonic::async_trait]
 impl pb::allocations_server::Allocations for Allocations {
-    async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<pb::SnapshotReply>, Status> {
+    async fn snapshot(&self, request: Request<pb::SnapshotRequest>) -> Result<Response<pb::SnapshotReply>, Status> {
+        self.admit(&request)?;
         let _guard = Stage::Instrument.enter();
         let reading = Aside::new(Reading::take);
         let methods = reading.methods.iter().filter(|open| open.is_something());
@@ -40,6 +93,7 @@ impl pb::allocations_server::Allocations for Allocations {
     }
 
     async fn profile(&self, request: Request<pb::ProfileRequest>) -> Result<Response<pb::ProfileReply>, Status> {
+        self.admit(&request)?;
         let pb::ProfileRequest { seconds, .. } = *request.get_ref();
         let kind = match request.get_ref().kind() {
             pb::Kind::Allocs => profile::Kind::Allocs,

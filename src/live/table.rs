@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use super::calls;
 use super::reading::{Open, Reading};
 use crate::method::MethodName;
 use crate::sampled::Estimate;
@@ -30,6 +31,7 @@ pub(super) fn text(reading: &Reading) -> String {
         rows(&mut text, reading);
     }
     open(&mut text, reading);
+    calls(&mut text, reading);
     let Reading { overflowed, untracked, .. } = reading;
     if overflowed + untracked > 0 {
         line(
@@ -101,6 +103,16 @@ fn rows(text: &mut String, reading: &Reading) {
 
 fn whole(bytes: Option<f64>) -> String {
     bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes:.0}"))
+}
+
+/// Calls that ended, and how they differ.
+fn calls(text: &mut String, reading: &Reading) {
+    let table = calls::lines(reading, |calls| names(calls.method));
+    if table.len() > 1 {
+        text.push('\n');
+        columns(text, &table, 2);
+        text.push_str("\ncalls are those that ended; blocks, bytes and milliseconds of one are read off buckets, give or take a tenth\n");
+    }
 }
 
 fn open(text: &mut String, reading: &Reading) {
@@ -177,6 +189,7 @@ pub(super) fn json(reading: &Reading) -> String {
     let table = json!({
         "rows": rows,
         "methods": methods,
+        "calls": calls::json(reading),
         "total": total,
         "live_bytes": reading.live_bytes,
         "peak_bytes": reading.peak_bytes,

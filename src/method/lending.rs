@@ -4,8 +4,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[cfg(feature = "tonic")]
 use super::calls;
-use super::{Method, Side, rows};
-use crate::alloc::settled::settle;
+use super::{Method, Side, counted, rows, spread};
+use crate::alloc::settled;
 use crate::stage::Stage;
 
 /// What is being decided about rows without a name. Whoever gives a row a name holds it.
@@ -30,6 +30,13 @@ struct Lent {
 
 fn lending() -> MutexGuard<'static, Lending> {
     LENDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes what the row holds that was nobody's, before somebody has it. To be called while [`LENDING`] is held.
+fn settle(method: Method) {
+    settled::settle(method);
+    counted::settle(method);
+    spread::settle(method);
 }
 
 /// The row of a path, which gets one if there is a free one and `side` has fewer than `most`.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Side;
+use crate::method::{CallCounts, CallSnapshot, MethodName};
 
 /// What the seams counted of one RPC method on one side, in the measured part.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,4 +25,21 @@ pub struct CallRow {
     pub payload_bytes_sent: u64,
     /// Of the calls, those whose status was not `OK`.
     pub errors: u64,
+}
+
+impl CallRow {
+    /// The methods of which the seams counted something.
+    pub fn all(calls: &CallSnapshot) -> Vec<CallRow> {
+        let row = |(name, counts): (MethodName, CallCounts)| CallRow {
+            rpc: name.path.to_owned(),
+            side: name.side,
+            calls: counts.calls,
+            messages_received: counts.messages_received,
+            messages_sent: counts.messages_sent,
+            payload_bytes_received: counts.payload_bytes_received,
+            payload_bytes_sent: counts.payload_bytes_sent,
+            errors: counts.errors,
+        };
+        calls.rows().map(row).collect()
+    }
 }

@@ -24,6 +24,7 @@ use super::BoxError;
 use super::frames::{Frames, Receiving};
 use super::status::carried;
 use crate::Stage;
+use crate::tonic::payload;
 use crate::wire::grpc::{PREFIX_BYTES, ended_inside_message};
 
 /// What tonic reads into: room for a prefix. It is refilled to hand over each message, and holds none of it.
@@ -84,7 +85,12 @@ where
         while let Some(message) = frames.next()? {
             first.get_or_insert(message);
         }
-        let frame = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+        let (frame, counted) = std::future::poll_fn(|cx| match payload::decoding(|| body.as_mut().poll_frame(cx)) {
+            (Poll::Ready(frame), counted) => Poll::Ready((frame, counted)),
+            (Poll::Pending, _) => Poll::Pending,
+        })
+        .await;
+        frames.count_for(counted);
         match frame.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(mut data))) => frames.push(data.copy_to_bytes(data.remaining())),
             Some(Ok(Err(frame))) => {
@@ -174,7 +180,9 @@ where
                 Ok(None) => {}
                 Err(status) => break Err(status),
             }
-            match ready!(this.body.as_mut().poll_frame(cx)).map(|frame| frame.map(Frame::into_data)) {
+            let (frame, counted) = payload::decoding(|| this.body.as_mut().poll_frame(cx));
+            this.frames.count_for(counted);
+            match ready!(frame).map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(mut data))) => this.frames.push(data.copy_to_bytes(data.remaining())),
                 Some(Ok(Err(frame))) => {
                     let trailers = frame.into_trailers().ok();

@@ -24,6 +24,7 @@ use super::parts::{APART_BYTES, PartsBuf};
 use super::ring;
 use crate::Stage;
 use crate::stage;
+use crate::tonic::payload;
 use crate::wire::grpc::{GRPC_STATUS, OK, PREFIX_BYTES, prefix};
 
 /// What is ready goes along until there are this many bytes: two payloads of 64 KiB with what stands before them.
@@ -129,7 +130,7 @@ where
             let message = {
                 // What makes the messages is the service's own.
                 let _guard = marshal.with_stage(Stage::Handler).enter();
-                this.source.as_mut().poll_next(cx)
+                payload::source(|| this.source.as_mut().poll_next(cx))
             };
             match message {
                 Poll::Pending if taken.is_none() => return Poll::Pending,
@@ -144,8 +145,9 @@ where
                         taken = Some((buffer, this.parts.head().capacity()));
                     }
                     let before = this.parts.len() - this.parts.kept();
-                    if let Err(status) = put(&message, len - PREFIX_BYTES, this.parts, *this.sending) {
-                        *this.state = State::Ending(Some(status));
+                    match put(&message, len - PREFIX_BYTES, this.parts, *this.sending) {
+                        Ok(()) => payload::encoded(len - PREFIX_BYTES),
+                        Err(status) => *this.state = State::Ending(Some(status)),
                     }
                     let copied = this.parts.len() - this.parts.kept();
                     this.room.message = Some(copied - before);

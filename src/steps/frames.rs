@@ -7,8 +7,10 @@ use tonic::codec::CompressionEncoding;
 
 use super::rope::Rope;
 use super::{compress, ring};
-use crate::Stage;
+use crate::method::Direction::Received;
+use crate::method::add_messages;
 use crate::wire::grpc::PREFIX_BYTES;
+use crate::{Method, Stage};
 
 /// tonic's limit where none is set.
 const LIMIT_BYTES: usize = 4 << 20;
@@ -29,6 +31,8 @@ pub(super) struct Frames {
     pending: Option<Pending>,
     encoding: Option<CompressionEncoding>,
     limit: usize,
+    /// Whose messages they are, where the seams count them.
+    counted: Option<Method>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +48,18 @@ impl Frames {
             pending: None,
             encoding: receiving.encoding,
             limit: receiving.limit.unwrap_or(LIMIT_BYTES),
+            counted: None,
+        }
+    }
+
+    /// The messages from here on are those of a method whose seams count them.
+    pub(super) fn count_for(&mut self, method: Option<Method>) {
+        self.counted = method;
+    }
+
+    fn count(&self, len: usize) {
+        if let Some(method) = self.counted {
+            add_messages(method, Received, 0, len as u64);
         }
     }
 
@@ -79,8 +95,11 @@ impl Frames {
         self.rope.join(pending.len);
         if pending.packed {
             let packed = self.rope.copy_to_bytes(pending.len);
-            return decode(self.decompress(packed)?).map(Some);
+            let plain = self.decompress(packed)?;
+            self.count(plain.len());
+            return decode(plain).map(Some);
         }
+        self.count(pending.len);
         // A message that lies together is decoded without looking for pieces.
         if self.rope.is_contiguous(pending.len) {
             return decode(self.rope.copy_to_bytes(pending.len)).map(Some);

@@ -2,30 +2,78 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use http::Uri;
+use http::{HeaderMap, Response, Uri};
+use tonic::Code;
 
 use super::task;
-use crate::method::{OpenCall, Proposal};
-use crate::stage;
+use crate::alloc;
+use crate::method::{self, OpenCall, Proposal};
+use crate::stage::{self, UNSTAGED};
+use crate::wire::status;
 use crate::{Method, Side, Stage};
 
-/// An open call, and what is to be done when it ends.
+/// An open call, what is known of it so far, and what is to be done when it ends.
 #[derive(Debug)]
 pub(super) struct Call {
     _open: OpenCall,
     /// Of a path without a row: held until the answer's body ends, because that is charged to the lent row too.
     proposal: Option<Proposal>,
-    served: bool,
+    side: Side,
+    method: Method,
+    began: Instant,
+    /// What it ended with; `None` until that is known.
+    code: Option<Code>,
+    /// Blocks and bytes that were allocated while it was polled; `None` once they cannot be known.
+    spent: Option<(u64, u64)>,
 }
 
 impl Call {
-    pub(super) fn served(method: Method, proposal: Option<Proposal>) -> Call {
-        Call { _open: OpenCall::new(method), proposal, served: true }
+    pub(super) fn new(side: Side, method: Method, proposal: Option<Proposal>) -> Call {
+        let (began, spent) = (Instant::now(), Some((0, 0)));
+        Call { _open: OpenCall::new(method), proposal, side, method, began, code: None, spent }
     }
 
-    pub(super) fn made(method: Method, proposal: Option<Proposal>) -> Call {
-        Call { _open: OpenCall::new(method), proposal, served: false }
+    /// What is allocated on this thread until [`after`](Call::after) is the call's.
+    #[inline]
+    pub(super) fn before(&self) -> Option<(u64, u64)> {
+        if UNSTAGED { None } else { alloc::spent(self.method) }
+    }
+
+    /// Takes what [`before`](Call::before) gave.
+    #[inline]
+    pub(super) fn after(&mut self, before: Option<(u64, u64)>) {
+        self.spent = match (self.spent, before, self.before()) {
+            (Some((blocks, bytes)), Some(before), Some(after)) => {
+                Some((blocks + (after.0 - before.0), bytes + (after.1 - before.1)))
+            }
+            _ => None,
+        };
+    }
+
+    /// The head of its answer, and the status that is in it.
+    pub(super) fn head<B>(&mut self, response: &Response<B>, code: Option<Code>) {
+        let http = response.status();
+        self.code = code.or_else(|| (!http.is_success()).then(|| status::code_of_http(http)));
+    }
+
+    /// The last of its answer.
+    pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
+        self.code = status::code(trailers).or(self.code).or(Some(Code::Unknown));
+    }
+
+    /// Its answer's body is over. A status is there by now, or never.
+    pub(super) fn ended(&mut self) {
+        self.code.get_or_insert(Code::Unknown);
+    }
+
+    /// What carries it failed.
+    pub(super) fn broke(&mut self) {
+        self.code = Some(match self.side {
+            Side::Server => Code::Unknown,
+            Side::Client => Code::Unavailable,
+        });
     }
 
     /// The call succeeded: its path gets its row, if it has none.
@@ -38,12 +86,18 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if self.served {
+        if !UNSTAGED {
+            // Dropped before its status: the caller went away, or the deadline passed.
+            method::add_call(self.method, self.code.unwrap_or(Code::Cancelled) as u8);
+            method::add_figures(self.method, self.began.elapsed(), self.spent);
+        }
+        match self.side {
             // The task hyper spawned for it ends with the answer.
-            task::end_call();
-        } else {
+            Side::Server => task::end_call(),
             // tonic may have refused the answer, and made no `Streaming` of it.
-            making_streaming(false);
+            Side::Client => {
+                making_streaming(false);
+            }
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The codec: where a message becomes bytes and bytes become a message.
 
+use bytes::BufMut;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use super::call::{decoder_asked, encoder_asked, handler_begins, is_making_streaming};
+use super::payload;
 use crate::Stage;
 use crate::stage;
 
@@ -44,7 +46,11 @@ impl<E: Encoder<Error = Status>> Encoder for StagedEncoder<E> {
 
     fn encode(&mut self, item: E::Item, dst: &mut EncodeBuf<'_>) -> Result<(), Status> {
         let _guard = Stage::Marshal.enter();
-        self.0.encode(item, dst)
+        let room = dst.remaining_mut();
+        self.0.encode(item, dst)?;
+        // What a buffer that grows has left to grow, less what went in.
+        payload::encoded(room.saturating_sub(dst.remaining_mut()));
+        Ok(())
     }
 
     fn buffer_settings(&self) -> BufferSettings {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
+use tonic::Code;
 use tonic::body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -15,10 +16,13 @@ use tower_service::Service;
 use super::body::StagedBody;
 use super::call::{Call, Passing, Progress, forget, making_streaming};
 use super::task;
-use crate::method::Proposal;
+use crate::method::{self, Proposal};
 use crate::stage::{self, Scope, Staged};
-use crate::wire::grpc;
+use crate::wire::{grpc, status};
 use crate::{Method, Side, Stage};
+
+/// A future that was ready is not polled again.
+const POLLED: &str = "a future is not polled after it was ready";
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -58,6 +62,7 @@ impl<S> Layer<S> for ServerLayer {
     type Service = ServerService<S>;
 
     fn layer(&self, inner: S) -> ServerService<S> {
+        method::add_seam(Side::Server);
         ServerService { inner, task: AtomicU64::new(0) }
     }
 }
@@ -126,11 +131,13 @@ where
         let request = staged(request, |body| StagedBody::incoming(method, body));
         let stage = if told { Stage::Dispatch } else { Stage::Handler };
         let _guard = Scope::new(method, stage).enter();
-        let call = Some(Call::served(method, proposal));
+        let mut call = Call::new(Side::Server, method, proposal);
         let mut progress = Progress::begun();
+        let spent = call.before();
         let future = progress.within(|| passing.within(|| self.inner.call(request)));
+        call.after(spent);
         let scope = stage::window::outside_window();
-        ServerFuture { future, scope, charged: false, progress, call, passing }
+        ServerFuture { future, scope, charged: false, progress, call: Some(call), passing }
     }
 }
 
@@ -198,17 +205,23 @@ where
         }
         if this.passing.is_inside_another() {
             let response = ready!(this.future.as_mut().poll(cx))?;
-            return Poll::Ready(Ok(response.map(|body| StagedBody::outgoing(method, body))));
+            let marshal = Scope::new(method, Stage::Marshal);
+            return Poll::Ready(Ok(response.map(|body| StagedBody::passing(marshal, body))));
         }
+        let call = this.call.as_mut().expect(POLLED);
+        let spent = call.before();
         let response = {
             let _guard = this.scope.enter();
             let response = this.progress.within(|| this.passing.within(|| this.future.as_mut().poll(cx)));
             *this.scope = stage::window::outside_window();
             response
         };
-        let response = ready!(response)?;
-        let mut call = this.call.take().expect("a future is not polled after it was ready");
-        if succeeds(&response) {
+        call.after(spent);
+        let response = ready!(response).inspect_err(|_| call.broke())?;
+        let mut call = this.call.take().expect(POLLED);
+        let code = status::code(response.headers());
+        call.head(&response, code);
+        if succeeds(&response, code) {
             call.answered();
         }
         Poll::Ready(Ok(response.map(|body| StagedBody::outgoing(method, body).ending(call))))
@@ -218,8 +231,8 @@ where
 /// Whether some gRPC service answers to the path. A status in the headers may come from a layer or an interceptor that
 /// refuses every path alike (`UNAUTHENTICATED`, say), and so tells nothing of the path; and so may a page that is no
 /// gRPC, from a router that stands beside tonic's services and answers to everything.
-fn succeeds<B>(response: &Response<B>) -> bool {
-    response.status().is_success() && is_grpc(response.headers()) && !refuses(response)
+fn succeeds<B>(response: &Response<B>, code: Option<Code>) -> bool {
+    response.status().is_success() && is_grpc(response.headers()) && !refuses(code)
 }
 
 /// Whether a request or an answer with these headers says that it is gRPC's.
@@ -229,8 +242,8 @@ fn is_grpc(headers: &http::HeaderMap) -> bool {
 }
 
 /// Whether the answer is nothing but a failure.
-fn refuses<B>(response: &Response<B>) -> bool {
-    response.headers().get(grpc::GRPC_STATUS).is_some_and(|code| code != grpc::OK)
+fn refuses(code: Option<Code>) -> bool {
+    code.is_some_and(|code| code != Code::Ok)
 }
 
 /// For a client's channel: every call charged to its stage and RPC method.
@@ -266,6 +279,7 @@ impl<S> Layer<S> for ClientLayer {
     type Service = ClientService<S>;
 
     fn layer(&self, inner: S) -> ClientService<S> {
+        method::add_seam(Side::Client);
         ClientService { inner }
     }
 }
@@ -301,9 +315,11 @@ where
         let request = staged(request, |body| StagedBody::outgoing(method, body));
         let scope = Scope::new(method, Stage::Transport);
         let _guard = scope.enter();
-        let call = Some(Call::made(method, proposal));
+        let mut call = Call::new(Side::Client, method, proposal);
+        let spent = call.before();
         let future = passing.within(|| self.inner.call(request));
-        ClientFuture { future: Staged::new(scope, future), call, passing }
+        call.after(spent);
+        ClientFuture { future: Staged::new(scope, future), call: Some(call), passing }
     }
 }
 
@@ -329,17 +345,25 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let response = ready!(this.passing.within(|| this.future.as_mut().poll(cx)))?;
-        let method = this.future.as_ref().scope().method();
         if this.passing.is_inside_another() {
-            return Poll::Ready(Ok(response.map(StagedBody::passing)));
+            let response = ready!(this.future.as_mut().poll(cx))?;
+            let transport = stage::current().with_stage(Stage::Transport);
+            return Poll::Ready(Ok(response.map(|body| StagedBody::passing(transport, body))));
         }
-        let mut call = this.call.take().expect("a future is not polled after it was ready");
-        if succeeds(&response) {
+        let method = this.future.as_ref().scope().method();
+        let call = this.call.as_mut().expect(POLLED);
+        let spent = call.before();
+        let response = this.passing.within(|| this.future.as_mut().poll(cx));
+        call.after(spent);
+        let response = ready!(response).inspect_err(|_| call.broke())?;
+        let mut call = this.call.take().expect(POLLED);
+        let code = status::code(response.headers());
+        call.head(&response, code);
+        if succeeds(&response, code) {
             call.answered();
         }
         // Of the response, by the caller, before anything else; of a refusal none.
-        making_streaming(!refuses(&response));
+        making_streaming(!refuses(code));
         Poll::Ready(Ok(response.map(|body| StagedBody::incoming(method, body).ending(call))))
     }
 }
@@ -358,19 +382,20 @@ mod tests {
             }
             response
         };
-        assert!(succeeds(&answer(None)) && succeeds(&answer(Some("0"))));
+        let has_answered = |response: &Response<()>| succeeds(response, status::code(response.headers()));
+        assert!(has_answered(&answer(None)) && has_answered(&answer(Some("0"))));
         for refused in ["12", "16", "7"] {
-            assert!(!succeeds(&answer(Some(refused))), "{refused}");
+            assert!(!has_answered(&answer(Some(refused))), "{refused}");
         }
         let mut lost = answer(None);
         *lost.status_mut() = http::StatusCode::NOT_FOUND;
-        assert!(!succeeds(&lost));
+        assert!(!has_answered(&lost));
         // An axum fallback, say, that answers every path with a page.
         let mut page = answer(None);
         page.headers_mut().insert("content-type", http::HeaderValue::from_static("text/html"));
-        assert!(!succeeds(&page));
+        assert!(!has_answered(&page));
         page.headers_mut().remove("content-type");
-        assert!(!succeeds(&page));
+        assert!(!has_answered(&page));
     }
 
     /// A channel whose every call is answered alike.

@@ -29,6 +29,11 @@ pub fn carried(headers: &HeaderMap) -> Option<Result<(), Status>> {
     Some(Err(status))
 }
 
+/// The code that headers or trailers carry; `None` where they carry none. One that is no number is `UNKNOWN`.
+pub fn code(headers: &HeaderMap) -> Option<Code> {
+    headers.get(GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
+}
+
 /// What a response without a gRPC status means.
 /// <https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>
 pub fn code_of_http(status: StatusCode) -> Code {
@@ -58,5 +63,8 @@ mod tests {
         let status = carried(&headers).expect("a status").expect_err("no success");
         assert_eq!((status.code(), status.message()), (Code::NotFound, "not here"));
         assert!(carried(&HeaderMap::new()).is_none());
+        assert_eq!((code(&headers), code(&HeaderMap::new())), (Some(Code::NotFound), None));
+        headers.insert("grpc-status", "x".parse().expect("a value"));
+        assert_eq!(code(&headers), Some(Code::Unknown));
     }
 }

@@ -33,12 +33,14 @@ pub(crate) struct Args {
     /// Which side of the calls the program is
     #[arg(long, value_enum, default_value = "server")]
     side: Side,
-    /// Number of messages handled. If omitted, "per message" figures are totals for the whole run
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
-    messages: u64,
-    /// Payload bytes that they carried. If omitted, amplification is not shown
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=PAYLOAD_MAX))]
-    payload_bytes: u64,
+    /// Number of messages handled. If omitted, what the program's layers counted; without layers, "per message" figures are
+    /// totals for the whole run
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
+    messages: Option<u64>,
+    /// Payload bytes that they carried. If omitted, what the program's layers counted; without layers, amplification is not
+    /// shown
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=PAYLOAD_MAX))]
+    payload_bytes: Option<u64>,
     /// End the program after this many seconds. If omitted, it runs until it ends or until Ctrl-C
     #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=FOR_MAX))]
     seconds: Option<u64>,
@@ -82,7 +84,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         id: format!("attach-{stamp}"),
         created,
         subject: Subject { name: file_name(&args.command[0]), shape: Shape::Program },
-        workload: Workload { messages: args.messages, warmup: 0, ..Workload::default() },
+        workload: Workload { messages: steps[0].measurements[0].messages, warmup: 0, ..Workload::default() },
         stacks_workload: None,
         environment: environment::of_program(args.command.join(" "), Path::new(&args.command[0])),
         partial: failed,
@@ -148,10 +150,11 @@ fn steps(chosen: &[Record], followed: &Followed, args: &Args) -> anyhow::Result<
     let program = &args.command[0];
     let step = |(index, record): (usize, &Record)| -> anyhow::Result<StepRecord> {
         let name = if index == 0 { args.name.clone() } else { format!("{}-{}", args.name, index + 1) };
+        let counted = read(&record.file, program, followed.status)?;
         let measurement = Measurement {
-            messages: args.messages,
-            payload_bytes: args.payload_bytes,
-            ..read(&record.file, program, followed.status)?
+            messages: args.messages.unwrap_or(counted.messages),
+            payload_bytes: args.payload_bytes.unwrap_or(counted.payload_bytes),
+            ..counted
         };
         Ok(StepRecord {
             set: format!("only={name}"),
@@ -246,8 +249,8 @@ mod tests {
         Args {
             name: "attached".to_owned(),
             side: Side::Client,
-            messages: 10,
-            payload_bytes: 0,
+            messages: Some(10),
+            payload_bytes: None,
             seconds: None,
             child: None,
             command: command.iter().map(|word| (*word).to_owned()).collect(),
@@ -263,7 +266,7 @@ mod tests {
             side: Side::Client,
             instrument: Instrument::Count,
             round: 0,
-            messages: 1,
+            messages: 7,
             payload_bytes: 0,
             wall_ns: 1,
             usage: Usage::default(),
@@ -301,7 +304,10 @@ mod tests {
         let chosen = chosen(&follow::records(folder), &own, &wanted).expect("there are some");
         let steps = steps(&chosen, &own, &wanted).expect("reads");
         assert_eq!(steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["attached", "attached-2"]);
-        assert!(steps.iter().all(|step| step.measurements[0].messages == 10));
+        assert!(steps.iter().all(|step| step.measurements[0].messages == 10), "what was said");
+        wanted.messages = None;
+        let steps = super::steps(&chosen, &own, &wanted).expect("reads");
+        assert!(steps.iter().all(|step| step.measurements[0].messages == measurement().messages), "what was counted");
         wanted.child = Some("nobody".to_owned());
         let error = super::chosen(&follow::records(folder), &own, &wanted).expect_err("there is none");
         let help = error.downcast_ref::<Failure>().and_then(|failure| failure.help.clone()).expect("a way out");
