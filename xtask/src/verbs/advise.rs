@@ -218,7 +218,7 @@ mod tests {
             server receive-buffer: 68.4 KiB and 3.00 blocks per message, 7 % of all bytes and 3 % of all blocks
               aligned-reads
               takes    71.3 KiB → 5 B and 3.00 → 0.0020 blocks per message (−99.99%), rope → aligned-reads in put-reference, this project's put and not this program, measured elsewhere: cpu A and B
-              besides  server CPU-s/GB 1.70 → 1.40 (−17.6%, p<0.001)
+              besides  server CPU-s/GB 1.70 → 1.40 (−17.6%, p=0.002)
               costs    64 KiB a connection
               not for  TLS in this process
               write    .serve_with_incoming(aligned(incoming, http2)) (alloc_ladder::steps, aligned reads)

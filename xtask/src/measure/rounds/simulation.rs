@@ -6,7 +6,6 @@
 //! row by 5 to 30 %. On a quiet machine one case in two hundred takes up to a third longer, and others come once in five
 //! hundred cases; on a busy one it is one in fifty, up to a half longer, and others come once in sixty.
 
-use std::io::Write;
 use std::time::Duration;
 
 use alloc_ladder::Side;
@@ -119,18 +118,15 @@ fn marks(run: &Run) -> usize {
     ladder.chain(last_row).filter(|moved| *moved).count()
 }
 
-/// Says how many of some runs are as they should not be, or should.
-fn said(what: &str, others: Others, some: usize, of: u64) -> f64 {
-    let _ = writeln!(std::io::stderr(), "others {others:?}: {what}: {some} of {of}");
-    some as f64 / of as f64
-}
+// What the tests found when they were written, of quiet and busy machines: ladders of equals with a mark 5 and 3 of 100,
+// steps marked against themselves 4 and 7 of 200, differences of 5 % found 99 and 73 of 100.
 
 #[test]
 fn a_ladder_in_which_nothing_differs_is_marked_in_at_most_one_table_of_twenty() {
     const RUNS: u64 = 100;
     for others in [Others::Seldom, Others::Often] {
         let marked = (0..RUNS).filter(|seed| marks(&run(&[1.0; STEPS], JUDGED, others, *seed)) > 0).count();
-        assert!(said("ladders of equals with a mark", others, marked, RUNS) <= 0.05, "{marked}");
+        assert!(marked as u64 * 20 <= RUNS, "others {others:?}: {marked} of {RUNS}");
     }
 }
 
@@ -139,22 +135,22 @@ fn a_step_against_itself_is_marked_in_at_most_one_table_of_twenty() {
     const RUNS: u64 = 200;
     for others in [Others::Seldom, Others::Often] {
         let marked = (0..RUNS).filter(|seed| marks(&run(&[1.0; 2], 4, others, 1000 + seed)) > 0).count();
-        assert!(said("steps marked against themselves", others, marked, RUNS) <= 0.05, "{marked}");
+        assert!(marked as u64 * 20 <= RUNS, "others {others:?}: {marked} of {RUNS}");
     }
 }
 
 #[test]
-fn a_difference_of_five_percent_is_found_on_a_quiet_machine() {
+fn a_difference_of_five_percent_is_found() {
     const RUNS: u64 = 100;
-    let found = |others: Others| {
+    let steps: [f64; STEPS] = std::array::from_fn(|step| if step < 5 { 1.0 } else { 0.95 });
+    // On a busy machine more often than not.
+    for (others, least) in [(Others::Seldom, 90), (Others::Often, 50)] {
         let found = (0..RUNS).filter(|seed| {
-            let steps: [f64; STEPS] = std::array::from_fn(|step| if step < 5 { 1.0 } else { 0.95 });
             let marks = Marks::of(&run(&steps, JUDGED, others, 5000 + seed));
             let pair = marks.get(5, Against::Previous, &metric::CPU_PER_GB, Whose::Pair).expect("judged");
             pair.verdict == Verdict::Better
         });
-        said("differences of 5 % found", others, found.count(), RUNS)
-    };
-    assert!(found(Others::Seldom) >= 0.9);
-    assert!(found(Others::Often) >= 0.5, "and on a busy one more often than not");
+        let found = found.count();
+        assert!(found >= least, "others {others:?}: {found} of {RUNS}");
+    }
 }
