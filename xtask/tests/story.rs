@@ -19,7 +19,7 @@ fn live_per_call(step: &StepRecord) -> f64 {
         .of(Side::Server, Instrument::Count)
         .map(|window| {
             let counts = window.counts.as_ref().expect("counted");
-            counts.subject().live_bytes() as f64 / window.messages as f64
+            counts.total.live_bytes() as f64 / window.messages as f64
         })
         .collect();
     assert_eq!(windows.len(), 2, "two rounds of {}", step.name);

@@ -266,7 +266,7 @@ pub(crate) const SETUP_BYTES: Metric = Metric {
 };
 
 /// Bytes that the measured part left live, per message: what a service keeps of its calls. Nothing where it freed more
-/// than it allocated.
+/// than it allocated. The instrument's blocks are in it, because they are freed under the stages of whoever drops them.
 pub(crate) const LIVE_PER_MESSAGE: Metric = Metric {
     name: "live-per-message",
     label: "live B/msg",
@@ -274,7 +274,7 @@ pub(crate) const LIVE_PER_MESSAGE: Metric = Metric {
     format: Format::Bytes,
     meant: Meant::Program,
     ..process(Instrument::Count, Accuracy::Exact, |m| {
-        m.counts.as_ref().map(|counts| counts.subject().live_bytes().max(0) as f64 / m.messages as f64)
+        m.counts.as_ref().map(|counts| counts.total.live_bytes().max(0) as f64 / m.messages as f64)
     })
 };
 

@@ -76,9 +76,11 @@ fn benefit(run: &Run, metrics: Headline, view: &StepView<'_>, against: Against) 
         (metrics.cpu, "CPU"),
         (metrics.rate, "throughput"),
     ];
+    // What a service keeps of its calls; the study's keep nothing.
+    let kept = figures::is_climbed(run).then_some((figures::LIVE, "bytes left live"));
     let change = |figure: Figure| view.change(run, figure, Whose::Pair, against);
     let changes: Vec<(&str, FigureChange)> =
-        named.into_iter().filter_map(|(figure, words)| Some((words, change(figure)?))).collect();
+        named.into_iter().chain(kept).filter_map(|(figure, words)| Some((words, change(figure)?))).collect();
     if changes.is_empty() {
         return parts::not_measured();
     }
