@@ -10,6 +10,7 @@ use alloc_ladder::Side;
 use alloc_ladder::record::{Instrument, Measurement, Run, SCHEMA, Shape, StepRecord, Workload};
 use alloc_ladder::recorder::Variable;
 
+use crate::analyse::profiles::Profiles;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
@@ -261,7 +262,7 @@ impl<'a> Climb<'a> {
             symbols: &[],
             blocks: false,
         };
-        let imported = import::import(&kept, &self.folder, index, &about)?;
+        let imported = import::import(&kept, &self.folder, index, &about, &mut Profiles::default())?;
         imported.notes.iter().for_each(|note| terminal::labelled(Style::Warning, "warning", note));
         let step = &mut self.run.steps[index];
         step.stacks = imported.step.stacks;
