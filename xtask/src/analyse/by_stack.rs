@@ -29,7 +29,7 @@ pub(crate) fn completed<'a>(run: &'a Run, profiles: &Profiles) -> Cow<'a, Run> {
                 .find(|measurement| (measurement.side, measurement.instrument) == (stacks.side, Instrument::Count));
             match counted {
                 None => step.measurements.push(measurement(stacks, profile)),
-                Some(Measurement { counts: Some(counts), .. }) if !profile.said.is_empty() => {
+                Some(Measurement { counts: Some(counts), .. }) if is_of_stacks(counts) && !profile.said.is_empty() => {
                     name_others(counts, profile)
                 }
                 Some(_) => {}
@@ -39,7 +39,7 @@ pub(crate) fn completed<'a>(run: &'a Run, profiles: &Profiles) -> Cow<'a, Run> {
     Cow::Owned(run)
 }
 
-/// Whether counts were made of stacks: counters know the sizes of blocks too.
+/// Whether counts were made of stacks, and so are of the same blocks: counters know the sizes of blocks too.
 pub(crate) fn is_of_stacks(counts: &Counts) -> bool {
     counts.sizes.is_empty() && counts.total.blocks > 0
 }
@@ -170,6 +170,18 @@ mod tests {
         let bytes = [Stage::Marshal, Stage::Transport, Stage::Other].map(|stage| counts.stage(stage).bytes);
         assert_eq!(bytes, [3000, 4000, 1000]);
         assert_eq!(counts.rows.iter().map(|row| row.tally.bytes).sum::<u64>(), counts.total.bytes);
+    }
+
+    #[test]
+    fn counts_of_other_blocks_than_the_stacks_are_left_alone() {
+        let mut counted = fixture::count(Side::Server, 0, &[(Stage::Other, 5, 5000)]);
+        let sizes = &mut counted.counts.as_mut().expect("counts").sizes;
+        sizes.push(alloc_ladder::record::SizeBucket { bytes_min: 512, blocks: 5 });
+        let run = program(vec![counted]);
+        let mut seen = profile();
+        seen.said = vec![Said { by_scope: None, by_stack: Stage::Transport, blocks: 4, bytes: 4000 }];
+        let profiles = profiles(seen);
+        assert_eq!(*completed(&run, &profiles), run);
     }
 
     #[test]

@@ -101,6 +101,7 @@ mod tests {
         let page = read(&args(&[before, after]), &into, "2026-01-01T00:00:00Z".to_owned()).expect("reads");
         let html = std::fs::read_to_string(page).expect("reads");
         assert!(html.contains("before") && html.contains("after"));
+        assert!(html.contains("what the opened file holds") && !html.contains("whole process"), "nobody knows");
         assert!(run.join("02-after/server/diff-bytes.svg").is_file(), "the difference of the two");
     }
 

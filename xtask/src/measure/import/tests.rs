@@ -80,6 +80,8 @@ fn real_files_of_other_tools_open_with_the_figures_that_are_known() {
         ("go-heap.pb.gz", "main.keep", (108, 415_720, 412_672), true),
         ("go-allocs.pb.gz", "main.drop", (100, 819_200, 0), true),
         ("valgrind-dhat.json", "known::make_block", known, true),
+        // Live bytes alone, in size classes.
+        ("jemalloc.pb.gz", "make_block", (0, 50 * 1280, 50 * 1280), true),
         ("heaptrack.folded", "make_block", (100, 0, 0), false),
     ] {
         let folder = tempfile::tempdir().expect("a folder");

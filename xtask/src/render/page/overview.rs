@@ -51,6 +51,12 @@ fn traffic(run: &Run) -> String {
     if figures::is_climbed(run) && run.workload.messages != 1 {
         return climbed(run);
     }
+    let stacks = || run.steps.iter().flat_map(|step| &step.stacks);
+    let opened = figures::is_program(run) && run.environment.command.is_empty() && stacks().next().is_some();
+    if opened && stacks().all(|stacks| stacks.recorded.is_none()) {
+        // What another tool left out is not known.
+        return "Figures are what the opened file holds.".to_owned();
+    }
     if figures::is_program(run) {
         let whole = "Figures are of the whole process, from its start";
         return match run.workload.messages {

@@ -1,6 +1,6 @@
 //! What a program's page says of its stacks as a whole: where its memory went in one line, and as time went by.
 
-use alloc_ladder::record::{Moment, Recorded, Run, Stacks};
+use alloc_ladder::record::{Measurement, Moment, Recorded, Run, Stacks};
 use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
@@ -61,7 +61,9 @@ fn seen<'a>(
 
 /// Four figures from the first step to the last, where a program's stacks are known; `None` elsewhere.
 pub(crate) fn cards(run: &Run, profiles: &Profiles) -> Option<Markup> {
-    if !figures::is_program(run) {
+    // What was counted or timed stands in the head where there is any.
+    let of_stacks = |measurement: &Measurement| measurement.counts.as_ref().is_some_and(by_stack::is_of_stacks);
+    if !figures::is_program(run) || !run.steps.iter().flat_map(|step| &step.measurements).all(of_stacks) {
         return None;
     }
     let sums = |step: usize| seen(run, profiles, step).next().map(|(_, profile, stacks)| Sums::of(profile, stacks));

@@ -57,8 +57,9 @@ fn stage_table(run: &Run, view: &StepView<'_>, profile: Option<&Profile>, side: 
     };
     let counts = view.record.counts(side).and_then(|counted| counted.counts.as_ref());
     let made = match (profile, counts) {
-        (Some(profile), _) if figures::is_program(run) && !profile.said.is_empty() => Rows::Both,
-        (_, Some(counts)) if figures::is_program(run) && by_stack::is_of_stacks(counts) => Rows::ByStack,
+        (_, Some(counts)) if !figures::is_program(run) || !by_stack::is_of_stacks(counts) => Rows::Counted,
+        (Some(profile), Some(_)) if !profile.said.is_empty() => Rows::Both,
+        (Some(_), Some(_)) => Rows::ByStack,
         _ => Rows::Counted,
     };
     let compares = view.previous.is_some() || made == Rows::Counted;
