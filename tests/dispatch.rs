@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
+use alloc_ladder::stage::FutureExt;
 use alloc_ladder::tonic::{ClientLayer, ClientService, ServerLayer, StagedCodec, StagedStream};
 use alloc_ladder::{CountingAlloc, Side, Snapshot, Stage, Tally};
 use greeter::greeter_client::GreeterClient;
@@ -135,6 +136,14 @@ async fn a_calls_own_code_is_told_from_the_glue_around_it() {
     let nested = counted(&mut GreeterClient::new(channel(nested).await), "").await;
     assert!(row(&nested, HELLO, Stage::Handler).bytes >= 4 * CALLS * OWN as u64, "{nested}");
     assert!(row(&nested, HELLO, Stage::Dispatch).bytes < CALLS * OWN as u64, "{nested}");
+
+    // A client has no handler: a stage that its caller enters stays.
+    let mut layered = GreeterClient::new(ClientLayer.layer(channel(direct).await));
+    let before = Snapshot::of_process();
+    layered.say_hello(HelloRequest::default()).staged(Stage::Dispatch).await.expect("answers");
+    let counted = Snapshot::of_process() - before;
+    let handled = counted.rows().filter(|row| row.stage == Stage::Handler && row.method.side != Some(Side::Server));
+    assert_eq!(handled.count(), 0, "{counted}");
 
     // Streams: what a handler does before the first message is its own too; an empty stream may have no body at all.
     for messages in [0, 1, 5] {

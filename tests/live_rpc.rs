@@ -52,6 +52,7 @@ async fn answers() {
     let row = reply.rows.iter().find(|row| row.rpc == "/rpc.Test/Get").expect("a row");
     assert_eq!((row.side.as_str(), row.stage.as_str()), ("server", "handler"));
     assert_eq!(row.tally.expect("a tally").bytes, 12_345);
+    assert_eq!((row.sampled_live_bytes, row.sampled_live_bytes_error), (None, None), "nothing samples here");
     let sum: u64 = reply.rows.iter().map(|row| row.tally.expect("a tally").bytes).sum();
     assert_eq!(sum, reply.total.expect("a total").bytes);
 

@@ -121,7 +121,7 @@ fn strangers(addr: SocketAddr, live: SocketAddr, round: usize) {
     }
     // A profile with names takes seconds in a debug build.
     let paths = ["/metrics", "/debug/alloc?format=json", "/debug/pprof/heap"];
-    for path in &paths[..if round % 20 == 0 { 3 } else { 2 }] {
+    for path in &paths[..if round.is_multiple_of(20) { 3 } else { 2 }] {
         assert_eq!(http::get(live, path).status, 200, "{path}");
         let unread = format!("GET {path} HTTP/1.1\r\nHost: {live}\r\n\r\n");
         http::connect(live).write_all(unread.as_bytes()).expect("writes");

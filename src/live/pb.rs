@@ -43,7 +43,7 @@ pub struct Method {
     #[prost(uint64, tag = "6")]
     pub largest_received_bytes: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Row {
     /// "server" or "client"; empty where the row belongs to no RPC method.
     #[prost(string, tag = "1")]
@@ -56,6 +56,12 @@ pub struct Row {
     pub stage: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "4")]
     pub tally: ::core::option::Option<Tally>,
+    /// What the row allocated that is live, estimated from sampled stacks; absent without the sampler.
+    #[prost(double, optional, tag = "5")]
+    pub sampled_live_bytes: ::core::option::Option<f64>,
+    /// The standard error of that.
+    #[prost(double, optional, tag = "6")]
+    pub sampled_live_bytes_error: ::core::option::Option<f64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Tally {

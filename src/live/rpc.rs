@@ -120,6 +120,8 @@ impl From<&Row> for pb::Row {
             rpc: row.method.path.to_owned(),
             stage: row.stage.name().to_owned(),
             tally: Some(row.tally.into()),
+            sampled_live_bytes: row.live.map(|live| live.bytes),
+            sampled_live_bytes_error: row.live.map(|live| live.bytes_error()),
         }
     }
 }

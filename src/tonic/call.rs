@@ -131,10 +131,12 @@ pub(super) struct Progress {
 const UNASKED: usize = 0;
 /// The first codec that was asked was a client's: the one that decodes the request is not staged.
 const NONE_OF_OURS: usize = usize::MAX;
+/// No served call is polled.
+const OUTSIDE: usize = usize::MAX - 1;
 
 thread_local! {
     /// The codec of the call that is being polled.
-    static CODEC: Cell<usize> = const { Cell::new(UNASKED) };
+    static CODEC: Cell<usize> = const { Cell::new(OUTSIDE) };
 }
 
 impl Progress {
@@ -153,6 +155,9 @@ impl Progress {
 
 /// The glue is done with: what follows in this poll may be the service's own code.
 pub(super) fn handler_begins() {
+    if CODEC.get() == OUTSIDE {
+        return;
+    }
     stage::window::go_on(Stage::Dispatch, Stage::Handler);
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn serve(
     layer: ServerLayer,
     routes: Routes,
     listener: TcpListener,
-) -> anyhow::Result<(JoinHandle<Result<(), tonic::transport::Error>>, String)> {
+) -> anyhow::Result<(JoinHandle<anyhow::Result<()>>, String)> {
     let own = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
     let certificate = own.cert.pem();
     let tls = ServerTlsConfig::new().identity(Identity::from_pem(&certificate, own.signing_key.serialize_pem()));
@@ -51,7 +51,7 @@ pub(crate) fn serve(
         .layer(ConcurrencyLimitLayer::new(64))
         .add_routes(routes)
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
-    Ok((tokio::spawn(server), certificate))
+    Ok((tokio::spawn(async { Ok(server.await?) }), certificate))
 }
 
 pub(crate) fn client_tls() -> anyhow::Result<ClientTlsConfig> {
