@@ -21,7 +21,7 @@ use super::pb::allocations_server::AllocationsServer;
 pub fn allocations() -> AllocationsServer<Allocations> {
     // A token that cannot be read is one that nobody has.
     let guard = match Token::from_environment() {
-        Ok(Some(token)) => Guard::Token(token),
+        Ok(Some(token)) => Guard::Token(Box::new(token)),
         Ok(None) => Guard::Loopback,
         Err(_) => Guard::Nobody,
     };
@@ -30,7 +30,7 @@ pub fn allocations() -> AllocationsServer<Allocations> {
 
 /// As [`allocations`], for those who send this token.
 pub fn allocations_with(token: Token) -> AllocationsServer<Allocations> {
-    AllocationsServer::new(Allocations(Guard::Token(token)))
+    AllocationsServer::new(Allocations(Guard::Token(Box::new(token))))
 }
 
 /// As [`allocations`], for whoever can call the server: interceptors and the listener say who that is.
@@ -45,7 +45,7 @@ pub struct Allocations(Guard);
 /// Who is answered.
 #[derive(Clone, Debug)]
 enum Guard {
-    Token(Token),
+    Token(Box<Token>),
     Loopback,
     Anybody,
     Nobody,

@@ -242,12 +242,14 @@ struct Lane {
 }
 
 impl Lane {
-    const NEW: Lane = Lane {
-        received: AtomicU64::new(0),
-        sent: AtomicU64::new(0),
-        received_bytes: AtomicU64::new(0),
-        sent_bytes: AtomicU64::new(0),
-    };
+    const fn new() -> Lane {
+        Lane {
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            received_bytes: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
+        }
+    }
 
     fn read(&self) -> CallCounts {
         CallCounts {
@@ -261,12 +263,12 @@ impl Lane {
 }
 
 /// A lane for each thread that has counters of its own, and one for all others.
-static MESSAGES: [[Lane; Method::MAX]; SHARDS + 1] = [const { [const { Lane::NEW }; Method::MAX] }; SHARDS + 1];
+static MESSAGES: [[Lane; Method::MAX]; SHARDS + 1] = [const { [const { Lane::new() }; Method::MAX] }; SHARDS + 1];
 /// Calls that ended, by the number of their code.
 static ENDED: [[AtomicU64; CODES]; Method::MAX] = [const { [const { AtomicU64::new(0) }; CODES] }; Method::MAX];
 
 /// What of the above belongs to no method.
-static SETTLED_MESSAGES: [Lane; Method::MAX] = [const { Lane::NEW }; Method::MAX];
+static SETTLED_MESSAGES: [Lane; Method::MAX] = [const { Lane::new() }; Method::MAX];
 static SETTLED_ENDED: [[AtomicU64; CODES]; Method::MAX] = [const { [const { AtomicU64::new(0) }; CODES] }; Method::MAX];
 
 fn load(counter: &AtomicU64) -> u64 {

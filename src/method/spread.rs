@@ -139,8 +139,9 @@ struct Counters {
 }
 
 impl Counters {
-    const NEW: Counters =
-        Counters { buckets: [const { AtomicU64::new(0) }; BUCKETS], sum: AtomicU64::new(0), max: AtomicU64::new(0) };
+    const fn new() -> Counters {
+        Counters { buckets: [const { AtomicU64::new(0) }; BUCKETS], sum: AtomicU64::new(0), max: AtomicU64::new(0) }
+    }
 
     #[cfg(feature = "tonic")]
     fn add(&self, value: u64) {
@@ -162,10 +163,10 @@ impl Counters {
 }
 
 static SPREADS: [[Counters; PerCall::ALL.len()]; Method::MAX] =
-    [const { [const { Counters::NEW }; PerCall::ALL.len()] }; Method::MAX];
+    [const { [const { Counters::new() }; PerCall::ALL.len()] }; Method::MAX];
 /// What of the above belongs to no method.
 static SETTLED: [[Counters; PerCall::ALL.len()]; Method::MAX] =
-    [const { [const { Counters::NEW }; PerCall::ALL.len()] }; Method::MAX];
+    [const { [const { Counters::new() }; PerCall::ALL.len()] }; Method::MAX];
 
 /// Notes what the row of `method` holds now. Called by whoever lends or gives it, one at a time. Allocates nothing.
 pub(super) fn settle(method: Method) {
