@@ -201,26 +201,24 @@ fn file_name(program: &str) -> String {
     Path::new(program).file_name().map_or_else(|| program.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The stages of the process, then its RPC methods.
+/// The stages of the process, which sum to its total, and below them its RPC methods, whose rows are parts of the same.
 fn table(measurement: &Measurement) -> String {
     let Some(counts) = &measurement.counts else { return String::new() };
-    let mut table = Table::default();
-    table.row(["stage or rpc", "blocks", "bytes", "%"].map(|head| Cell::left(head).style(Style::Bold)));
     let share = |bytes: u64| format!("{:.1}", 100.0 * bytes as f64 / counts.total.bytes.max(1) as f64);
-    let mut row = |name: &str, blocks: u64, bytes: u64| {
-        table.row([
-            Cell::left(name),
-            Cell::right(blocks.to_string()),
-            Cell::right(bytes.to_string()),
-            Cell::right(share(bytes)),
-        ]);
+    let row = |name: &str, blocks: u64, bytes: u64| {
+        let numbers = [blocks.to_string(), bytes.to_string(), share(bytes)];
+        [Cell::left(name)].into_iter().chain(numbers.into_iter().map(Cell::right)).collect::<Vec<Cell>>()
     };
+    let head = |of: &str| [of, "blocks", "bytes", "%"].map(|head| Cell::left(head).style(Style::Bold));
+    let mut stages = Table::default();
+    stages.row(head("stage"));
     for stage in Stage::ALL {
         let tally = counts.stage(stage);
         if !tally.is_zero() {
-            row(stage.name(), tally.blocks, tally.bytes);
+            stages.row(row(stage.name(), tally.blocks, tally.bytes));
         }
     }
+    stages.row(row("total", counts.total.blocks, counts.total.bytes));
     let mut methods: Vec<(&str, u64, u64)> = Vec::new();
     for counted in counts.rows.iter().filter(|row| !row.rpc.is_empty()) {
         match methods.iter_mut().find(|(rpc, ..)| *rpc == counted.rpc) {
@@ -231,11 +229,15 @@ fn table(measurement: &Measurement) -> String {
             None => methods.push((&counted.rpc, counted.tally.blocks, counted.tally.bytes)),
         }
     }
-    for (rpc, blocks, bytes) in methods {
-        row(rpc, blocks, bytes);
+    if methods.is_empty() {
+        return stages.render();
     }
-    row("total", counts.total.blocks, counts.total.bytes);
-    table.render()
+    let mut by_method = Table::default();
+    by_method.row(head("of which for"));
+    for (rpc, blocks, bytes) in methods {
+        by_method.row(row(rpc, blocks, bytes));
+    }
+    format!("{}\n{}", stages.render(), by_method.render())
 }
 
 #[cfg(test)]
@@ -334,12 +336,19 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_stages_methods_and_the_total() {
+    fn stages_sum_to_the_total_and_methods_stand_apart() {
         let text = terminal::plain(&table(&measurement()));
-        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert!(lines.contains(&vec!["marshal", "3", "300", "33.3"]), "{text}");
-        assert!(lines.contains(&vec!["/a.B/C", "6", "600", "66.7"]), "{text}");
-        assert!(lines.contains(&vec!["total", "9", "900", "100.0"]), "{text}");
+        let (stages, methods) = text.split_once("\n\n").expect("two tables");
+        let rows = |table: &str| -> Vec<Vec<String>> {
+            table.lines().skip(1).map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+        };
+        let stages = rows(stages);
+        assert_eq!(stages[0], ["marshal", "3", "300", "33.3"], "{text}");
+        let (total, of) = stages.split_last().expect("a total");
+        assert_eq!(*total, ["total", "9", "900", "100.0"], "{text}");
+        let bytes = |row: &[String]| row[2].parse::<u64>().expect("a number");
+        assert_eq!(of.iter().map(|row| bytes(row)).sum::<u64>(), bytes(total), "{text}");
+        assert_eq!(rows(methods), [["/a.B/C", "6", "600", "66.7"]], "{text}");
     }
 
     #[test]
