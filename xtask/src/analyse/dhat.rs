@@ -6,7 +6,7 @@
 use alloc_ladder::Stage;
 use serde::{Deserialize, Serialize};
 
-use crate::analyse::symbols::shown;
+use crate::analyse::frame::file::shown;
 
 /// The largest total a file may have, in blocks or bytes: two exbibytes. pprof and the page count in signed words, and
 /// a difference of two files is as wide as both together; both fit with room to spare.
