@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use alloc_ladder::Side;
-use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, StepRecord, Timing, Usage};
+use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, StepRecord, Timing};
 use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::ladder::{Runtime, Socket, StepSet};
 use alloc_ladder::subject::peer::Direction;
@@ -438,19 +438,9 @@ impl<'a> Climb<'a> {
             };
             // Time and payload of a run under callgrind say nothing.
             self.run.steps[index].measurements.push(Measurement {
-                side,
-                instrument: Instrument::Instructions,
-                round: 0,
                 messages,
-                payload_bytes: 0,
-                wall_ns: 0,
-                usage: Usage::default(),
-                counts: None,
-                setup: None,
-                retained: vec![],
-                latency: None,
                 instructions: Some((per_message * messages as f64).round() as u64),
-                calls: Vec::new(),
+                ..Measurement::new(side, Instrument::Instructions)
             });
         }
         Ok(())

@@ -33,7 +33,7 @@ const END: &str = "<!-- results:end -->";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// FigureChange nothing; fail if the pages do not show what the reference runs say
+    /// Change nothing; fail if the pages do not show what the reference runs say
     #[arg(long)]
     pub(crate) check: bool,
 }

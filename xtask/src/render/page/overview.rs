@@ -393,21 +393,29 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                     }
                 }
             }
-            p.note {
-                @if figures::is_program(run) {
-                    "Bars are bytes per " (noun) " on one scale."
-                    @if steps.len() > 1 {
-                        " Changes are against the step above: " span.better { "blue" } " is better, "
-                        span.worse { "orange" } " worse."
-                    }
-                } @else {
-                    "Bars are bytes per " (noun) " on one scale per column, so they shrink from step to step. "
-                    (parts::plot_words(run)) "; plots begin at zero. Changes are against the step above: "
-                    span.better { "blue" } " is better, " span.worse { "orange" } " worse, of times as a multiple with its 95 % "
-                    "interval; ~ is unsettled: no mark, and an interval that reaches further than ±"
-                    (numbers::share(SETTLED)) "."
-                    (unsettled(run, steps))
+            (ladder_note(run, steps))
+        }
+    }
+}
+
+/// What the ladder's bars, plots and colours mean.
+fn ladder_note(run: &Run, steps: &[StepView<'_>]) -> Markup {
+    let noun = figures::noun(run);
+    html! {
+        p.note {
+            @if figures::is_program(run) {
+                "Bars are bytes per " (noun) " on one scale."
+                @if steps.len() > 1 {
+                    " Changes are against the step above: " span.better { "blue" } " is better, "
+                    span.worse { "orange" } " worse."
                 }
+            } @else {
+                "Bars are bytes per " (noun) " on one scale per column, so they shrink from step to step. "
+                (parts::plot_words(run)) "; plots begin at zero. Changes are against the step above: "
+                span.better { "blue" } " is better, " span.worse { "orange" } " worse, of times as a multiple with its 95 % "
+                "interval; ~ is unsettled: no mark, and an interval that reaches further than ±"
+                (numbers::share(SETTLED)) "."
+                (unsettled(run, steps))
             }
         }
     }
