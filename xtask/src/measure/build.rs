@@ -225,7 +225,10 @@ fn replace_if_new(built: &Path, path: &Path) -> std::io::Result<()> {
 }
 
 /// Cargo's target folder: this program lies in `<target>/<profile>/`.
-fn target() -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// When this program's own place is not known.
+pub(crate) fn target() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("cannot tell where this program lies")?;
     own.ancestors().nth(2).map(Path::to_owned).context("this program lies outside a target folder")
 }

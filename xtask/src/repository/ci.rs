@@ -13,9 +13,8 @@ use anyhow::Context;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style};
+use crate::measure::build;
 use crate::measure::program::find;
-use crate::repository::again;
-use crate::repository::codegen;
 use crate::repository::readme;
 use crate::store::layout::root;
 use crate::verbs::check;
@@ -80,7 +79,6 @@ const fn check(name: &'static str, run: fn() -> Done) -> Check {
 
 /// Before anything else: a change that fails one of these is not worth a build.
 const FIRST: &[Check] = &[
-    check("generated code", || codegen::run(codegen::Args { check: true }).map(|()| Outcome::Passed)),
     check("readme", || readme::run(readme::Args { check: true }).map(|()| Outcome::Passed)),
     check("fmt", || cargo(&["fmt", "--all", "--check"])),
     check("deny", deny),
@@ -90,6 +88,9 @@ const FIRST: &[Check] = &[
 /// The lane of the tests.
 const TESTS: &[Check] = &[
     check("test: build", || tests(&["--no-run"])),
+    check("generated code", || built(&["codegen", "--check"])),
+    // The same few thousand cases of every target each time.
+    check("fuzz", || built(&["fuzz", "--for", "1s", "--cases", "2000", "--seed", "1"])),
     check("test: library", library),
     check("test: command", || tests(&strings(&tests_in("xtask/tests")?))),
     check("test: steps in somebody else's service", || {
@@ -116,11 +117,6 @@ const BESIDE: &[Check] = &[
     check("doc", doc),
     check("browser", browser),
     check("foreign services", foreign),
-    check("fuzz", || {
-        // The same few thousand cases of every target each time.
-        let args = ["fuzz", "--for", "1s", "--cases", "2000", "--seed", "1"].map(str::to_owned);
-        again::with_feature("fuzz", &args).map(|()| Outcome::Passed)
-    }),
     check("budgets", || check::run(check::Args::default()).map(|()| Outcome::Passed)),
 ];
 
@@ -197,6 +193,13 @@ fn table(rows: &[Row], took: Duration) -> String {
 /// `cargo test` with the features of all tests.
 fn tests(args: &[&str]) -> Done {
     cargo(&[&["test", "--workspace", "--no-fail-fast", "--features", ALL], args].concat())
+}
+
+/// The command as the tests were built with it: it has every feature, and needs no build of its own for one.
+fn built(args: &[&str]) -> Done {
+    let command = build::target()?.join("debug/xtask");
+    succeed(Command::new(command).args(args))?;
+    Ok(Outcome::Passed)
 }
 
 /// `--test NAME` for every test program in a folder.
