@@ -31,7 +31,7 @@ fn every_block_is_in_one_row_and_the_rows_are_the_total() {
     }
     let sum: Tally = snapshot.rows().map(|row| row.tally).sum();
     assert_eq!(sum, snapshot.total());
-    assert_eq!(sum.blocks, (1..=7).sum::<u64>() + 1);
+    assert_eq!(sum.blocks, (1..=Stage::ALL.len() as u64).sum::<u64>() + 1);
     assert_eq!(snapshot.sizes().iter().sum::<u64>(), sum.blocks);
     assert_eq!(snapshot.total_without_instrument(), sum - snapshot.stage(Stage::Instrument));
 }
