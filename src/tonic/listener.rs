@@ -8,7 +8,7 @@ use axum::serve::Listener;
 use super::io::StagedIo;
 
 /// A listener of axum's whose connections are each in a [`StagedIo`], for `axum::serve`: what a server that is axum's has
-/// in place of [`incoming`](super::incoming).
+/// in place of [`incoming`](super::incoming()).
 ///
 /// It goes around any listener. axum leaves `TCP_NODELAY` off unless it is asked:
 ///
