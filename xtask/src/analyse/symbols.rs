@@ -143,7 +143,7 @@ pub(crate) fn name(
         for address in recording.frames(stack).iter().filter(|address| !recording.own.contains(address)) {
             let found = known.entry(*address).or_insert_with(|| {
                 let module = recording.module(*address);
-                let found = module.map(|module| look_up(module, (address - 1).wrapping_sub(module.base)));
+                let found = module.map(|module| look_up(module, address.saturating_sub(1).wrapping_sub(module.base)));
                 let (texts, as_what) = texts(*address, &found.unwrap_or_default(), module, root);
                 if module.is_some_and(|module| module.code.start == executable)
                     && !texts.iter().all(|text| is_std(text))
