@@ -258,7 +258,7 @@ pub(super) const UNARY: &[Step] = &[
         cost_figure: None,
         switch: "lean::serve(http2, incoming, service).await;",
         file: "src/steps/lean.rs",
-        reduces: Some((Side::Server, Stage::Handler)),
+        reduces: Some((Side::Server, Stage::Transport)),
         apply: |tuning| tuning.server = ServerStack::Lean,
     },
     Step {
@@ -269,7 +269,7 @@ pub(super) const UNARY: &[Step] = &[
         cost_figure: None,
         switch: "h2::server::handshake(io).await?",
         file: "src/subject/lean.rs",
-        reduces: Some((Side::Server, Stage::Handler)),
+        reduces: Some((Side::Server, Stage::Dispatch)),
         apply: |tuning| tuning.glue = Glue::ByHand,
     },
 ];
