@@ -297,7 +297,7 @@ mod tests {
         for (frame, position) in [
             ("0x1: f (src/main.rs:40:9)", Some("src/main.rs:40")),
             ("0x1: f (main.c:12)", Some("main.c:12")),
-            ("0x1: f (/root/.cargo/registry/src/x-1/h2-0.4.1/src/a.rs:7:1)", Some("h2-0.4.1/src/a.rs:7")),
+            ("0x1: f (/home/me/.cargo/registry/src/x-1/h2-0.4.1/src/a.rs:7:1)", Some("h2-0.4.1/src/a.rs:7")),
             ("0x1: f (/rustc/abc/library/alloc/src/vec.rs:7:1)", Some("library/alloc/src/vec.rs:7")),
             ("0x1: f (in /usr/lib/libc.so.6)", None),
             ("f", None),
