@@ -172,13 +172,6 @@ fn measured(mut command: Command, what: &str) -> anyhow::Result<Vec<u8>> {
     Ok(done.stdout)
 }
 
-/// The `alloc-ladder.toml` of this folder, or of one above it within the workspace.
-pub(crate) fn description() -> Option<PathBuf> {
-    let here = std::env::current_dir().ok()?;
-    let folders = here.ancestors().take_while(|folder| folder.starts_with(place::root()));
-    folders.map(|folder| folder.join(subject::FILE)).find(|file| file.is_file())
-}
-
 /// Measures what `file` describes as it is checked out. Says where the run is.
 ///
 /// # Errors

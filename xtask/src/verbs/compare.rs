@@ -19,6 +19,7 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::format::{Format, Output};
 use crate::cli::terminal::{self, Style};
 use crate::measure::base::{self, Alike, Change};
+use crate::measure::subject::found;
 use crate::render::findings::Findings;
 use crate::render::sites::{self as drawn, Endpoint};
 use crate::render::{github, junit, markdown};
@@ -120,7 +121,7 @@ fn newest_of(change: &Change, scenario: Option<Scenario>) -> anyhow::Result<Foun
         (Some(found), _) => Ok(found),
         (None, Some(scenario)) => load(&base::here(&Alike::defaults(scenario))?),
         (None, None) => {
-            if let Some(file) = base::description().filter(|_| !place::has_study()) {
+            if let Some(file) = found::nearby().filter(|_| !place::has_study()) {
                 return load(&base::described_here(&file)?);
             }
             let message = format!("there is no run of what is checked out ({})", base::short(&change.head));
@@ -140,7 +141,7 @@ fn measured_base(branch: &str, change: &Change, new: &Run) -> anyhow::Result<Fou
     }
     // A program that was attached to or recorded is built by its user: how is not known.
     let climbed = !place::has_study() && !new.environment.profile.is_empty();
-    if let Some(file) = base::description().filter(|_| climbed) {
+    if let Some(file) = found::nearby().filter(|_| climbed) {
         return load(&base::described_at(&change.base, &file, new)?);
     }
     let message = format!(

@@ -11,16 +11,20 @@ use crate::measure::subject::file::Subject;
 use crate::measure::subject::text::FILE;
 use crate::store::place;
 
-/// The file in this folder, or in one above it within the workspace.
+/// The file in this folder, or in one above it within the workspace, if there is one.
+pub(crate) fn nearby() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    let folders = here.ancestors().take_while(|folder| folder.starts_with(place::root()));
+    folders.map(|folder| folder.join(FILE)).find(|file| file.is_file())
+}
+
+/// As [`nearby`], where there must be one.
 ///
 /// # Errors
 /// [`Kind::Usage`] when there is none.
 pub(crate) fn find() -> anyhow::Result<PathBuf> {
-    let here = std::env::current_dir()?;
-    let root = place::root();
-    let folders = here.ancestors().take_while(|folder| folder.starts_with(root));
-    folders.map(|folder| folder.join(FILE)).find(|file| file.is_file()).ok_or_else(|| {
-        Failure::new(Kind::Usage, format!("there is no {FILE} in {}", here.display()))
+    nearby().ok_or_else(|| {
+        Failure::new(Kind::Usage, format!("there is no {FILE} here, nor in a folder above within the workspace"))
             .help("`cargo alloc-ladder init` writes one; `cargo alloc-ladder profile -- PROGRAM` records any program")
             .into()
     })

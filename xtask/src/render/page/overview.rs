@@ -430,9 +430,12 @@ fn unsettled(run: &Run, steps: &[StepView<'_>]) -> Markup {
             @for (index, view) in steps.iter().filter(|view| wide.iter().any(|of| of.step == view.index)).enumerate() {
                 @if index > 0 { "; " }
                 (view.title())
-                @for of in wide.iter().filter(|of| of.step == view.index) {
-                    " (" (of.whose.name()) @if of.reach.is_finite() { " " (numbers::plus_minus(of.reach)) } ")"
+                " ("
+                @for (nth, of) in wide.iter().filter(|of| of.step == view.index).enumerate() {
+                    @if nth > 0 { ", " }
+                    (of.whose.name()) @if of.reach.is_finite() { " " (numbers::plus_minus(of.reach)) }
                 }
+                ")"
             }
             "."
         }
