@@ -291,6 +291,17 @@ async fn what_a_run_started_ends_with_the_agent() {
 }
 
 #[tokio::test]
+async fn what_a_run_started_ends_with_an_agent_that_is_killed() {
+    let bench = Bench::new("kill", SLOW, "");
+    let agent = bench.agent(&[]);
+    let run = Run::begin(&agent.address, None).await.expect("served");
+    run.ask(build()).await;
+    bench.appears("cargo.runs").await;
+    kill_process(Pid::from_child(&agent.child), Signal::KILL).expect("it runs");
+    assert_eq!(left_over(&bench.tag), Vec::<String>::new(), "cargo goes with the agent");
+}
+
+#[tokio::test]
 async fn requests_are_bounded() {
     let bench = Bench::new("bounded", "", "");
     let agent = bench.agent(&[]);

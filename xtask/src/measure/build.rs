@@ -182,7 +182,7 @@ fn cargo(
     if !terminal::is_watched() {
         program = program.arg("--quiet");
     }
-    let mut cargo = Process::start("build", &program, Streams::Told, cancel)?;
+    let mut cargo = Process::start("build", &program, Streams::Told, cancel)?.watched();
     let far = Instant::now() + LONGEST;
     let built = programs(&cargo.lines(far)?);
     let status = cargo.wait(far)?.ok_or_else(|| cargo.failure("took too long"))?;

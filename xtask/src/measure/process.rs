@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -67,6 +67,7 @@ pub(crate) struct Process {
     stdin: Option<ChildStdin>,
     lines: Option<Receiver<io::Result<String>>>,
     said: Option<Said>,
+    watch: Option<Watch>,
     cancel: Cancel,
 }
 
@@ -104,7 +105,7 @@ impl Process {
         let both = log.try_clone().with_context(|| format!("cannot keep what the {what} prints"))?;
         let mut command = program.command();
         command.stdin(Stdio::piped()).stdout(log).stderr(both);
-        Process::spawn(what, program, command, &Cancel::default())
+        Ok(Process::spawn(what, program, command, &Cancel::default())?.watched())
     }
 
     fn spawn(what: String, program: &Program, mut command: Command, cancel: &Cancel) -> anyhow::Result<Process> {
@@ -121,8 +122,16 @@ impl Process {
             stdin: child.stdin.take(),
             lines: child.stdout.take().map(lines),
             said: child.stderr.take().map(Said::listen),
+            watch: None,
             cancel: cancel.clone(),
         })
+    }
+
+    /// Ends its group with this process, even where this process is killed: for a program that does not go when its
+    /// stdin closes.
+    pub(crate) fn watched(mut self) -> Process {
+        self.watch = Watch::over(self.id);
+        self
     }
 
     /// The child's id, and its group's.
@@ -243,6 +252,7 @@ impl Process {
     /// Ends its group: SIGTERM, and SIGKILL for who is still there after `patience`.
     pub(crate) fn end(&mut self, patience: Duration) {
         self.stdin = None;
+        self.watch = None;
         if !self.is_gone() {
             self.signal(Signal::TERM);
             // One that is stopped hears of it only when it goes on.
@@ -315,6 +325,27 @@ impl Drop for Process {
         }
         self.end(GRACE);
         let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(self.id), WaitIdOptions::EXITED));
+    }
+}
+
+/// A shell in a child's group that kills the group when its own stdin ends: when this process is gone, however it went.
+struct Watch(Child);
+
+impl Watch {
+    /// `None` where there is nobody to watch any more, or no shell.
+    fn over(group: Pid) -> Option<Watch> {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "read -r nothing; kill -KILL 0"]).process_group(group.as_raw_pid());
+        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok().map(Watch)
+    }
+}
+
+impl Drop for Watch {
+    /// It goes alone.
+    fn drop(&mut self) {
+        // Either fails only where it is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

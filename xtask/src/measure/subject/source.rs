@@ -81,7 +81,7 @@ pub(super) fn cargo(folder: &Path) -> Program {
 /// # Errors
 /// When it cannot be started, and [`Kind::Interrupted`](crate::cli::failure::Kind::Interrupted).
 pub(super) fn run(what: &str, program: &Program) -> anyhow::Result<Result<Vec<String>, Said>> {
-    let mut process = Process::start(what, program, Streams::Heard, &Cancel::default())?;
+    let mut process = Process::start(what, program, Streams::Heard, &Cancel::default())?.watched();
     process.close();
     let far = Instant::now() + LONGEST;
     let lines = process.lines(far)?;
