@@ -33,7 +33,7 @@ pub use crate::stage::Method;
 /// The client or the server of a connection; in the ladders always separate processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
-#[cfg_attr(feature = "study", derive(clap::ValueEnum))]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Side {
     /// The process or code that answers calls.
     Server,

@@ -14,44 +14,30 @@ use alloc_ladder::subject::peer::{self, PeerCase, pace::Pace};
 use alloc_ladder::subject::process::{exit_with_parent, parent_ended, print_line};
 use alloc_ladder::subject::serve::{self, Listener};
 use alloc_ladder::subject::service::Ladder;
-use anyhow::{Context, ensure};
-use clap::Parser;
+use anyhow::{Context, bail, ensure};
 
 #[global_allocator]
 static GLOBAL: instrument::Global = instrument::GLOBAL;
 
-/// Runs one side of a measured case; started by the command, in pairs
-#[derive(Debug, Parser)]
-#[command(name = "ladder", version)]
-enum Args {
-    /// Listen, print the address, serve, print the record, wait for the end of stdin
-    Server {
-        /// The case, as JSON
-        #[arg(long, value_parser = Case::from_json)]
-        case: Case,
-    },
-    /// Connect, make the traffic, check the answers, print the record
-    Client {
-        /// The case, as JSON
-        #[arg(long, value_parser = Case::from_json)]
-        case: Case,
-    },
-    /// Move the same payload without gRPC, as a server or a client, and print the record
-    Peer {
-        /// The peer's case, as JSON
-        #[arg(long, value_parser = PeerCase::from_json)]
-        case: PeerCase,
-    },
-}
+/// Who starts it is the command; nobody else has a case to give it.
+const USAGE: &str = "usage: ladder server|client|peer --case JSON; `cargo xtask profile` starts it";
 
+/// `server` listens, prints its address, serves, prints its record and waits for the end of stdin; `client` connects,
+/// makes the traffic, checks the answers and prints its record; `peer` is either, and moves the same payload without gRPC.
 fn main() -> anyhow::Result<()> {
     instrument::start();
-    match Args::parse() {
-        Args::Server { case } => server(&case),
-        Args::Client { case } => client(&case),
-        Args::Peer { case } => peer(&case),
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [part, flag, case] = &args[..] else { bail!(USAGE) };
+    ensure!(flag == "--case", USAGE);
+    match &part[..] {
+        "server" => server(&Case::from_json(case).context(NO_CASE)?),
+        "client" => client(&Case::from_json(case).context(NO_CASE)?),
+        "peer" => peer(&PeerCase::from_json(case).context(NO_CASE)?),
+        _ => bail!(USAGE),
     }
 }
+
+const NO_CASE: &str = "this is no case";
 
 fn server(case: &Case) -> anyhow::Result<()> {
     check(case.instrument)?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a process measures. Figures of different instruments are never mixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "study", derive(clap::ValueEnum))]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Instrument {
     /// CPU seconds, throughput, latency: the plain allocator.
@@ -77,7 +77,7 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "study")]
+    #[cfg(feature = "clap")]
     #[test]
     fn names_agree_between_flag_and_name() {
         use clap::ValueEnum;

@@ -12,7 +12,6 @@
 //! `messages` messages later, while the tail is still under way, so that both ends are steady state. Each side counts
 //! for itself what it handed to, or took from, the layer below. Connection set-up and the tail are not in it.
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::Side;
@@ -44,7 +43,8 @@ pub use outcome::PeerError;
 pub use run::{connect, serve};
 
 /// Which way the payload goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     /// The client uploads: the server is a sink.
@@ -89,7 +89,8 @@ impl Direction {
 }
 
 /// What a peer is built on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Blocking TCP, a thread.
@@ -182,15 +183,20 @@ impl From<Workload> for Traffic {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "clap")]
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
     fn names_agree_between_flag_and_json() {
         for kind in Kind::ALL {
+            #[cfg(feature = "clap")]
             assert_eq!(kind.to_possible_value().expect("no variant is skipped").get_name(), kind.name());
             assert_eq!(serde_json::to_value(kind).expect("serialises"), kind.name());
         }
         for direction in Direction::ALL {
+            #[cfg(feature = "clap")]
             assert_eq!(direction.to_possible_value().expect("no variant is skipped").get_name(), direction.name());
             assert_eq!(serde_json::to_value(direction).expect("serialises"), direction.name());
             assert_eq!(Direction::of(direction.scenario()), Some(direction));

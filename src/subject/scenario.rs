@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::Side;
@@ -10,7 +9,8 @@ pub use crate::record::Workload;
 use crate::record::{Shape, Subject};
 
 /// The RPC shape. One name everywhere: flag, JSON, folder, bench id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Scenario {
     /// Client-streaming upload: `Put(stream Chunk)`.
@@ -102,13 +102,16 @@ pub const fn length_prefix_bytes(len: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "clap")]
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
     fn names_agree_between_flag_json_and_display() {
         for scenario in Scenario::ALL {
-            let value = scenario.to_possible_value().expect("no variant is skipped");
-            assert_eq!(value.get_name(), scenario.name());
+            #[cfg(feature = "clap")]
+            assert_eq!(scenario.to_possible_value().expect("no variant is skipped").get_name(), scenario.name());
             assert_eq!(serde_json::to_value(scenario).expect("serialises"), scenario.name());
         }
     }

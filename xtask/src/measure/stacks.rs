@@ -44,7 +44,60 @@ pub(crate) fn keep(
 
 /// What dhat wrote without the folders of this machine: a run is there to be shown to others.
 fn without_folders(text: &str) -> String {
-    let registry = regex::Regex::new(r#"[^\s"(]*/registry/src/[^/"]+/"#).expect("the pattern is valid");
     let workspace = format!("{}/", layout::root().display());
-    registry.replace_all(text, "").replace(&workspace, "")
+    without_registry(text).replace(&workspace, "")
+}
+
+/// The folder in which cargo keeps the sources of a registry's crates, each registry in a folder of its own below it.
+const REGISTRY: &str = "/registry/src/";
+
+/// Paths into a registry's sources from the crate on: `h2-0.4.13/src/lib.rs`.
+fn without_registry(text: &str) -> String {
+    let begins = |c: char| c.is_whitespace() || matches!(c, '"' | '(');
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(REGISTRY) {
+        let from = &rest[at + REGISTRY.len()..];
+        match from.find(['/', '"']) {
+            Some(end) if end > 0 && from[end..].starts_with('/') => {
+                let path = rest[..at].rfind(begins).map_or(0, |before| {
+                    before + rest[before..].chars().next().map_or(0, char::len_utf8)
+                });
+                kept.push_str(&rest[..path]);
+                rest = &from[end + 1..];
+            }
+            _ => {
+                kept.push_str(&rest[..at + REGISTRY.len()]);
+                rest = from;
+            }
+        }
+    }
+    kept + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crates_path_begins_with_the_crate() {
+        for (text, wanted) in [
+            (r#""1: f (/home/me/.cargo/registry/src/x-1/h2-0.4.1/src/a.rs:7:1)""#, r#""1: f (h2-0.4.1/src/a.rs:7:1)""#),
+            ("a /mü/registry/src/x/b-1/c.rs /q/registry/src/y/d-2/e.rs z", "a b-1/c.rs d-2/e.rs z"),
+            (r#"(/home/registry/src/")"#, r#"(/home/registry/src/")"#),
+            ("(/home/registry/src//x/y)", "(/home/registry/src//x/y)"),
+            ("/registry/src/", "/registry/src/"),
+            ("nothing to do", "nothing to do"),
+        ] {
+            assert_eq!(without_registry(text), wanted, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_else_is_lost(text in "[a-zü(\" ]{0,20}", path in "(/[a-z]{1,4}){1,3}", end in "[a-z.]{1,8}") {
+            let whole = format!("{text} {path}/registry/src/index-1/{end}");
+            proptest::prop_assert_eq!(without_registry(&whole), format!("{text} {end}"));
+        }
+    }
 }

@@ -50,6 +50,7 @@ const ALONE: &[&str] = &[
     "stacks",
     "retained",
     "cpu",
+    "clap",
     "subject",
     // What the command builds besides.
     "subject,unstaged",
