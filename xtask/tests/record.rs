@@ -166,6 +166,16 @@ fn poorer_builds_are_recognised_and_stages_that_would_mislead_are_not_shown() {
 }
 
 #[test]
+fn a_program_with_a_gap_between_its_segments_is_recorded_to_the_block() {
+    // The C library then tells of the segment of an instruction alone. Linkers leave such gaps by chance, here by order.
+    let gaps = program("gaps", &["-C", "debuginfo=1", "-C", "link-arg=-Wl,-z,max-page-size=65536"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = profile(folder.path(), &gaps, &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(leaf(&run(folder.path()), "01-gaps"), LEAF);
+}
+
+#[test]
 fn a_stripped_recording_is_named_by_an_unstripped_file_of_the_same_build() {
     let whole = program("whole", &["-C", "debuginfo=1", "-C", "link-arg=-Wl,--build-id"]);
     let bare = whole.with_file_name("bare");

@@ -122,8 +122,9 @@ pub(super) fn find(pc: usize) -> Option<Module> {
 
 fn find_by_asking(function: *mut c_void, pc: usize) -> Option<Module> {
     let mut found = std::mem::MaybeUninit::<FoundObject>::zeroed();
-    // SAFETY: a pointer that `dlsym` gave for this name is this function. Where it answers 0 it has filled `found`, and
-    // what is mapped there begins with the object's ELF header, whose program headers are loaded with it.
+    // SAFETY: a pointer that `dlsym` gave for this name is this function. Where it answers 0 it has filled `found`. What is
+    // mapped there begins with the object's ELF header, whose program headers are loaded with it, unless the object is an
+    // executable with a gap between its segments: then it is the one segment that holds the instruction.
     unsafe {
         let function: FindObject = std::mem::transmute(function);
         if function(pc as *mut c_void, found.as_mut_ptr()) != 0 {
@@ -131,12 +132,31 @@ fn find_by_asking(function: *mut c_void, pc: usize) -> Option<Module> {
         }
         let found = found.assume_init();
         let header = found.map_start.cast::<libc::Elf64_Ehdr>();
-        if found.link_map.is_null() || (*header).e_ident.first_chunk() != Some(b"\x7fELF") {
+        if found.link_map.is_null() {
             return None;
+        }
+        if (*header).e_ident.first_chunk() != Some(b"\x7fELF") {
+            return executable(&*found.link_map).or_else(|| find_by_iterating(pc));
         }
         let headers = found.map_start.byte_add((*header).e_phoff as usize).cast::<libc::Elf64_Phdr>();
         let headers = std::slice::from_raw_parts(headers, usize::from((*header).e_phnum));
         Module::new((*found.link_map).base, headers, (*found.link_map).name)
+    }
+}
+
+/// The executable, if this is it: glibc gives it no name, and the kernel says where its headers are.
+fn executable(found: &LinkMap) -> Option<Module> {
+    // SAFETY: glibc's names end with a zero; the kernel's headers are those of the executable, and stay loaded.
+    unsafe {
+        if found.name.is_null() || *found.name != 0 {
+            return None;
+        }
+        let headers = std::ptr::with_exposed_provenance::<libc::Elf64_Phdr>(libc::getauxval(libc::AT_PHDR) as usize);
+        let count = libc::getauxval(libc::AT_PHNUM) as usize;
+        if headers.is_null() {
+            return None;
+        }
+        Module::new(found.base, std::slice::from_raw_parts(headers, count), found.name)
     }
 }
 
