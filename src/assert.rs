@@ -40,9 +40,24 @@
 //!   [`Reach::Thread`] panics and says so.
 //! - What the C library or the kernel allocates is not counted. What the [seams](crate::stage) themselves allocate is in
 //!   the snapshot under [`Stage::Instrument`], and `assert_allocs!` leaves it out.
-//! - A counter has no call sites: a failure shows stages. See below for the stacks behind them.
+//! - `CountingAlloc` knows no call sites: a failure shows stages. See below for the stacks behind them.
 //!
 //! # Call sites
+//! With the feature `sampled`, on Linux, in a test binary that installs [`Alloc`](crate#modules-and-features) instead, a
+//! failed assertion shows the call sites too, the largest first, each with its stage:
+//!
+//! ```
+//! # #[cfg(feature = "sampled")]
+//! # mod test {
+//! #[global_allocator]
+//! static ALLOC: alloc_ladder::Alloc = alloc_ladder::Alloc::new().for_tests();
+//! # }
+//! ```
+//!
+//! Everything else is as with `CountingAlloc`. Every stack of the program is walked, some hundred nanoseconds a block, and
+//! kept in the process's memory. Names are looked up when an assertion fails: that takes seconds in a large binary.
+//!
+//! # Call sites by dhat
 //! With the feature `stacks`, in a test binary that installs dhat's allocator instead
 //! (`static ALLOC: dhat::Alloc = dhat::Alloc`), the same scopes count with dhat, and a failed assertion shows the call
 //! sites of what was allocated, the largest first. dhat has one profile for the whole process: measured blocks of several
@@ -65,12 +80,17 @@ use pin_project_lite::pin_project;
 
 use crate::{Snapshot, Stage, Tally};
 
+#[cfg_attr(not(feature = "stacks"), allow(dead_code, reason = "what names call sites asks"))]
+mod plumbing;
+#[cfg_attr(not(feature = "sampled"), path = "assert/no_recorded.rs")]
+mod recorded;
 #[cfg(feature = "stacks")]
 mod stacks;
 #[cfg(not(feature = "stacks"))]
 #[path = "assert/no_stacks.rs"]
 mod stacks;
 
+use recorded::{Stacks, Watching};
 use stacks::Recorder;
 
 /// What a measured block or future came to, and what it allocated and freed.
@@ -80,8 +100,33 @@ pub struct Measured<T> {
     pub value: T,
     /// What was counted meanwhile.
     pub snapshot: Snapshot,
-    /// Where dhat counts: the call sites, the largest first. `None` where [`CountingAlloc`](crate::CountingAlloc) does.
-    pub sites: Option<Vec<CallSite>>,
+    found: Found,
+}
+
+/// What is known of the call sites.
+#[derive(Clone, Debug)]
+enum Found {
+    Nothing,
+    /// By `Alloc`, beside its counters.
+    Stacks(Stacks),
+    /// By dhat, without its counters.
+    Sites(Vec<CallSite>),
+}
+
+impl<T> Measured<T> {
+    /// The call sites of what was allocated, the largest first, but for [`Stage::Instrument`]; `None` where neither
+    /// `Alloc` nor dhat records stacks. Looks their names up, which takes from milliseconds to seconds.
+    pub fn sites(&self) -> Option<Vec<CallSite>> {
+        self.largest(None, usize::MAX)
+    }
+
+    fn largest(&self, stage: Option<Stage>, most: usize) -> Option<Vec<CallSite>> {
+        match &self.found {
+            Found::Nothing => None,
+            Found::Stacks(stacks) => Some(stacks.sites(stage, most)),
+            Found::Sites(sites) => Some(sites.iter().take(most).cloned().collect()),
+        }
+    }
 }
 
 /// What was allocated by one stack.
@@ -91,6 +136,8 @@ pub struct CallSite {
     pub blocks: u64,
     /// Bytes.
     pub bytes: u64,
+    /// The stage it was in; `None` where dhat counts.
+    pub stage: Option<Stage>,
     /// Function, file and line, the innermost first.
     pub frames: Vec<String>,
 }
@@ -168,7 +215,7 @@ pub fn check(reach: Reach) -> Result<(), NotCounted> {
 #[allow(clippy::large_enum_variant, reason = "a box would be one more allocation in the scope around this one")]
 enum Counting {
     /// By this crate's allocator. Allocated once, so that polls allocate nothing of their own.
-    Stages { before: Snapshot, after: Snapshot, sum: Snapshot },
+    Stages { before: Snapshot, after: Snapshot, sum: Snapshot, watching: Option<Watching> },
     /// By dhat.
     Stacks(Recorder),
 }
@@ -183,8 +230,12 @@ impl Counting {
             }
             Err(why) => panic!("{why}"),
         }
-        let mut counting =
-            Counting::Stages { before: Snapshot::empty(), after: Snapshot::empty(), sum: Snapshot::empty() };
+        let mut counting = Counting::Stages {
+            before: Snapshot::empty(),
+            after: Snapshot::empty(),
+            sum: Snapshot::empty(),
+            watching: Watching::of(reach),
+        };
         counting.resume(reach);
         counting
     }
@@ -192,19 +243,25 @@ impl Counting {
     #[track_caller]
     fn resume(&mut self, reach: Reach) {
         match self {
-            Counting::Stages { before, .. } => {
+            Counting::Stages { before, watching, .. } => {
                 if reach == Reach::Thread && !Snapshot::thread_is_counted() {
                     // Each poll may be on another thread.
                     panic!("{}", NotCounted::SharedCounters);
                 }
                 reach.read(before);
+                if let Some(watching) = watching {
+                    watching.resume();
+                }
             }
             Counting::Stacks(recorder) => recorder.go_on(),
         }
     }
 
     fn pause(&mut self, reach: Reach) {
-        if let Counting::Stages { before, after, sum } = self {
+        if let Counting::Stages { before, after, sum, watching } = self {
+            if let Some(watching) = watching {
+                watching.pause();
+            }
             reach.read(after);
             sum.add_between(before, after);
         }
@@ -212,10 +269,13 @@ impl Counting {
 
     fn finish<T>(self, value: T) -> Measured<T> {
         match self {
-            Counting::Stages { sum, .. } => Measured { value, snapshot: sum, sites: None },
+            Counting::Stages { sum, watching, .. } => {
+                let found = watching.map_or(Found::Nothing, |watching| Found::Stacks(watching.finish()));
+                Measured { value, snapshot: sum, found }
+            }
             Counting::Stacks(recorder) => {
                 let (tally, sites) = recorder.finish();
-                Measured { value, snapshot: Snapshot::of_other(tally), sites: Some(sites) }
+                Measured { value, snapshot: Snapshot::of_other(tally), found: Found::Sites(sites) }
             }
         }
     }
@@ -362,8 +422,10 @@ macro_rules! assert_allocs {
 pub fn __tally<T>(measured: &Measured<T>, stage: Option<Stage>) -> Tally {
     match stage {
         None => measured.snapshot.total_without_instrument(),
-        Some(stage) if measured.sites.is_none() => measured.snapshot.stage(stage),
-        Some(stage) => panic!("dhat counts here, and knows nothing of the stage `{stage}`"),
+        Some(stage) if matches!(measured.found, Found::Sites(_)) => {
+            panic!("dhat counts here, and knows nothing of the stage `{stage}`")
+        }
+        Some(stage) => measured.snapshot.stage(stage),
     }
 }
 
@@ -371,11 +433,14 @@ pub fn __tally<T>(measured: &Measured<T>, stage: Option<Stage>) -> Tally {
 #[track_caller]
 pub fn __failed<T>(measured: &Measured<T>, stage: Option<Stage>, condition: &str, counted: u64) -> ! {
     let place = stage.map_or_else(|| "all stages but instrument".to_owned(), |stage| stage.to_string());
-    let details = match &measured.sites {
-        None => measured.snapshot.to_string(),
-        Some(sites) => sites.iter().take(SITES_SHOWN).map(CallSite::to_string).collect(),
+    let table = match &measured.found {
+        Found::Sites(_) => String::new(),
+        Found::Nothing | Found::Stacks(_) => measured.snapshot.to_string(),
     };
-    panic!("assertion failed: {condition} in {place}\n counted: {counted}\n\n{details}");
+    let sites = measured.largest(stage, SITES_SHOWN).unwrap_or_default();
+    let sites: String = sites.iter().map(CallSite::to_string).collect();
+    let between = if table.is_empty() || sites.is_empty() { "" } else { "\n" };
+    panic!("assertion failed: {condition} in {place}\n counted: {counted}\n\n{table}{between}{sites}");
 }
 
 /// How many call sites a failure shows, and how many frames of each.
@@ -384,7 +449,11 @@ const FRAMES_SHOWN: usize = 5;
 
 impl fmt::Display for CallSite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} bytes in {} blocks", self.bytes, self.blocks)?;
+        write!(f, "{} bytes in {} blocks", self.bytes, self.blocks)?;
+        match self.stage {
+            Some(stage) => writeln!(f, ", {stage}")?,
+            None => writeln!(f)?,
+        }
         self.frames.iter().take(FRAMES_SHOWN).try_for_each(|frame| writeln!(f, "    {frame}"))
     }
 }

@@ -50,7 +50,7 @@
 //! | to | use | feature |
 //! |---|---|---|
 //! | count | [`CountingAlloc`], [`Snapshot`] | |
-//! | fail a test that allocates too much | [`assert`](mod@assert), [`assert_allocs!`] | `stacks` for call sites |
+//! | fail a test that allocates too much | [`assert`](mod@assert), [`assert_allocs!`] | `sampled` for call sites |
 //! | tell stages and methods apart in code of your own | [`stage`], [`method`] | |
 //! | tell them apart in a tonic service | `tonic`: layers, codec, socket, tasks | `tonic`; `transport` for tonic's own transport |
 //! | take call stacks in production | `sampled` | `sampled` |

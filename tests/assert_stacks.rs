@@ -39,7 +39,7 @@ fn a_failure_names_the_call_site() {
     let Poll::Ready(measured) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
         panic!("it does not wait")
     };
-    assert_eq!(measured.sites.as_ref().map(|sites| sites[0].bytes), Some(12_345));
+    assert_eq!(measured.sites().map(|sites| sites[0].bytes), Some(12_345));
     let failing = || assert_allocs!(measured.clone(), blocks in Handler == 0);
     let message = self::message(catch_unwind(AssertUnwindSafe(failing)));
     assert_eq!(message, "dhat counts here, and knows nothing of the stage `handler`");

@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::shard;
-use crate::recorder;
+use crate::recorder::{self, Kept};
 #[cfg(feature = "sampled")]
 use crate::sampled;
 use crate::stage::{self, Scope};
@@ -61,6 +61,7 @@ pub const VARIABLE: &str = "ALLOC_LADDER";
 pub struct Alloc<A = System> {
     inner: A,
     unasked: Mode,
+    kept: Kept,
     #[cfg(feature = "sampled")]
     every: u64,
     /// A [`Mode`]; 0 before the first allocation.
@@ -86,6 +87,7 @@ impl<A> Alloc<A> {
         Alloc {
             inner,
             unasked: Mode::Off,
+            kept: Kept::InFile,
             #[cfg(feature = "sampled")]
             every: sampled::EVERY_BYTES,
             chosen: AtomicU8::new(0),
@@ -96,6 +98,15 @@ impl<A> Alloc<A> {
     pub const fn unless_asked(mut self, mode: Mode) -> Self {
         self.unasked = mode;
         self
+    }
+
+    /// For tests: records every stack where the environment does not say otherwise, in the process's memory alone and not
+    /// in a file. [`assert_allocs!`](crate::assert_allocs) then shows call sites.
+    #[cfg(feature = "sampled")]
+    pub const fn for_tests(self) -> Self {
+        let mut alloc = self.unless_asked(Mode::Stacks);
+        alloc.kept = Kept::InMemory;
+        alloc
     }
 
     /// Bytes between samples, on average, in [`Mode::Sampled`]; 1 at least.
@@ -122,7 +133,10 @@ impl<A> Alloc<A> {
     fn choose(&self) -> Mode {
         // What starting allocates is nobody's.
         self.chosen.store(Mode::Off as u8, Ordering::Relaxed);
-        let mode = available(asked().unwrap_or(self.unasked));
+        let mode = match asked() {
+            Some(mode) => available(mode, Kept::InFile),
+            None => available(self.unasked, self.kept),
+        };
         self.chosen.store(mode as u8, Ordering::Relaxed);
         mode
     }
@@ -139,13 +153,13 @@ fn asked() -> Option<Mode> {
 }
 
 /// The mode, or what comes closest to it in this build.
-fn available(mode: Mode) -> Mode {
+fn available(mode: Mode, kept: Kept) -> Mode {
     match mode {
         Mode::Sampled if cfg!(not(feature = "sampled")) => {
             recorder::say("ALLOC_LADDER=sampled needs the feature `sampled`, which this program was built without");
             Mode::Off
         }
-        Mode::Stacks if !recorder::start(recorder::Door::Program) => Mode::Count,
+        Mode::Stacks if !recorder::start(recorder::Door::Program, kept) => Mode::Count,
         mode => mode,
     }
 }

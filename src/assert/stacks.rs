@@ -13,13 +13,11 @@ use std::thread::{self, ThreadId};
 use std::{env, fs, process};
 
 use super::CallSite;
+use super::plumbing::is_plumbing;
 use crate::Tally;
 
 /// As the `stacks` instrument keeps.
 const FRAMES: usize = 64;
-
-/// Crates whose frames at the leaf say how memory was asked for and not by whom.
-const PLUMBING: [&str; 6] = ["alloc", "core", "std", "dhat", "backtrace", "hashbrown"];
 
 /// Who has dhat's one profile: the thread that took it, or that polled last what did.
 static HOLDER: Mutex<Option<ThreadId>> = Mutex::new(None);
@@ -162,39 +160,12 @@ fn read(text: &str) -> Vec<CallSite> {
             // `0x1234: function (file:line:column)`.
             frame.split_once(": ").map_or(frame.as_str(), |(_, name)| name).to_owned()
         });
-        CallSite { blocks: point.tbk, bytes: point.tb, frames: frames.skip_while(|frame| is_plumbing(frame)).collect() }
+        CallSite {
+            blocks: point.tbk,
+            bytes: point.tb,
+            stage: None,
+            frames: frames.skip_while(|frame| is_plumbing(frame)).collect(),
+        }
     };
     pps.into_iter().map(site).collect()
-}
-
-fn is_plumbing(frame: &str) -> bool {
-    // `<T as alloc::slice::…>::to_vec` is the standard library's, `<my::Type as core::convert::From>::from` is not.
-    let name = match frame.strip_prefix('<').map(|name| name.split_once(" as ").unwrap_or((name, ""))) {
-        Some((of, from)) if !of.contains("::") => from,
-        Some((of, _)) => of,
-        None => frame,
-    };
-    name.starts_with("__rust")
-        || PLUMBING.iter().any(|krate| name.strip_prefix(krate).is_some_and(|rest| rest.starts_with("::")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_plumbing;
-
-    #[test]
-    fn frames_of_the_standard_library_are_plumbing_and_impls_for_own_types_are_not() {
-        for frame in [
-            "alloc::slice::to_vec (a)",
-            "<T as alloc::slice::ConvertVec>::to_vec (a)",
-            "__rust_alloc (a)",
-            "<alloc::vec::Vec<T> as core::clone::Clone>::clone (a)",
-            "<dhat::Alloc as core::alloc::GlobalAlloc>::alloc (a)",
-        ] {
-            assert!(is_plumbing(frame), "{frame}");
-        }
-        for frame in ["mine::copy (a)", "<mine::T as core::convert::From<u8>>::from (a)", "allocate::now (a)"] {
-            assert!(!is_plumbing(frame), "{frame}");
-        }
-    }
 }

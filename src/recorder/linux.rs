@@ -14,7 +14,10 @@ mod start;
 mod table;
 mod thread;
 mod walker;
+mod watch;
+mod watched;
 
 pub use hooks::{Reallocating, allocated, freed, is_new_method, name_method, reallocated, reallocating};
-pub use start::{Door, start, yield_to_program};
+pub use start::{Door, Kept, start, yield_to_program};
 pub use walker::capture;
+pub use watch::{Watch, Watched, Whose};

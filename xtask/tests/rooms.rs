@@ -48,7 +48,7 @@ const LIBRARY: &[Room] = &[
     // tonic for its `Status` and `Code`, prost and flate2 for pprof's messages.
     Room { name: "wire", may: &[], crates: Some(&["http", "bytes", "prost", "flate2", "tonic"]) },
     room("listen", &["wire"]),
-    room("assert", &["alloc", "stage", "method"]),
+    room("assert", &["alloc", "stage", "method", "recorder"]),
     room("sampled", &["alloc", "stage", "method", "recorder"]),
     room("otel", &["alloc", "stage", "method"]),
     // Words alone.

@@ -262,8 +262,10 @@ fn populate(at: *const c_void, bytes: usize) -> bool {
     if unsafe { libc::madvise(at.cast_mut(), bytes, libc::MADV_POPULATE_WRITE) } == 0 {
         return true;
     }
-    // Before Linux 5.14 the kernel does not know how: then through the file, by its name.
-    errno() == libc::EINVAL && allocate_by_name(at as usize, bytes)
+    // Before Linux 5.14 the kernel does not know how: then through the file, by its name. Where there is no file, memory
+    // comes when it is touched.
+    let has_file = NAME[0].load(Ordering::Relaxed) != 0;
+    errno() == libc::EINVAL && (!has_file || allocate_by_name(at as usize, bytes))
 }
 
 static BASE: AtomicUsize = AtomicUsize::new(0);
@@ -338,11 +340,21 @@ pub(super) fn create(path: &CStr) -> Result<&'static Recording, NoFile> {
         }
         return Err(NoFile::Full);
     }
+    Ok(begin_in(base))
+}
+
+/// Makes a recording without a file.
+pub(super) fn create_in_memory() -> Result<&'static Recording, NoFile> {
+    map_private(layout::SIZE).map(begin_in).ok_or(NoFile::Full)
+}
+
+/// The recording in a fresh mapping of its size.
+fn begin_in(base: *mut c_void) -> &'static Recording {
     // SAFETY: the mapping is as large as `Recording`, page-aligned, lives as long as the process, holds zeros, which are
     // a valid value, and everything in it is an atomic. Pages beyond what is reserved are not touched.
     let recording = unsafe { &*base.cast::<Recording>() };
     recording.shards[0].shared.store(1, Ordering::Relaxed);
-    Ok(recording)
+    recording
 }
 
 /// Takes the file's name away, as if nothing had been recorded.

@@ -10,6 +10,7 @@ use super::memo;
 use super::table::{self, Frames};
 use super::thread::{State, Thread, has_ended, thread};
 use super::walker::{self, is_own_stack};
+use super::watched;
 use crate::recorder::layout::{DEPTH, METHODS};
 
 /// A block was allocated, for this scope. `sizes` says whether its size will be told when it is freed.
@@ -35,6 +36,7 @@ fn record(recording: &'static Recording, thread: &'static Thread, block: usize, 
     match stack(recording, thread, scope, ended) {
         Some(slot) => {
             table::allocated(recording, slot, size);
+            watched::allocated(thread.watch.get(), slot, size);
             if live::insert(block, size, slot, sizes) {
                 changed(recording, thread, size as i64, ended);
             } else {

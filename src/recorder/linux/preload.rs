@@ -10,7 +10,7 @@ use super::current;
 use super::file::{errno, set_errno};
 use super::hooks::{block_allocated, count_freed, finish_reallocation, forget};
 use super::live::Sizes;
-use super::{Door, modules};
+use super::{Door, Kept, modules};
 use crate::recorder::Variable;
 
 unsafe extern "C" {
@@ -29,7 +29,7 @@ static EARLY: AtomicU64 = AtomicU64::new(0);
 /// Begins to record, if this is a program that is to be recorded.
 pub fn start() {
     if wanted()
-        && super::start(Door::Preload)
+        && super::start(Door::Preload, Kept::InFile)
         && let Some(recording) = current::recording()
     {
         recording.header.missed.early.store(EARLY.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -18,18 +18,27 @@ pub enum Door {
     Preload = 2,
 }
 
+/// Where a recording is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// In a file, which is there after the process.
+    InFile,
+    /// In the process's memory alone.
+    InMemory,
+}
+
 static STARTED: AtomicBool = AtomicBool::new(false);
 
 /// Begins to record, unless that was begun before; says whether this process records. Where it cannot, a line on stderr
 /// says why, and the program runs on as if nobody had asked.
-pub fn start(door: Door) -> bool {
+pub fn start(door: Door, kept: Kept) -> bool {
     if STARTED.swap(true, Ordering::AcqRel) {
         return current::recording().is_some();
     }
     let errno = errno();
     // What is allocated from here is the recorder's.
     let busy = thread::thread().hold();
-    let begun = begin(door);
+    let begun = begin(door, kept);
     drop(busy);
     if let Err(reason) = begun {
         say(reason);
@@ -38,13 +47,17 @@ pub fn start(door: Door) -> bool {
     begun.is_ok()
 }
 
-fn begin(door: Door) -> Result<(), &'static str> {
+fn begin(door: Door, kept: Kept) -> Result<(), &'static str> {
     if door == Door::Program {
         stop_preload();
     }
     modules::start();
     thread::start();
-    let recording = make_file().map_err(|reason| match reason {
+    let made = match kept {
+        Kept::InFile => make_file(),
+        Kept::InMemory => file::create_in_memory(),
+    };
+    let recording = made.map_err(|reason| match reason {
         NoFile::Name => "not recorded: the name of the folder for recordings is too long",
         NoFile::Create => "not recorded: cannot make a file in the folder for recordings",
         NoFile::Full => "not recorded: the folder for recordings is full",

@@ -8,6 +8,7 @@ use super::arch;
 use super::current;
 use super::file::{Recording, Shard, errno, set_errno};
 use super::memo::{self, Memos};
+use super::watched::Table;
 
 /// A thread's own words; zeros when it begins.
 #[repr(C, align(64))]
@@ -23,6 +24,8 @@ pub(super) struct Thread {
     /// Bytes allocated or freed that the process has not been told of.
     pub(super) untold: Cell<i64>,
     pub(super) memos: Cell<*mut Memos>,
+    /// Where blocks are counted once more; null unless somebody watches.
+    pub(super) watch: Cell<*const Table>,
 }
 
 const _: () = assert!(size_of::<Thread>() <= arch::THREAD_BYTES);
