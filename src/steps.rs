@@ -11,10 +11,12 @@
 //! 2. **One line in build.rs**, where tonic is to stay tonic:
 //!    `.service_generator(Box::new(alloc_ladder::build::generator(tonic_prost_build::configure())))`, feature `build`.
 //!    (`examples/generated`)
-//! 3. **`[patch.crates-io]`**, for generated code that is inside somebody else's crate: a crate named `tonic`, of a version
-//!    above the one in use, that is tonic's own source with `server::Grpc` and `client::Grpc` of this module in it. Cargo
-//!    goes on with the old one, and only warns that the patch was not used, until `cargo update -p tonic`. No example and
-//!    no test here holds this way.
+//! 3. **`cargo alloc-ladder patch CRATE`**, for generated code that is inside somebody else's crate. It copies the crate, in the
+//!    version of Cargo.lock, to `patches/CRATE`, writes the line of the first way into the copy's Cargo.toml, and
+//!    `CRATE = { path = "patches/CRATE" }` below `[patch.crates-io]` into the workspace's. The crate's sources stay as they are.
+//!    Where cargo warns that the patch was not used, Cargo.lock has another version than the copy: remove the copy, run
+//!    `cargo update -p CRATE`, and copy anew. tonic itself cannot be patched so: what would stand in its place depends on it,
+//!    and cargo takes no two compatible versions of a crate from one registry. (`examples/patched`)
 //!
 //! # The steps
 //! The study's ladders climb on these parts: `cargo xtask list` shows every step with its line, `cargo xtask profile put`

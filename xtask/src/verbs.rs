@@ -8,6 +8,7 @@ pub(crate) mod compare;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod open;
+pub(crate) mod patch;
 pub(crate) mod profile;
 pub(crate) mod prove;
 pub(crate) mod record;
@@ -33,6 +34,8 @@ pub(crate) enum Verb {
     Join(join::Args),
     /// Show recordings, and what dhat, valgrind, pprof and flame graph tools wrote
     Open(open::Args),
+    /// Copy crates that somebody else generated, so that their streams allocate nothing per message
+    Patch(patch::Args),
     /// Render a run's report again from its stored files
     Report(report::Args),
     /// Open a run's report in the browser, or serve all runs
@@ -53,6 +56,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Init(args) => init::run(args),
         Verb::Join(args) => join::run(args),
         Verb::Open(args) => open::run(args),
+        Verb::Patch(args) => patch::run(args),
         Verb::Report(args) => report::run(args),
         Verb::View(args) => view::run(args),
     }

