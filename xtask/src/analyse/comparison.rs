@@ -93,7 +93,8 @@ impl Compared {
         let shape = runs[1].subject.shape;
         let headings = headings(before, after);
         let (mut rows, mut missing) = (Vec::new(), BTreeSet::new());
-        for metric in metric::compared(shape) {
+        let telling = |metric: &&Metric| runs.iter().any(|run| metric.says_something_of(run));
+        for metric in metric::compared(shape).filter(telling) {
             for side in metric.sides(shape) {
                 let whole_case = metric.sides(shape).len() == 1;
                 let mut add = |stage: Option<Stage>| {

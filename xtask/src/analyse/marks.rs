@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use alloc_ladder::Side;
 use alloc_ladder::record::{Run, Shape, StepRecord};
 
 use crate::analyse::judge::{self, ALPHA, Judged};
@@ -33,7 +34,11 @@ struct Mark {
 
 /// All marks of a run.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Marks(Vec<Mark>);
+pub(crate) struct Marks {
+    marks: Vec<Mark>,
+    /// As [`alone`].
+    alone: Option<Side>,
+}
 
 /// A neighbour's figure of which the interval is wider than it should be.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,43 +68,58 @@ pub(crate) fn cpu(shape: Shape) -> &'static Metric {
 /// How many figures of a step are judged as one family with those of the other steps.
 pub(crate) fn judged_together(shape: Shape) -> usize {
     let of = |metric: &&&Metric| metric.is_meant_for(shape);
-    TIMED.iter().filter(of).map(|metric| if metric.sides(shape).len() == 1 { 1 } else { Whose::ALL.len() }).sum()
+    let is_one = |metric: &Metric| shape == Shape::Program || metric.sides(shape).len() == 1;
+    TIMED.iter().filter(of).map(|metric| if is_one(metric) { 1 } else { Whose::ALL.len() }).sum()
+}
+
+/// The side of a program that was measured by itself: what would be the pair's is its own, one figure and not two.
+pub(crate) fn alone(run: &Run) -> Option<Side> {
+    let is_there = |side: &Side| run.steps.iter().flat_map(|step| &step.measurements).any(|m| m.side == *side);
+    let mut sides = Side::ALL.into_iter().filter(is_there);
+    let first = sides.next().filter(|_| run.subject.shape == Shape::Program);
+    first.filter(|_| sides.next().is_none())
 }
 
 impl Marks {
     /// Judges everything timed of a run.
     pub(crate) fn of(run: &Run) -> Marks {
         let timed = |metric: &&'static Metric| {
-            !metric.is_exact() && metric.part == Part::Measured && metric.is_meant_for(run.subject.shape)
+            !metric.is_exact()
+                && metric.part == Part::Measured
+                && metric.is_meant_for(run.subject.shape)
+                && metric.says_something_of(run)
         };
         let (first, rest): (Vec<_>, Vec<_>) = METRICS.iter().filter(timed).partition(|metric| TIMED.contains(metric));
+        let alone = alone(run);
         let families = std::iter::once(first).chain(rest.into_iter().map(|metric| vec![metric]));
         let mut marks = Vec::new();
         for family in families.filter(|family| !family.is_empty()) {
-            let rounds = family.iter().flat_map(|metric| of_metric(run, metric)).collect::<Vec<_>>();
+            let rounds = family.iter().flat_map(|metric| of_metric(run, metric, alone)).collect::<Vec<_>>();
             for against in [Against::Previous, Against::First] {
                 let mut judged: Vec<Mark> = rounds.iter().flat_map(|rounds| rounds.marks(against)).collect();
                 judge::family(judged.iter_mut().map(|mark| &mut mark.judged), ALPHA);
                 marks.append(&mut judged);
             }
         }
-        Marks(marks)
+        Marks { marks, alone }
     }
 
     /// How a step's figure stands; `None` where either step lacks it, or it was counted.
     pub(crate) fn get(&self, step: usize, against: Against, metric: &Metric, whose: Whose) -> Option<&Judged> {
+        let whose = if self.alone.is_some_and(|side| whose == Whose::Side(side)) { Whose::Pair } else { whose };
         let is =
             |mark: &&Mark| (mark.step, mark.against, mark.whose) == (step, against, whose) && mark.metric == metric;
-        self.0.iter().find(is).map(|mark| &mark.judged)
+        self.marks.iter().find(is).map(|mark| &mark.judged)
     }
 
     /// The CPU times of neighbours that more rounds would tell more of.
     pub(crate) fn unsettled(&self, run: &Run) -> Vec<Unsettled> {
         let cpu = cpu(run.subject.shape);
         let wide = |mark: &&Mark| mark.against == Against::Previous && mark.metric == cpu;
-        let unsettled = self.0.iter().filter(wide).filter_map(|Mark { step, whose, judged, .. }| {
+        let unsettled = self.marks.iter().filter(wide).filter_map(|Mark { step, whose, judged, .. }| {
             let ratio = judged.ratio.filter(|ratio| !ratio.is_settled())?;
-            Some(Unsettled { step: *step, whose: *whose, reach: ratio.reach() })
+            let whose = self.alone.map_or(*whose, Whose::Side);
+            Some(Unsettled { step: *step, whose, reach: ratio.reach() })
         });
         let mut unsettled: Vec<Unsettled> = unsettled.collect();
         unsettled.sort_by_key(|unsettled| unsettled.step);
@@ -114,10 +134,10 @@ struct Rounds {
     steps: Vec<BTreeMap<u32, f64>>,
 }
 
-fn of_metric(run: &Run, metric: &'static Metric) -> impl Iterator<Item = Rounds> {
+fn of_metric(run: &Run, metric: &'static Metric, alone: Option<Side>) -> impl Iterator<Item = Rounds> {
     let shape = run.subject.shape;
     // The pair of a rate is the side it is taken from: one figure, not two.
-    let single = metric.sides(shape).len() == 1;
+    let single = alone.is_some() || metric.sides(shape).len() == 1;
     Whose::ALL.into_iter().filter(move |whose| !single || *whose == Whose::Pair).map(move |whose| {
         let rounds = |step: &StepRecord| metric.rounds(step, shape, whose);
         Rounds { metric, whose, steps: run.steps.iter().map(rounds).collect() }
@@ -141,7 +161,6 @@ impl Rounds {
 
 #[cfg(test)]
 mod tests {
-    use alloc_ladder::Side;
     use alloc_ladder::subject::scenario::Scenario;
 
     use crate::analyse::judge::Verdict;
@@ -218,6 +237,25 @@ mod tests {
         assert_eq!(marked.verdict, Verdict::Unclear);
         let unsettled: Vec<usize> = marks.unsettled(&run).iter().map(|unsettled| unsettled.step).collect();
         assert_eq!(unsettled, [4, 4, 5, 5], "server and pair, of the step and of the one after it");
+    }
+
+    #[test]
+    fn a_program_by_itself_is_judged_once_and_not_as_its_own_pair_too() {
+        let step = |cpu: u64| {
+            let rounds = (0..12).map(|round| fixture::time(Side::Server, round, cpu + u64::from(round), 1_000_000));
+            fixture::step("rope", rounds.collect())
+        };
+        let mut run = run(&[]);
+        run.subject = alloc_ladder::record::Subject { name: "svc".to_owned(), shape: Shape::Program };
+        run.steps = vec![step(10_000), step(9_000)];
+        assert_eq!(alone(&run), Some(Side::Server));
+        let marks = Marks::of(&run);
+        let of = |whose| marks.get(1, Against::Previous, &metric::CPU_PER_MESSAGE, whose).map(|mark| mark.verdict);
+        assert_eq!(of(Whose::Side(Side::Server)), Some(Verdict::Better));
+        assert_eq!(of(Whose::Pair), of(Whose::Side(Side::Server)));
+        assert_eq!(of(Whose::Side(Side::Client)), None);
+        let cpus = marks.marks.iter().filter(|mark| *mark.metric == metric::CPU_PER_MESSAGE);
+        assert_eq!(cpus.count(), 2, "against the step before and against the first");
     }
 
     #[test]

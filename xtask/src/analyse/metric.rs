@@ -7,10 +7,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use alloc_ladder::record::{CountRow, Instrument, Measurement, Shape, StepRecord};
+use alloc_ladder::record::{CountRow, Instrument, Measurement, Run, Shape, StepRecord};
 use alloc_ladder::{Side, Stage, Tally};
 
 use crate::cli::numbers;
+
+/// Payload bytes of a message from which on a program's figures per payload byte say something.
+const TELLING_BYTES: u64 = 1024;
 
 /// One kind of figure.
 pub(crate) struct Metric {
@@ -373,6 +376,17 @@ impl Metric {
         }
     }
 
+    /// Whether it says something of a run. What a payload byte costs says nothing of a service whose messages are a few
+    /// bytes long.
+    pub(crate) fn says_something_of(&self, run: &Run) -> bool {
+        if self.meant != Meant::Stream || run.subject.shape != Shape::Program {
+            return true;
+        }
+        let is_telling =
+            |m: &Measurement| m.messages > 0 && m.payload_bytes >= TELLING_BYTES.saturating_mul(m.messages);
+        run.steps.iter().flat_map(|step| &step.measurements).any(is_telling)
+    }
+
     /// As the page and the README name it, where one message is called `noun`.
     pub(crate) fn title(&self, noun: &str) -> String {
         self.title.replace("{noun}", noun)
@@ -551,6 +565,20 @@ mod tests {
         assert_eq!(ALLOCS_PER_MESSAGE.take(&measurement, Some(Stage::Instrument)), Some(0.7));
         assert_eq!(BYTES_PER_MESSAGE.take(&measurement, Some(Stage::Handler)), Some(400.0));
         assert_eq!(AMPLIFICATION.take(&measurement, None), Some(0.4));
+    }
+
+    #[test]
+    fn what_a_payload_byte_costs_says_something_where_messages_are_not_tiny() {
+        let of = |shape: Shape, bytes: u64| {
+            let mut run = crate::fixture::run("svc", alloc_ladder::subject::scenario::Scenario::Put);
+            run.subject = alloc_ladder::record::Subject { name: "svc".to_owned(), shape };
+            let window = Measurement { payload_bytes: 10 * bytes, ..counted(10, 25, 4000) };
+            run.steps = vec![crate::fixture::step("baseline", vec![window])];
+            [&AMPLIFICATION, &BYTES_PER_MESSAGE].map(|metric| metric.says_something_of(&run))
+        };
+        assert_eq!(of(Shape::Program, 1023), [false, true]);
+        assert_eq!(of(Shape::Program, 1024), [true, true]);
+        assert_eq!(of(Shape::Upload, 10), [true, true], "whoever asks for a chunk of ten bytes is told");
     }
 
     #[test]

@@ -225,9 +225,15 @@ fn described(folder: &Path, target: Option<&Path>, like: Option<&Run>, what: &st
         if !steps.is_empty() {
             command.args(["--steps", &steps.join(",")]);
         }
-        let rounds = like.steps.iter().flat_map(|step| &step.measurements).map(|measured| measured.round + 1).max();
-        if let Some(rounds) = rounds {
+        let budget = like.environment.timing.as_ref().and_then(|timing| timing.budget_seconds);
+        // Within a budget there are more timed rounds than counted ones.
+        let measured = like.steps.iter().flat_map(|step| &step.measurements);
+        let of = measured.filter(|measured| budget.is_none() || measured.instrument == Instrument::Count);
+        if let Some(rounds) = of.map(|measured| measured.round + 1).max() {
             command.args(["--rounds", &rounds.to_string()]);
+        }
+        if let Some(budget) = budget {
+            command.args(["--budget", &budget.to_string()]);
         }
     }
     if let Some(target) = target {

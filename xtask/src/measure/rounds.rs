@@ -9,7 +9,7 @@
 //! they are settled leave out who needs no more, but never one of two neighbours. It knows no clock and no process: who
 //! measures says what was measured and how long it took.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use crate::analyse::judge::{ALPHA, INTERVAL_MIN, Ratio};
@@ -34,6 +34,8 @@ pub(crate) struct Rounds {
     compared: usize,
     /// Contenders that only run along: peers.
     along: usize,
+    /// Contenders that failed, and take no part any more.
+    out: BTreeSet<usize>,
     until: Until,
     /// Rounds of all contenders before any is left out.
     least: u32,
@@ -66,6 +68,7 @@ impl Rounds {
         Rounds {
             compared,
             along,
+            out: BTreeSet::new(),
             until,
             least: rounds_that_tell(judged),
             random: seed,
@@ -110,20 +113,28 @@ impl Rounds {
         }
     }
 
+    /// Leaves a contender out of all rounds to come: those beside it are neighbours then.
+    pub(crate) fn leave_out(&mut self, contender: usize) {
+        self.out.insert(contender);
+    }
+
     /// Rounds begun so far.
     pub(crate) const fn begun(&self) -> u32 {
         self.begun
     }
 
     fn everyone(&self) -> Vec<usize> {
-        (0..self.compared + self.along).collect()
+        (0..self.compared + self.along).filter(|at| !self.out.contains(at)).collect()
     }
 
     /// The contenders that are not settled against a neighbour, with that neighbour.
     fn unsettled(&self) -> Vec<usize> {
-        let apart: Vec<bool> = self.costs.windows(2).map(|pair| !settled(&pair[0], &pair[1])).collect();
+        let standing: Vec<usize> = (0..self.compared).filter(|at| !self.out.contains(at)).collect();
+        let apart: Vec<bool> =
+            standing.windows(2).map(|pair| !settled(&self.costs[pair[0]], &self.costs[pair[1]])).collect();
         let with = |at: usize| apart.get(at).copied().unwrap_or(false);
-        (0..self.compared).filter(|at| with(*at) || at.checked_sub(1).is_some_and(with)).collect()
+        let wanted = (0..standing.len()).filter(|at| with(*at) || at.checked_sub(1).is_some_and(with));
+        wanted.map(|at| standing[at]).collect()
     }
 }
 
@@ -287,6 +298,23 @@ mod tests {
         assert!(seen[all..].iter().all(|round| sorted(round) == [2, 3, 4]));
         let cases: usize = seen.iter().map(|round| round.order.len()).sum();
         assert!((198..=200).contains(&cases), "the budget is spent and not overspent: {cases}");
+    }
+
+    #[test]
+    fn who_is_left_out_has_no_neighbours_and_its_own_are_each_other_s() {
+        let mut rounds = Rounds::new(3, 0, 1, Until::Rounds(4), 1);
+        assert_eq!(sorted(&rounds.next(Duration::ZERO).expect("a first")), [0, 1, 2]);
+        rounds.leave_out(1);
+        assert_eq!(sorted(&rounds.next(Duration::ZERO).expect("a second")), [0, 2]);
+        let mut rounds = Rounds::new(3, 0, 1, Until::Settled(Duration::from_secs(1000)), 1);
+        rounds.leave_out(1);
+        let mut seen = 0;
+        while let Some(round) = rounds.next(Duration::from_secs(seen)) {
+            assert_eq!(sorted(&round), [0, 2]);
+            round.order.iter().for_each(|contender| rounds.measured(*contender, round.number, vec![1.0]));
+            seen += 1;
+        }
+        assert_eq!(seen, 12, "what settles is 0 against 2");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use alloc_ladder::Side;
 use alloc_ladder::record::{Run, StepRecord};
 
 use crate::analyse::judge::{self, Verdict};
-use crate::analyse::metric::{self, Metric};
+use crate::analyse::marks::{self, Against, Marks};
+use crate::analyse::metric::{self, Metric, Whose};
 use crate::analyse::stats;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style, paint, rendering};
@@ -28,10 +29,17 @@ const METRICS: [&Metric; 5] = [
     &metric::PEAK_RSS,
 ];
 
+/// Rounds of each at least: every candidate is measured as often as the service as it is, to be compared with that.
+const ROUNDS: u32 = 12;
+
 /// Measures them on top of the step called `base`, or of the first of the file.
 pub(crate) fn run(base: Option<&str>) -> anyhow::Result<()> {
     interrupt::catch_interrupts()?;
-    let proving = prove::candidates(subject::read(&found::find()?)?, base)?;
+    let mut subject = subject::read(&found::find()?)?;
+    // Fewer rounds tell no candidate from chance.
+    subject.window.rounds = subject.window.rounds.max(ROUNDS);
+    subject.window.budget = None;
+    let proving = prove::candidates(subject, base)?;
     let Proving { subject, candidates, left_out } = &proving;
     if candidates.is_empty() {
         let why: Vec<String> = left_out.iter().map(|(name, why)| format!("{name}: {why}")).collect();
@@ -76,9 +84,10 @@ fn is_of_a_step(error: &anyhow::Error) -> bool {
 fn text(run: &Run, candidates: &[Candidate], left_out: &[(String, String)]) -> String {
     let Some((base, steps)) = run.steps.split_first() else { return String::new() };
     let mut text = format!("{}, measured under its own load\n", paint(Style::Bold, &run.subject.name));
-    for (candidate, step) in candidates.iter().zip(steps) {
+    let marks = Marks::of(run);
+    for (index, (candidate, step)) in candidates.iter().zip(steps).enumerate() {
         let _ = writeln!(text, "\n{}", paint(Style::Bold, &candidate.name));
-        text += &of_step(run, base, step, candidate);
+        text += &of_step(run, &marks, base, step, index + 1, candidate);
     }
     for (name, why) in left_out {
         let _ = writeln!(text, "\n{}\n  not tried: {why}", paint(Style::Bold, name));
@@ -86,25 +95,38 @@ fn text(run: &Run, candidates: &[Candidate], left_out: &[(String, String)]) -> S
     text
 }
 
-fn of_step(run: &Run, base: &StepRecord, step: &StepRecord, candidate: &Candidate) -> String {
+fn of_step(
+    run: &Run,
+    marks: &Marks,
+    base: &StepRecord,
+    step: &StepRecord,
+    index: usize,
+    candidate: &Candidate,
+) -> String {
     if let Some(failure) = &step.failure {
         return format!("  not measured: {failure}\n");
     }
     let mut text = String::new();
     let (mut better, mut any) = (false, false);
     for metric in METRICS {
-        let Some(pair) = judge::steps(&[run], metric, Side::Server, None, [base, step], judge::ALPHA) else { continue };
+        let side = marks::alone(run).unwrap_or(Side::Server);
+        let Some(pair) = judge::steps(&[run], metric, side, None, [base, step], judge::ALPHA) else { continue };
+        // What was timed is judged with all else that was, lest one of many is found by chance.
+        let of_times = marks.get(index, Against::First, metric, Whose::Side(side)).filter(|_| !metric.is_exact());
+        let judged = of_times.unwrap_or(&pair.judged);
         any = true;
         let (before, after) = (stats::median(&pair.old), stats::median(&pair.new));
-        let (word, style) = match pair.judged.verdict {
+        let (word, style) = match judged.verdict {
             Verdict::Better => ("better", Some(Style::Better)),
             Verdict::Worse => ("worse", Some(Style::Worse)),
             Verdict::Equal => ("equal", None),
             _ => ("cannot be told", None),
         };
-        better |= pair.judged.verdict == Verdict::Better;
+        better |= judged.verdict == Verdict::Better;
         let shown = [before, after].map(|value| metric.show(value));
-        let change = stats::change(before, after).to_string();
+        // Rounds are pairs: their ratio is closer than that of the medians.
+        let ratio = judged.ratio.filter(|_| of_times.is_some());
+        let change = ratio.map_or_else(|| stats::change(before, after).to_string(), |ratio| ratio.to_string());
         let line = format!("{} {} → {} ({change}, {word})", metric.label, shown[0], shown[1]);
         let _ = writeln!(text, "  {}", style.map_or(line.clone(), |style| paint(style, &line)));
     }

@@ -5,19 +5,21 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use alloc_ladder::Side;
-use alloc_ladder::record::{Instrument, Measurement, Run, SCHEMA, Shape, StepRecord, Workload};
+use alloc_ladder::record::{Instrument, Measurement, Run, SCHEMA, Shape, StepRecord, Timing, Workload};
 use alloc_ladder::recorder::Variable;
 
+use crate::analyse::marks;
 use crate::analyse::profiles::Profiles;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
 use crate::measure::import::{self, About};
-use crate::measure::rounds::{clock_seed, shuffle};
+use crate::measure::machine::{self, Watch};
+use crate::measure::rounds::{self, Rounds, Until, clock_seed};
 use crate::measure::subject::build::{Builder, shortened};
-use crate::measure::subject::file::{Patch, Step, Subject};
+use crate::measure::subject::file::{Patch, Step, Subject, Window};
 use crate::measure::subject::serving::{Round, Seen};
 use crate::measure::{environment, record};
 use crate::store::layout::{self, BUILD_LOG, OUTPUT_LOG, step_folder};
@@ -148,37 +150,64 @@ impl<'a> Climb<'a> {
         Ok(())
     }
 
-    /// The other rounds, every step once a round, in an order that is shuffled again each round.
+    /// The other rounds, every step once a round: as many as the file says, counted and timed; or, where it gives them a
+    /// budget, timed ones until every step's times are settled against its neighbours'.
     fn rounds(&mut self) -> anyhow::Result<()> {
-        let rounds = self.subject.window.rounds;
+        let Window { rounds: counted, budget, .. } = self.subject.window;
+        let until = budget.map_or(Until::Rounds(counted), |seconds| Until::Settled(Duration::from_secs(seconds)));
+        let (began, steps) = (Instant::now(), self.servers.len());
+        let judged = marks::judged_together(Shape::Program) * steps.saturating_sub(1);
+        let mut rounds = Rounds::new(steps, 0, judged, until, self.run.seed);
+        (0..steps).filter(|index| self.servers[*index].is_none()).for_each(|index| rounds.leave_out(index));
+        let mut timing = Timing { messages: self.run.workload.messages, budget_seconds: budget, ..Timing::default() };
+        let watch = Watch::begin(&mut timing);
+        self.run.environment.timing = Some(timing);
         let mut timed = true;
-        let mut random = self.run.seed;
-        let steps = self.standing().len() as u64;
-        let bar = terminal::bar("Measuring", u64::from(rounds) * steps);
-        for round in 0..rounds {
-            let mut order = self.standing();
-            shuffle(&mut order, &mut random);
+        let bar = match budget {
+            None => terminal::bar("Measuring", u64::from(counted) * self.standing().len() as u64),
+            Some(seconds) => terminal::bar("Measuring", seconds),
+        };
+        while let Some(rounds::Round { number, order }) = rounds.next(began.elapsed()) {
             for index in order {
                 bar.about(&self.subject.steps[index].name);
                 // The first counts are there.
-                if round > 0 && self.servers[index].is_some() {
-                    let counted = self.round(index, Instrument::Count, round)?;
+                if number > 0 && number < counted && self.servers[index].is_some() {
+                    let counted = self.round(index, Instrument::Count, number)?;
                     self.keep(index, counted.and_then(|seen| seen.window));
                 }
                 if timed && self.servers[index].is_some() {
-                    let seen = self.round(index, Instrument::Time, round)?.and_then(|seen| seen.window);
+                    let seen = self.round(index, Instrument::Time, number)?.and_then(|seen| seen.window);
                     // An allocator that always counts says so in its record.
                     timed = seen.as_ref().is_none_or(|window| window.instrument == Instrument::Time);
-                    self.keep(index, seen.filter(|_| timed));
+                    let window = seen.filter(|_| timed);
+                    if let Some(window) = &window {
+                        rounds.measured(index, number, vec![cpu_per_message(window)]);
+                    }
+                    self.keep(index, window);
                 }
-                bar.step();
+                if self.servers[index].is_none() {
+                    rounds.leave_out(index);
+                }
+                match budget {
+                    None => bar.step(),
+                    Some(_) => bar.at(began.elapsed().as_secs()),
+                }
+            }
+            if let Some(timing) = &mut self.run.environment.timing {
+                watch.note(timing);
             }
             self.save()?;
+            if !timed && number + 1 >= counted {
+                break;
+            }
         }
         bar.finish();
         if !timed {
+            self.run.environment.timing = None;
             let line = "times are left out: the server's allocator always counts. `alloc_ladder::Alloc` can be off";
             terminal::labelled(Style::Help, "help", line);
+        } else if let Some(warning) = self.run.environment.timing.as_ref().and_then(machine::warning) {
+            terminal::labelled(Style::Warning, "warning", &warning);
         }
         Ok(())
     }
@@ -258,7 +287,7 @@ impl<'a> Climb<'a> {
         let root = self.subject.base().to_string_lossy().into_owned();
         let about = About {
             name: self.subject.steps[index].name.clone(),
-            side: Side::Server,
+            side: self.subject.server.side,
             command: &server.to_string_lossy(),
             root: &root,
             symbols: &[],
@@ -293,6 +322,11 @@ impl<'a> Climb<'a> {
     pub(crate) fn has_figures(&self) -> bool {
         self.run.steps.iter().any(|step| !step.measurements.is_empty() || !step.stacks.is_empty())
     }
+}
+
+/// What a round of a step cost. Windows are not of equal length to the message.
+fn cpu_per_message(window: &Measurement) -> f64 {
+    window.usage.cpu_ns() as f64 / window.messages.max(1) as f64
 }
 
 /// A step of which nothing was measured yet.

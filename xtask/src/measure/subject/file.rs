@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use alloc_ladder::Side;
 use toml_edit::Document;
 
 use crate::cli::failure::{Failure, Kind};
@@ -67,6 +68,8 @@ pub(crate) struct Server {
     pub(crate) default_features: bool,
     /// Cargo's profile.
     pub(crate) profile: String,
+    /// Whether it answers calls, or makes them.
+    pub(crate) side: Side,
     pub(crate) port: Option<u16>,
     pub(crate) line: Option<String>,
     pub(crate) health: Option<String>,
@@ -98,6 +101,8 @@ pub(crate) struct Window {
     pub(crate) warmup: f64,
     pub(crate) length: Length,
     pub(crate) rounds: u32,
+    /// Seconds that timed rounds may take; `None` for as many rounds as are counted.
+    pub(crate) budget: Option<u64>,
     /// Seconds.
     pub(crate) timeout: u64,
 }
@@ -178,6 +183,7 @@ pub(super) fn parse(content: &str, path: &Path) -> Result<Subject, Bad> {
             features: server.features,
             default_features: server.default_features,
             profile: server.profile,
+            side: server.side.unwrap_or(Side::Server),
             port: server.port,
             line: server.line,
             health: server.health,
@@ -195,7 +201,13 @@ fn window_of(table: &WindowTable) -> Window {
         None => Length::Messages(table.messages.unwrap_or(2000)),
     };
     let warmup = table.warmup.unwrap_or(if table.seconds.is_some() { 1.0 } else { 256.0 });
-    Window { warmup, length, rounds: table.rounds.unwrap_or(5), timeout: table.timeout.unwrap_or(60) }
+    Window {
+        warmup,
+        length,
+        rounds: table.rounds.unwrap_or(5),
+        budget: table.budget,
+        timeout: table.timeout.unwrap_or(60),
+    }
 }
 
 /// Every step with what it has from the one that it changes.
@@ -338,6 +350,9 @@ impl Checked<'_> {
         }
         if window.rounds.is_some_and(|rounds| !(1..=ROUNDS_MAX).contains(&rounds)) {
             return bad("rounds", "it is between 1 and 1000");
+        }
+        if window.budget.is_some_and(|budget| !(1..=SECONDS_MAX).contains(&budget)) {
+            return bad("budget", "it is between 1 and 86400 seconds");
         }
         if window.timeout.is_some_and(|timeout| !(1..=SECONDS_MAX).contains(&timeout)) {
             return bad("timeout", "it is between 1 and 86400 seconds");

@@ -28,6 +28,7 @@ pub(super) const TABLES: [Keys; 5] = [
             "features",
             "default-features",
             "profile",
+            "side",
             "args",
             "env",
             "port",
@@ -37,7 +38,7 @@ pub(super) const TABLES: [Keys; 5] = [
         ],
     },
     Keys { head: "[[load]]", keys: &["command", "bin", "example", "package", "args", "env"] },
-    Keys { head: "[window]", keys: &["warmup", "messages", "seconds", "rounds", "timeout"] },
+    Keys { head: "[window]", keys: &["warmup", "messages", "seconds", "rounds", "budget", "timeout"] },
     Keys { head: "[workload]", keys: &["payload-bytes"] },
     Keys {
         head: "[[step]]",

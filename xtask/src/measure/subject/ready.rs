@@ -140,6 +140,7 @@ mod tests {
             features: vec![],
             default_features: true,
             profile: String::new(),
+            side: alloc_ladder::Side::Server,
             port,
             line: line.map(str::to_owned),
             health: None,

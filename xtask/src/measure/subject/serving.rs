@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use alloc_ladder::driver;
 use alloc_ladder::record::Measurement;
-use alloc_ladder::{Side, driver};
 use anyhow::Context;
 use tempfile::TempDir;
 
@@ -100,7 +100,7 @@ impl Round<'_> {
         let mut program = self
             .program(self.server, table, own)
             .env(driver::OUT, folder)
-            .env(driver::SIDE, Side::Server.name())
+            .env(driver::SIDE, server.side.name())
             .env(driver::WINDOW, window.variable());
         for (name, value) in &self.step.env {
             program = program.env(name, filled(value, server.port, window.calls()));

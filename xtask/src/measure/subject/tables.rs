@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use alloc_ladder::Side;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
@@ -39,6 +40,7 @@ pub(super) struct ServerTable {
     pub(super) default_features: bool,
     #[serde(default = "release")]
     pub(super) profile: String,
+    pub(super) side: Option<Side>,
     pub(super) port: Option<u16>,
     pub(super) line: Option<String>,
     pub(super) health: Option<String>,
@@ -93,6 +95,7 @@ pub(super) struct WindowTable {
     pub(super) messages: Option<u64>,
     pub(super) seconds: Option<f64>,
     pub(super) rounds: Option<u32>,
+    pub(super) budget: Option<u64>,
     pub(super) timeout: Option<u64>,
 }
 

@@ -97,7 +97,7 @@ impl Figure {
                 Shape::Unary | Shape::Program => true,
             };
             let always = shape != Shape::Program && metric.part == Part::Measured;
-            wanted && metric.is_meant_for(shape) && (always || anywhere(run, metric))
+            wanted && metric.is_meant_for(shape) && metric.says_something_of(run) && (always || anywhere(run, metric))
         });
         let instructions = Some(&metric::INSTRUCTIONS_PER_MESSAGE).filter(|metric| anywhere(run, metric)).into_iter();
         let sampled =

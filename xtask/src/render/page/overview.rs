@@ -93,16 +93,19 @@ fn traffic(run: &Run) -> String {
 /// The windows that somebody's service was measured in.
 fn climbed(run: &Run) -> String {
     let Workload { messages, warmup, .. } = run.workload;
-    let rounds = |instrument| run.steps.iter().map(|step| step.of(Side::Server, instrument).count()).max().unwrap_or(0);
+    let of = |step: &StepRecord, instrument| Side::ALL.into_iter().map(|side| step.of(side, instrument).count()).sum();
+    let rounds = |instrument| run.steps.iter().map(|step| of(step, instrument)).max().unwrap_or(0_usize);
     let window = match messages {
         0 => "Windows of time".to_owned(),
         messages => {
             format!("Windows of {} messages after {} of warm-up", numbers::count(messages), numbers::count(warmup))
         }
     };
-    let each = match rounds(Instrument::Count).max(rounds(Instrument::Time)) {
-        1 => "one per step".to_owned(),
-        rounds => format!("{rounds} rounds per step in shuffled order"),
+    let each = match (rounds(Instrument::Count), rounds(Instrument::Time)) {
+        (0 | 1, 0 | 1) => "one per step".to_owned(),
+        (counted, 0) => format!("{counted} rounds per step"),
+        (counted, timed) if counted == timed => format!("{counted} rounds per step, interleaved"),
+        (counted, timed) => format!("{counted} rounds per step that count and {timed} that are timed, interleaved"),
     };
     format!("{window}, {each}, each in a process of its own. Call stacks are of whole processes.")
 }
@@ -299,7 +302,9 @@ fn environment(run: &Run) -> Markup {
 /// How times were taken, and what else the machine did meanwhile.
 fn timed_rounds(timing: &Timing, noun: &str) -> String {
     let list = |cores: &[usize]| cores.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-    let mut parts = vec![format!("{} {noun}s each", numbers::count(timing.messages))];
+    let mut parts: Vec<String> = Vec::new();
+    // Windows of time have as many as there come.
+    parts.extend((timing.messages > 0).then(|| format!("{} {noun}s each", numbers::count(timing.messages))));
     parts.push(match timing.discarded {
         0 => "none thrown away".to_owned(),
         1 => "one before them thrown away".to_owned(),

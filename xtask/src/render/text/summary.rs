@@ -9,7 +9,7 @@ use alloc_ladder::{Side, Stage};
 use super::retained;
 use crate::analyse::cpu::{Spent, margin};
 use crate::analyse::judge::{self, Judged, Ratio, Verdict};
-use crate::analyse::marks::{Against, Marks, Unsettled, cpu};
+use crate::analyse::marks::{self, Against, Marks, Unsettled, cpu};
 use crate::analyse::metric::{self, Accuracy, Metric, Whose};
 use crate::analyse::nine_stages;
 use crate::analyse::profiles::Profiles;
@@ -198,10 +198,13 @@ fn peers(run: &Run, link: Option<Rate>) -> String {
 
 fn ladder(run: &Run) -> String {
     let shape = run.subject.shape;
+    let alone = marks::alone(run);
     let columns: Vec<(&Metric, Whose)> = COLUMNS
         .iter()
-        .filter(|(metric, _)| metric.is_meant_for(shape))
+        .filter(|(metric, _)| metric.is_meant_for(shape) && metric.says_something_of(run))
         .flat_map(|(metric, whose)| whose.iter().map(move |whose| (*metric, *whose)))
+        // A program by itself has no pair but itself.
+        .filter(|(metric, whose)| *whose != Whose::Pair || alone.is_none() || metric.sides(shape).len() == 1)
         .filter(|(metric, whose)| run.steps.iter().any(|step| !metric.rounds(step, shape, *whose).is_empty()))
         .collect();
     let marks = Marks::of(run);
@@ -216,7 +219,7 @@ fn ladder(run: &Run) -> String {
     let judged = Some(cpu(shape)).filter(|cpu| columns.iter().any(|(metric, _)| metric == cpu));
     let label = |metric: &Metric| metric.label.replace("/msg", &format!("/{}", noun(run)));
     let timed = |words: &'static str| if judged.is_some() { words } else { "" };
-    table.row(head(&|metric, _| label(metric), "", timed("pair's CPU")));
+    table.row(head(&|metric, _| label(metric), "", timed(if alone.is_some() { "CPU" } else { "pair's CPU" })));
     let one = |metric: &Metric| metric.sides(shape).len() == 1;
     table.row(head(
         &|metric, whose| if one(metric) { String::new() } else { whose.name().to_owned() },
