@@ -33,6 +33,8 @@ pub use shard::SHARDS;
 pub use snapshot::{Row, Snapshot};
 #[cfg(feature = "recorder")]
 pub use switch::{Alloc, Mode, VARIABLE};
+#[cfg(feature = "live")]
+pub(crate) use switch::{Exactly, Switch};
 pub use tally::{SIZE_BUCKETS, Tally};
 
 use crate::stage;

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `/metrics` | Prometheus text: bytes and blocks by side, RPC method and stage; live bytes and their peak, by row where they are sampled; resident memory; open calls and the largest message one of them received; calls by code, messages and payload bytes, and how calls differ in blocks, bytes and time |
 //! | `/debug/alloc` | the same as a table, medians, 95th percentiles and largest of what calls allocate and take, what an open call holds, and where memory is that is resident and not live; JSON with `?format=json` or `Accept: application/json` |
-//! | `/debug/pprof/allocs` | everything allocated, as a gzip-compressed pprof profile; `?seconds=` for what is to come |
+//! | `/debug/pprof/allocs` | everything allocated, as a gzip-compressed pprof profile; `?seconds=` for what is to come, and `?seconds=10&every=1` for every stack of it, exactly ([`Builder::exact_stacks`]) |
 //! | `/debug/pprof/heap` | the same profile, live memory first |
 //!
 //! The same over gRPC is [`allocations`]. Profiles carry call stacks where the program's allocator is a
@@ -66,6 +66,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use crate::Stage;
+use crate::alloc::Switch;
 use crate::wire::host::Hosts;
 
 pub use profile::Kind;
@@ -91,6 +92,7 @@ pub fn serve(addr: impl ToSocketAddrs) -> Result<Live, ServeError> {
 #[derive(Clone, Debug, Default)]
 #[must_use = "nothing is served before `serve` is called"]
 pub struct Builder {
+    exact: Option<Switch>,
     remote: bool,
     token: Option<Token>,
     without_token: bool,
@@ -106,6 +108,26 @@ impl Builder {
     /// has the token can read method names and, in profiles, function names and source paths of the program.
     pub fn allow_remote(mut self) -> Builder {
         self.remote = true;
+        self
+    }
+
+    /// Answers `/debug/pprof/allocs?seconds=10&every=1` too: every allocation's stack of those ten seconds, each block
+    /// counted, whatever the allocator does otherwise. For a program whose global allocator is [`Alloc`](crate::Alloc), which is
+    /// handed over here because nobody else knows it.
+    ///
+    /// ```
+    /// #[global_allocator]
+    /// static ALLOC: alloc_ladder::Alloc = alloc_ladder::Alloc::new();
+    ///
+    /// let live = alloc_ladder::live::Builder::new().exact_stacks(&ALLOC).serve("127.0.0.1:0")?;
+    /// # live.stop();
+    /// # Ok::<(), alloc_ladder::live::ServeError>(())
+    /// ```
+    ///
+    /// While nobody asks it costs nothing. While somebody does, a stack is walked for each block, and what is freed is not
+    /// followed. At most 16,384 different stacks are told apart; blocks of further ones keep their stage and method.
+    pub fn exact_stacks<A>(mut self, allocator: &'static crate::Alloc<A>) -> Builder {
+        self.exact = Some(allocator.switch());
         self
     }
 
@@ -156,7 +178,7 @@ impl Builder {
         let (starting, started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("alloc-ladder-live".to_owned())
-            .spawn(move || http::run(listener, http::Guard { hosts, token }, starting, stopped))
+            .spawn(move || http::run(listener, http::Guard { hosts, token, exact: self.exact }, starting, stopped))
             .map_err(bind)?;
         // Nothing is sent: the thread drops its end when it answers.
         let _ = started.recv();

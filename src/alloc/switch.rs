@@ -119,7 +119,7 @@ impl<A> Alloc<A> {
     /// What it does. Decided by the program's first allocation, or by this call if that comes before.
     #[inline(always)]
     pub fn mode(&self) -> Mode {
-        match self.chosen.load(Ordering::Relaxed) {
+        match self.chosen.load(Ordering::Relaxed) & !EXACT {
             1 => Mode::Off,
             2 => Mode::Count,
             3 => Mode::Sampled,
@@ -140,6 +140,71 @@ impl<A> Alloc<A> {
         self.chosen.store(mode as u8, Ordering::Relaxed);
         mode
     }
+}
+
+/// Beside a [`Mode`]: every allocation's stack is taken for a while. What is compared with a mode alone then is not equal to
+/// one, and goes the way out of line.
+const EXACT: u8 = 0x80;
+
+/// What an [`Alloc`] does, for whoever may ask it for every stack while the program runs.
+#[cfg(feature = "live")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Switch(&'static AtomicU8);
+
+/// Every stack is taken until this is dropped.
+#[cfg(feature = "live")]
+#[derive(Debug)]
+pub(crate) struct Exactly(&'static AtomicU8);
+
+/// Who has every stack taken now: the program has one allocator.
+#[cfg(feature = "live")]
+static ASKING: std::sync::Mutex<u32> = std::sync::Mutex::new(0);
+
+#[cfg(feature = "live")]
+impl Switch {
+    /// Takes every stack from now on; `None` of an [`Alloc`] that nothing was ever asked of: it is not the program's.
+    pub(crate) fn exactly(self) -> Option<Exactly> {
+        let mut asking = ASKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.0.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.0.fetch_or(EXACT, Ordering::Relaxed);
+        *asking += 1;
+        Some(Exactly(self.0))
+    }
+}
+
+#[cfg(feature = "live")]
+impl Drop for Exactly {
+    fn drop(&mut self) {
+        let mut asking = ASKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *asking -= 1;
+        if *asking == 0 {
+            self.0.fetch_and(!EXACT, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(feature = "live")]
+impl<A> Alloc<A> {
+    /// Where it keeps what it does.
+    pub(crate) fn switch(&'static self) -> Switch {
+        Switch(&self.chosen)
+    }
+
+    /// Takes the stack of a block where somebody asks for every one.
+    #[inline(always)]
+    fn taken(&self, block: *mut u8, size: usize) {
+        if self.chosen.load(Ordering::Relaxed) & EXACT != 0 && !block.is_null() {
+            sampled::exact::allocated(size);
+        }
+    }
+}
+
+#[cfg(not(feature = "live"))]
+impl<A> Alloc<A> {
+    #[inline(always)]
+    fn taken(&self, _: *mut u8, _: usize) {}
 }
 
 /// The mode that the environment names.
@@ -190,6 +255,7 @@ impl<A: GlobalAlloc> Alloc<A> {
     /// A block was allocated, or not: null.
     #[inline(never)]
     fn allocated(&self, block: *mut u8, size: usize) {
+        self.taken(block, size);
         match self.mode() {
             Mode::Count if !block.is_null() => shard::allocated(stage::window::current_for(size), size),
             #[cfg(feature = "sampled")]
@@ -239,6 +305,7 @@ impl<A: GlobalAlloc> Alloc<A> {
         if let Some(was) = was {
             recorder::reallocated(was, block, moved, new_size, recorded(scope));
         }
+        self.taken(moved, new_size);
         moved
     }
 }

@@ -16,7 +16,7 @@ use super::profile::NoProfile;
 use super::reading::Reading;
 use super::token::Token;
 use super::{profile, prometheus, table};
-use crate::alloc::aside;
+use crate::alloc::{Switch, aside};
 use crate::listen::http1::{self, Allowance, Limits};
 use crate::wire::host::Hosts;
 use crate::{Stage, sampled};
@@ -33,6 +33,8 @@ const LIMITS: Limits = Limits {
 pub(super) struct Guard {
     pub(super) hosts: Hosts,
     pub(super) token: Option<Token>,
+    /// The program's allocator, where it can be asked for every stack.
+    pub(super) exact: Option<Switch>,
 }
 
 /// The thread: answers until told to stop, and drops `starting` when it does.
@@ -94,8 +96,8 @@ async fn answer(request: Request<()>, guard: Guard, allowance: Allowance) -> Res
             respond(StatusCode::OK, "application/json", table::json(&Reading::take()))
         }
         "/debug/alloc" => respond(StatusCode::OK, TEXT, table::text(&Reading::take())),
-        "/debug/pprof/allocs" => pprof(profile::Kind::Allocs, query, allowance).await,
-        "/debug/pprof/heap" => pprof(profile::Kind::Heap, query, allowance).await,
+        "/debug/pprof/allocs" => pprof(profile::Kind::Allocs, query, guard.exact, allowance).await,
+        "/debug/pprof/heap" => pprof(profile::Kind::Heap, query, None, allowance).await,
         _ => text(
             StatusCode::NOT_FOUND,
             concat!(
@@ -106,26 +108,37 @@ async fn answer(request: Request<()>, guard: Guard, allowance: Allowance) -> Res
     }
 }
 
-async fn pprof(kind: profile::Kind, query: Query<'_>, allowance: Allowance) -> Response<Bytes> {
+async fn pprof(kind: profile::Kind, query: Query<'_>, exact: Option<Switch>, allowance: Allowance) -> Response<Bytes> {
     let Some(seconds) = query.seconds() else {
         return text(
             StatusCode::BAD_REQUEST,
             &format!("seconds must be a whole number up to {}\n", profile::SECONDS_MAX),
         );
     };
+    let exactly = match (query.value("every"), kind) {
+        (None, _) => None,
+        (Some("1"), profile::Kind::Allocs) if seconds > 0 => match exact.and_then(Switch::exactly) {
+            Some(exactly) => Some(exactly),
+            None => return text(StatusCode::NOT_IMPLEMENTED, NOT_EXACT),
+        },
+        (Some(_), _) => return text(StatusCode::BAD_REQUEST, EVERY),
+    };
     allowance.extend(seconds);
-    match profile::take(kind, seconds).await {
+    match profile::take(kind, seconds, exactly).await {
         Ok(profile) => respond(StatusCode::OK, "application/octet-stream", Bytes::from_owner(profile)),
         Err(busy @ NoProfile::Busy) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{}\n", busy.message())),
         Err(failed @ NoProfile::Failed) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{}\n", failed.message())),
     }
 }
 
+const EVERY: &str = "every=1 is for what is to be allocated: /debug/pprof/allocs?seconds=10&every=1\n";
+const NOT_EXACT: &str = "every=1 needs the program's allocator, an `alloc_ladder::Alloc`: \
+    live::Builder::new().exact_stacks(&ALLOC)\n";
 const TEXT: &str = "text/plain; charset=utf-8";
 const INDEX: &str = "alloc-ladder: what this process allocates\n\n\
     /metrics              Prometheus text\n\
     /debug/alloc          the stage table; ?format=json\n\
-    /debug/pprof/allocs   everything allocated, for `go tool pprof`; ?seconds=N\n\
+    /debug/pprof/allocs   everything allocated, for `go tool pprof`; ?seconds=N, ?seconds=N&every=1\n\
     /debug/pprof/heap     live memory first; ?seconds=N\n";
 
 /// The part of the address after `?`.

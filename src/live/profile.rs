@@ -7,8 +7,11 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 
 use super::modules::{self, Module};
+use crate::alloc::Exactly;
 use crate::alloc::aside::Aside;
+use crate::sampled::exact::Exact;
 use crate::sampled::{self, Frame, Profile};
+use crate::stage::Scope;
 use crate::wire::pprof::{self, SourceLine, Writer};
 use crate::{Side, Snapshot};
 
@@ -52,20 +55,23 @@ impl NoProfile {
 /// Names that nobody asked for so long are forgotten.
 const NAMES_LAST: Duration = Duration::from_secs(60);
 
-/// Everything so far, or what happens in the next `seconds`.
-pub(super) async fn take(kind: Kind, seconds: u32) -> Result<Aside<Vec<u8>>, NoProfile> {
+/// Everything so far, or what happens in the next `seconds`: every stack of it where the allocator was asked for that.
+pub(super) async fn take(kind: Kind, seconds: u32, exactly: Option<Exactly>) -> Result<Aside<Vec<u8>>, NoProfile> {
     let permit = AT_ONCE.try_acquire().map_err(|_| NoProfile::Busy)?;
-    let before = if seconds == 0 { None } else { Some(Aside::new(Reading::now)) };
+    let now = if exactly.is_some() { Reading::exact } else { Reading::now };
+    let before = if seconds == 0 { None } else { Some(Aside::new(now)) };
     if seconds > 0 {
         tokio::time::sleep(Duration::from_secs(u64::from(seconds))).await;
     }
+    // Given back also where the client has gone meanwhile.
+    drop(exactly);
     // Naming stacks may take seconds the first time, and goes on after the client has gone away.
     let write = move || {
         let _permit = permit;
         let duration = Duration::from_secs(u64::from(seconds));
         match before {
             None => Aside::new(|| Reading::now().write(kind, duration)),
-            Some(before) => before.map(|before| Reading::now().since(before).write(kind, duration)),
+            Some(before) => before.map(|before| now().since(before).write(kind, duration)),
         }
     };
     let written = tokio::task::spawn_blocking(write).await.map_err(|_| NoProfile::Failed);
@@ -93,9 +99,14 @@ fn forget_names_later() {
 enum Reading {
     Stacks(Profile),
     Rows(Box<Snapshot>),
+    Exact(Exact),
 }
 
 impl Reading {
+    fn exact() -> Reading {
+        Reading::Exact(Exact::read())
+    }
+
     fn now() -> Reading {
         match sampled::every_bytes() {
             Some(_) => Reading::Stacks(Profile::read()),
@@ -106,6 +117,7 @@ impl Reading {
     fn since(self, before: Reading) -> Reading {
         match (self, before) {
             (Reading::Stacks(now), Reading::Stacks(before)) => Reading::Stacks(now.since(&before)),
+            (Reading::Exact(now), Reading::Exact(before)) => Reading::Exact(now.since(&before)),
             (Reading::Rows(now), Reading::Rows(before)) => Reading::Rows(Box::new(*now - *before)),
             // The sampler's first sample fell in between: there was nothing to subtract.
             (now, _) => now,
@@ -124,6 +136,7 @@ impl Reading {
         match self {
             Reading::Stacks(profile) => stacks(&mut writer, &profile, &modules),
             Reading::Rows(snapshot) => rows(&mut writer, &snapshot),
+            Reading::Exact(exact) => every(&mut writer, &exact, &modules),
         }
         writer.finish(flate2::Compression::fast())
     }
@@ -159,29 +172,54 @@ fn stacks(writer: &mut Writer, profile: &Profile, modules: &[Module]) {
         writer.comment(&comment);
     }
     for stack in &profile.stacks {
-        let frames: Vec<(usize, &[Frame])> = stack.frames.iter().map(|pointer| (*pointer, &*names[pointer])).collect();
-        let mut locations: Vec<u64> = without_plumbing(&frames)
-            .map(|(pointer, frames)| {
-                let lines = frames.iter().map(|frame| SourceLine {
-                    function: &frame.function,
-                    file: &frame.file,
-                    line: frame.line,
-                });
-                writer.location(call_address(pointer), lines)
-            })
-            .collect();
-        if stack.frames.is_empty() {
-            locations.push(writer.named_location("(more stacks than fit)"));
-        } else if stack.truncated {
-            locations.push(writer.named_location("(outer frames cut)"));
-        }
+        let locations = locations(writer, &stack.frames, stack.truncated, &names);
         let (allocated, live) = (stack.allocated, stack.live);
         let values = [allocated.blocks, allocated.bytes, live.blocks, live.bytes].map(|value| value.round() as i64);
-        let method = stack.scope.method().name();
-        let side = method.side.map_or("", Side::name);
-        let labels = [("side", side), ("rpc", method.path), ("stage", stack.scope.stage().name())];
-        writer.sample(locations, &values, &labels);
+        sample(writer, stack.scope, locations, values);
     }
+}
+
+/// Every stack of a window.
+fn every(writer: &mut Writer, exact: &Exact, modules: &[Module]) {
+    let names = sampled::known_symbols(exact.0.iter().flat_map(|row| row.frames.iter().copied()));
+    writer.period("space", "bytes", 1);
+    writer.drop_frames("__rust_alloc|__rust_alloc_zeroed|__rust_realloc");
+    writer.comment("every block that was allocated meanwhile, exactly; what was freed was not followed: inuse is 0");
+    for comment in nameless(&names, modules) {
+        writer.comment(&comment);
+    }
+    for row in &exact.0 {
+        let locations = locations(writer, &row.frames, row.truncated, &names);
+        sample(writer, row.scope, locations, [row.blocks as i64, row.bytes as i64, 0, 0]);
+    }
+}
+
+/// The places of a stack, without what the allocator itself is.
+fn locations(writer: &mut Writer, frames: &[usize], truncated: bool, names: &HashMap<usize, Arc<[Frame]>>) -> Vec<u64> {
+    let named: Vec<(usize, &[Frame])> = frames.iter().map(|pointer| (*pointer, &*names[pointer])).collect();
+    let mut locations: Vec<u64> = without_plumbing(&named)
+        .map(|(pointer, frames)| {
+            let lines = frames.iter().map(|frame| SourceLine {
+                function: &frame.function,
+                file: &frame.file,
+                line: frame.line,
+            });
+            writer.location(call_address(pointer), lines)
+        })
+        .collect();
+    if frames.is_empty() {
+        locations.push(writer.named_location("(more stacks than fit)"));
+    } else if truncated {
+        locations.push(writer.named_location("(outer frames cut)"));
+    }
+    locations
+}
+
+fn sample(writer: &mut Writer, scope: Scope, locations: Vec<u64>, values: [i64; 4]) {
+    let method = scope.method().name();
+    let side = method.side.map_or("", Side::name);
+    let labels = [("side", side), ("rpc", method.path), ("stage", scope.stage().name())];
+    writer.sample(locations, &values, &labels);
 }
 
 /// Of the call that is returned from at `pointer`: the return address may lie in the next line, or function.

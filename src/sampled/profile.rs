@@ -223,7 +223,7 @@ impl Live {
 }
 
 /// The scope under which a scope's samples are shown: a call that was not answered yet has a row only lent.
-fn shown(scope: Scope) -> Scope {
+pub(super) fn shown(scope: Scope) -> Scope {
     Scope::new(method::shown(scope.method()), scope.stage())
 }
 

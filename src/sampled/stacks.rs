@@ -32,6 +32,12 @@ impl Weight {
         let variance = blocks * (blocks - 1.0);
         Weight { blocks, bytes: size * blocks, blocks_variance: variance, bytes_variance: size * size * variance }
     }
+
+    /// The bytes that the sample stands for.
+    #[cfg(feature = "usdt")]
+    pub(super) fn whole_bytes(self) -> u64 {
+        self.bytes.round() as u64
+    }
 }
 
 /// The sum of some samples.
@@ -89,7 +95,8 @@ impl SharedSum {
     }
 }
 
-struct Slot {
+/// A stack of a table, and what is added up for it.
+pub(super) struct Slot<S> {
     /// 0 when free, else the hash of scope and frames. Hashes are compared, not frames: of [`STACKS`] stacks, two
     /// share a 64-bit hash with a probability of one in 10¹².
     key: AtomicU64,
@@ -99,7 +106,7 @@ struct Slot {
     scope: AtomicUsize,
     depth: AtomicUsize,
     frames: [AtomicUsize; FRAMES],
-    sums: Sums,
+    pub(super) sums: S,
 }
 
 /// What a row's samples stand for.
@@ -127,17 +134,7 @@ impl Sums {
 /// The rows without frames, by scope: row `n` of them has the index `STACKS + n`.
 static OVERFLOW: [Sums; Scope::COUNT] = [const { Sums::new() }; Scope::COUNT];
 
-static SLOTS: [Slot; STACKS] = [const {
-    Slot {
-        key: AtomicU64::new(0),
-        ready: AtomicBool::new(false),
-        truncated: AtomicBool::new(false),
-        scope: AtomicUsize::new(0),
-        depth: AtomicUsize::new(0),
-        frames: [const { AtomicUsize::new(0) }; FRAMES],
-        sums: Sums::new(),
-    }
-}; STACKS];
+static SLOTS: [Slot<Sums>; STACKS] = [const { Slot::new(Sums::new()) }; STACKS];
 
 fn sums(index: usize) -> &'static Sums {
     match SLOTS.get(index) {
@@ -159,10 +156,15 @@ pub(super) fn free(index: u32, weight: Weight) {
 }
 
 fn find(scope: Scope, frames: &[usize], truncated: bool) -> usize {
+    find_in(&SLOTS, scope, frames, truncated).unwrap_or(STACKS + scope.index())
+}
+
+/// The index of a stack in a table, which has one for it from now on; `None` of one too many.
+pub(super) fn find_in<S>(slots: &[Slot<S>], scope: Scope, frames: &[usize], truncated: bool) -> Option<usize> {
     let key = frames.iter().fold(scope.index() as u64, |key, frame| scramble(key ^ *frame as u64)).max(1);
     for probe in 0..PROBES {
-        let index = (key as usize).wrapping_add(probe) % STACKS;
-        let slot = &SLOTS[index];
+        let index = (key as usize).wrapping_add(probe) % slots.len();
+        let slot = &slots[index];
         let mut found = slot.key.load(Ordering::Acquire);
         if found == 0 {
             match slot.key.compare_exchange(0, key, Ordering::AcqRel, Ordering::Acquire) {
@@ -174,16 +176,16 @@ fn find(scope: Scope, frames: &[usize], truncated: bool) -> usize {
                         to.store(*from, Ordering::Relaxed);
                     }
                     slot.ready.store(true, Ordering::Release);
-                    return index;
+                    return Some(index);
                 }
                 Err(other) => found = other,
             }
         }
         if found == key {
-            return index;
+            return Some(index);
         }
     }
-    STACKS + scope.index()
+    None
 }
 
 /// One row of the table as it is now.
@@ -199,15 +201,8 @@ pub(super) struct Row {
 /// The rows in use; those without frames are last.
 pub(super) fn rows() -> Vec<Row> {
     let stacks = filled().map(|(index, slot, (allocated, freed))| {
-        let depth = slot.depth.load(Ordering::Relaxed);
-        Row {
-            index: index as u32,
-            scope: slot.scope(),
-            frames: slot.frames[..depth].iter().map(|frame| frame.load(Ordering::Relaxed)).collect(),
-            truncated: slot.truncated.load(Ordering::Relaxed),
-            allocated,
-            freed,
-        }
+        let (frames, truncated) = slot.stack();
+        Row { index: index as u32, scope: slot.scope(), frames, truncated, allocated, freed }
     });
     let rest = overflow().map(|(scope, (allocated, freed))| Row {
         index: (STACKS + scope.index()) as u32,
@@ -225,9 +220,8 @@ pub(super) fn sums_by_row() -> impl Iterator<Item = (Scope, (Sum, Sum))> {
     filled().map(|(_, slot, sums)| (slot.scope(), sums)).chain(overflow())
 }
 
-fn filled() -> impl Iterator<Item = (usize, &'static Slot, (Sum, Sum))> {
-    let ready = SLOTS.iter().enumerate().filter(|(_, slot)| slot.ready.load(Ordering::Acquire));
-    ready.filter_map(|(index, slot)| Some((index, slot, slot.sums.read()?)))
+fn filled() -> impl Iterator<Item = (usize, &'static Slot<Sums>, (Sum, Sum))> {
+    ready(&SLOTS).filter_map(|(index, slot)| Some((index, slot, slot.sums.read()?)))
 }
 
 fn overflow() -> impl Iterator<Item = (Scope, (Sum, Sum))> {
@@ -240,9 +234,33 @@ pub(super) fn overflowed() -> u64 {
     OVERFLOW.iter().map(|sums| sums.allocated.samples.load(Ordering::Relaxed)).sum()
 }
 
-impl Slot {
-    fn scope(&self) -> Scope {
+/// The slots that hold a stack, with their indexes.
+pub(super) fn ready<S>(slots: &'static [Slot<S>]) -> impl Iterator<Item = (usize, &'static Slot<S>)> {
+    slots.iter().enumerate().filter(|(_, slot)| slot.ready.load(Ordering::Acquire))
+}
+
+impl<S> Slot<S> {
+    pub(super) const fn new(sums: S) -> Slot<S> {
+        Slot {
+            key: AtomicU64::new(0),
+            ready: AtomicBool::new(false),
+            truncated: AtomicBool::new(false),
+            scope: AtomicUsize::new(0),
+            depth: AtomicUsize::new(0),
+            frames: [const { AtomicUsize::new(0) }; FRAMES],
+            sums,
+        }
+    }
+
+    pub(super) fn scope(&self) -> Scope {
         Scope::from_index(self.scope.load(Ordering::Relaxed) as u16)
+    }
+
+    /// The frames, innermost first, and whether outer ones were cut.
+    pub(super) fn stack(&self) -> (Vec<usize>, bool) {
+        let depth = self.depth.load(Ordering::Relaxed);
+        let frames = self.frames[..depth].iter().map(|frame| frame.load(Ordering::Relaxed)).collect();
+        (frames, self.truncated.load(Ordering::Relaxed))
     }
 }
 
