@@ -21,11 +21,22 @@
 //! atomics; names are looked up only when a profile is read. Freed samples are recognised by a second fixed
 //! table of the sampled blocks that are live. What fits in neither is counted, not forgotten.
 //!
+//! # Probes
+//! With the feature `usdt`, on Linux, each sample is also a probe that tracers outside of the process can attach to, as
+//! OpenTelemetry's eBPF profiler expects them of an allocator: `otel_memory:alloc(pointer, size, weight)`, where the weight is the
+//! bytes that the sample stands for, and `otel_memory:free(pointer)` of a block that was sampled. A probe that nobody
+//! attached to is one instruction that does nothing, behind the decision to sample: see `cargo bench --bench sampled`.
+//!
 //! What it costs is measured by `cargo bench --features sampled --bench sampled`.
 
 #![expect(unsafe_code, reason = "an allocator wrapper, and the unwinder without its process-wide lock")]
 
+#[cfg(feature = "live")]
+pub(crate) mod exact;
 mod pointers;
+#[cfg_attr(feature = "usdt", path = "sampled/probes/enabled.rs")]
+#[cfg_attr(not(feature = "usdt"), path = "sampled/probes/disabled.rs")]
+mod probes;
 mod profile;
 mod stacks;
 mod symbols;
@@ -175,8 +186,10 @@ fn sample(block: *mut u8, size: usize, every: u64) {
     let (depth, truncated) = capture(&mut frames);
     let weight = Weight::of(size, every);
     let stack = stacks::allocate(scope, &frames[..depth], truncated, weight);
+    probes::alloc(block, size, weight);
     if !pointers::insert(block as usize, pointers::Sample { size, stack }) {
         stacks::free(stack, weight);
+        probes::free(block);
     }
     BUSY.set(false);
 }
@@ -193,6 +206,7 @@ pub(crate) fn freed(block: *mut u8, every: u64) {
 #[inline(never)]
 fn sample_freed(block: *mut u8, every: u64) {
     if let Some(sample) = pointers::remove(block as usize) {
+        probes::free(block);
         stacks::free(sample.stack, Weight::of(sample.size, every));
     }
 }
@@ -216,6 +230,7 @@ pub(crate) fn reallocated(
     if let Some(sample) = sample
         && !(moved.is_null() && pointers::insert(block as usize, sample))
     {
+        probes::free(block);
         stacks::free(sample.stack, Weight::of(sample.size, every));
     }
     allocated(moved, new_size, every);
