@@ -11,7 +11,7 @@ use opentelemetry::metrics::{Meter, ObservableCounter, ObservableGauge, Observab
 
 use crate::alloc::Row;
 use crate::alloc::aside::Aside;
-use crate::method::MethodName;
+use crate::method::{CODE_NAMES, CallCounts, MethodName};
 use crate::{Method, Side, Snapshot, Stage, Tally};
 
 /// Keeps the instruments; drop it only when nothing is to be collected any more.
@@ -25,6 +25,9 @@ pub struct Instruments {
     _peak: ObservableGauge<u64>,
     _open: ObservableUpDownCounter<i64>,
     _largest: ObservableGauge<u64>,
+    _calls: ObservableCounter<u64>,
+    _messages: ObservableCounter<u64>,
+    _payload: ObservableCounter<u64>,
 }
 
 /// Registers the counters on `meter`, with the attributes `side`, `rpc` and `stage`:
@@ -37,6 +40,9 @@ pub struct Instruments {
 /// | `grpc.alloc.live` | `By` | live bytes of the process, without attributes |
 /// | `grpc.alloc.peak` | `By` | the most of them so far, without attributes |
 /// | `grpc.alloc.open_calls` | `{call}` | calls that are open, without `stage`; those without a row as `rpc` "" |
+/// | `grpc.alloc.calls` | `{call}` | calls that ended, with `code` and without `stage` |
+/// | `grpc.alloc.messages` | `{message}` | messages, with `direction` (`received`, `sent`) and without `stage` |
+/// | `grpc.alloc.payload` | `By` | bytes of those messages, as they travelled unless their codec said how long they are decompressed |
 /// | `grpc.alloc.largest_received` | `By` | the largest message on one stream that is still read, as it arrived (compressed where it is), without `stage` |
 pub fn register(meter: &Meter) -> Instruments {
     let _guard = Stage::Instrument.enter();
@@ -95,7 +101,61 @@ pub fn register(meter: &Meter) -> Instruments {
                 }
             })
             .build(),
+        _calls: meter
+            .u64_observable_counter("grpc.alloc.calls")
+            .with_unit("{call}")
+            .with_description("Calls that ended, by the code of their status")
+            .with_callback(|observer| {
+                each_method(|method, [side, rpc]| {
+                    let codes = CODE_NAMES.iter().zip(method.calls_by_code()).filter(|(_, calls)| *calls > 0);
+                    for (code, calls) in codes {
+                        observer.observe(calls, &[side.clone(), rpc.clone(), KeyValue::new("code", *code)]);
+                    }
+                });
+            })
+            .build(),
+        _messages: meter
+            .u64_observable_counter("grpc.alloc.messages")
+            .with_unit("{message}")
+            .with_description("Messages that came from the peer and went to it")
+            .with_callback(|observer| {
+                each_direction(
+                    |counts| [counts.messages_received, counts.messages_sent],
+                    |messages, attributes| observer.observe(messages, attributes),
+                );
+            })
+            .build(),
+        _payload: meter
+            .u64_observable_counter("grpc.alloc.payload")
+            .with_unit("By")
+            .with_description(
+                "Bytes of the messages, as they travelled unless their codec said how long they are decompressed",
+            )
+            .with_callback(|observer| {
+                each_direction(
+                    |counts| [counts.payload_bytes_received, counts.payload_bytes_sent],
+                    |bytes, attributes| observer.observe(bytes, attributes),
+                );
+            })
+            .build(),
     }
+}
+
+/// Every method of which the seams counted something.
+fn each_method(mut observe: impl FnMut(Method, [KeyValue; 2])) {
+    let _guard = Stage::Instrument.enter();
+    for method in Method::rows().filter(|method| !method.call_counts().is_zero()) {
+        observe(method, method_attributes(method.name()));
+    }
+}
+
+/// What came and what went, of each of those.
+fn each_direction(of: fn(&CallCounts) -> [u64; 2], mut observe: impl FnMut(u64, &[KeyValue])) {
+    each_method(|method, [side, rpc]| {
+        for (direction, value) in ["received", "sent"].into_iter().zip(of(&method.call_counts())) {
+            observe(value, &[side.clone(), rpc.clone(), KeyValue::new("direction", direction)]);
+        }
+    });
 }
 
 fn each_row(mut observe: impl FnMut(&Tally, &[KeyValue])) {

@@ -18,7 +18,7 @@ pub struct SnapshotReply {
     /// By how many bytes peak_bytes may be off, either way: threads report in steps.
     #[prost(uint64, tag = "5")]
     pub peak_slack_bytes: u64,
-    /// The methods that have calls open, or of whose allocations any was sampled.
+    /// The methods that have calls open, of whose allocations any was sampled, or of which the seams counted something.
     #[prost(message, repeated, tag = "6")]
     pub methods: ::prost::alloc::vec::Vec<Method>,
 }
@@ -42,6 +42,42 @@ pub struct Method {
     /// At most how many bytes of one message arrived on a stream that is still read: what its receive buffer keeps.
     #[prost(uint64, tag = "6")]
     pub largest_received_bytes: u64,
+    /// Calls that ended.
+    #[prost(uint64, tag = "7")]
+    pub calls: u64,
+    /// Those of them whose status is not OK.
+    #[prost(uint64, tag = "8")]
+    pub errors: u64,
+    #[prost(uint64, tag = "9")]
+    pub messages_received: u64,
+    #[prost(uint64, tag = "10")]
+    pub messages_sent: u64,
+    /// As they travelled, unless their codec said how long they are decompressed.
+    #[prost(uint64, tag = "11")]
+    pub payload_bytes_received: u64,
+    #[prost(uint64, tag = "12")]
+    pub payload_bytes_sent: u64,
+    /// How calls that ended differ; absent where the program's allocator does not count.
+    #[prost(message, optional, tag = "13")]
+    pub blocks_per_call: ::core::option::Option<Spread>,
+    #[prost(message, optional, tag = "14")]
+    pub bytes_per_call: ::core::option::Option<Spread>,
+    /// In nanoseconds.
+    #[prost(message, optional, tag = "15")]
+    pub latency: ::core::option::Option<Spread>,
+}
+/// To the bucket that a figure falls in, but for the largest, which is exact.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Spread {
+    #[prost(uint64, tag = "1")]
+    pub p50: u64,
+    #[prost(uint64, tag = "2")]
+    pub p95: u64,
+    #[prost(uint64, tag = "3")]
+    pub max: u64,
+    /// Of all calls together.
+    #[prost(uint64, tag = "4")]
+    pub sum: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Row {

@@ -3,9 +3,10 @@
 use tonic::{Request, Response, Status};
 
 use super::profile::{self, NoProfile};
-use super::reading::{Open, Reading, Row};
+use super::reading::{Calls, Open, Reading, Row};
 use super::token::Token;
 use crate::alloc::aside::Aside;
+use crate::method::{LATENCY_UNITS, Spread};
 use crate::{Side, Stage, Tally};
 
 use super::pb;
@@ -81,14 +82,18 @@ impl pb::allocations_server::Allocations for Allocations {
         self.admit(&request)?;
         let _guard = Stage::Instrument.enter();
         let reading = Aside::new(Reading::take);
-        let methods = reading.methods.iter().filter(|open| open.is_something());
+        let is_counted = reading.is_counted();
+        let methods = reading.methods.iter().filter_map(|open| {
+            let calls = reading.calls.iter().find(|calls| calls.method == open.method);
+            (open.is_something() || calls.is_some()).then(|| method(open, calls, is_counted))
+        });
         Ok(Response::new(pb::SnapshotReply {
             rows: reading.rows.iter().map(pb::Row::from).collect(),
             total: Some(reading.total.into()),
             live_bytes: reading.live_bytes,
             peak_bytes: reading.peak_bytes,
             peak_slack_bytes: reading.peak_slack_bytes,
-            methods: methods.map(pb::Method::from).collect(),
+            methods: methods.collect(),
         }))
     }
 
@@ -102,7 +107,7 @@ impl pb::allocations_server::Allocations for Allocations {
         if seconds > profile::SECONDS_MAX {
             return Err(Status::invalid_argument(format!("seconds must be at most {}", profile::SECONDS_MAX)));
         }
-        match profile::take(kind, seconds).await {
+        match profile::take(kind, seconds, None).await {
             Ok(pprof) => {
                 let _guard = Stage::Instrument.enter();
                 Ok(Response::new(pb::ProfileReply { pprof: pprof.to_vec() }))
@@ -126,16 +131,31 @@ impl From<&Row> for pb::Row {
     }
 }
 
-impl From<&Open> for pb::Method {
-    fn from(open: &Open) -> pb::Method {
-        pb::Method {
-            side: open.method.side.map_or("", Side::name).to_owned(),
-            rpc: open.method.path.to_owned(),
-            open_calls: open.calls,
-            sampled_live_bytes: open.live.map(|live| live.bytes),
-            sampled_live_bytes_error: open.live.map(|live| live.bytes_error()),
-            largest_received_bytes: open.largest_received,
-        }
+/// What a method holds, and what the seams counted of it, if anything.
+fn method(open: &Open, calls: Option<&Calls>, is_counted: bool) -> pb::Method {
+    let counts = calls.map(|calls| calls.counts).unwrap_or_default();
+    let spread = |of: fn(&Calls) -> &Spread, unit: fn(u64) -> u64| {
+        let spread = calls.map(of).filter(|spread| spread.calls() > 0)?;
+        let [p50, p95] = [0.5, 0.95].map(|share| spread.quantile(share).map_or(0, unit));
+        Some(pb::Spread { p50, p95, max: unit(spread.max()), sum: unit(spread.sum()) })
+    };
+    let nanoseconds = |units: u64| (units as f64 / LATENCY_UNITS * 1e9).round() as u64;
+    pb::Method {
+        side: open.method.side.map_or("", Side::name).to_owned(),
+        rpc: open.method.path.to_owned(),
+        open_calls: open.calls,
+        sampled_live_bytes: open.live.map(|live| live.bytes),
+        sampled_live_bytes_error: open.live.map(|live| live.bytes_error()),
+        largest_received_bytes: open.largest_received,
+        calls: counts.calls,
+        errors: counts.errors,
+        messages_received: counts.messages_received,
+        messages_sent: counts.messages_sent,
+        payload_bytes_received: counts.payload_bytes_received,
+        payload_bytes_sent: counts.payload_bytes_sent,
+        blocks_per_call: spread(|calls| &calls.blocks, |blocks| blocks).filter(|_| is_counted),
+        bytes_per_call: spread(|calls| &calls.bytes, |bytes| bytes).filter(|_| is_counted),
+        latency: spread(|calls| &calls.latency, nanoseconds),
     }
 }
 
