@@ -10,6 +10,11 @@
 //! which it maps and never asks an allocator for. A forked child is not recorded until it executes a program: the file
 //! says how many forks there were.
 //!
+//! # Beside dhat
+//! The two see the same blocks on the same stacks; a test of the command, `agreement`, holds them to it. One thing differs: a
+//! block that grows is here a new block of the stack that makes it grow, and dhat books it on the stack that allocated it
+//! first.
+//!
 //! # Implementation
 //! On the path of an allocation nothing allocates, locks, panics or formats, and `errno` stays as it was. A thread's
 //! own words lie in a thread-local block of the initial-exec model, which takes no call to find, and have no destructor

@@ -18,7 +18,7 @@ const CALLS: u64 = 4000;
 const COMPRESSED_CALLS: u64 = 100;
 
 /// What a whole case allocates in this process, connecting and all, with so many calls.
-fn case(tuning: Tuning, compress: Option<Compression>, calls: u64) -> Snapshot {
+pub(crate) fn case(tuning: Tuning, compress: Option<Compression>, calls: u64) -> Snapshot {
     let workload = Workload { messages: calls, warmup: 64, compress, ..Workload::default() };
     let before = Snapshot::of_process();
     let ladder = Ladder::new(tuning, Arc::new(Meter::new(Side::Server, &workload, 0, Options::default()).0), 0)
