@@ -25,7 +25,7 @@ pub use calls::CallRow;
 pub use counts::{CountRow, Counts, HeapSample, SizeBucket};
 pub use cpu::CpuProfile;
 pub use instrument::Instrument;
-pub use measurement::{Latency, Listening, Measurement, Usage};
+pub use measurement::{Latency, Listening, Measurement, SocketCalls, Usage};
 pub use read::BadRun;
 pub use recorded::{Moment, Recorded};
 pub use retained::{FreedBy, Retained};

@@ -15,7 +15,7 @@ use alloc_ladder::subject::meter::Meter;
 use alloc_ladder::subject::pb::owned::User;
 use alloc_ladder::subject::scenario::{RECEIVE_LIMIT, Scenario, Workload};
 use alloc_ladder::subject::service::Ladder;
-use alloc_ladder::subject::user::{UserRecord, sample_user};
+use alloc_ladder::subject::user::{UnaryRecord, sample_user};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;

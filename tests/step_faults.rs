@@ -17,6 +17,7 @@ use alloc_ladder::subject::ladder::Tuning;
 use alloc_ladder::subject::pb::bytes::Chunk;
 use alloc_ladder::subject::pb::owned::PutSummary;
 use alloc_ladder::subject::scenario::{Scenario, Workload};
+use alloc_ladder::subject::secure::Security;
 use alloc_ladder::wire::grpc::put_prefix;
 use bytes::Bytes;
 use checked::{Caller, End, Plan, Running, Sending, Then, block_on, step_sets};
@@ -147,7 +148,7 @@ fn a_server_that_goes_away_is_an_error_and_not_a_wait() {
 /// A channel for requests of any bytes.
 async fn channel(tuning: &Tuning, server: &Running) -> StagedChannel {
     let settings = http2::settings(tuning, &Workload::default());
-    connect::channel(tuning, settings, &server.address, false).await.expect("the server listens")
+    connect::channel(tuning, settings, (&server.address, Security::Plain), false).await.expect("the server listens")
 }
 
 async fn send(channel: &mut StagedChannel, request: http::Request<Body>) -> http::Response<Body> {

@@ -5,7 +5,7 @@
 use alloc_ladder::subject::codec::ProstCodec;
 use alloc_ladder::subject::pb::owned::User;
 use alloc_ladder::subject::swap::SwapUser;
-use alloc_ladder::subject::user::UserRecord;
+use alloc_ladder::subject::user::UnaryRecord;
 use bytes::{Buf, Bytes};
 use proptest::prelude::*;
 use prost::Message;

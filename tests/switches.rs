@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use alloc_ladder::steps::{Http2, LeanChannel, aligned, lean, per_core};
-use alloc_ladder::subject::ladder::ladder;
+use alloc_ladder::subject::ladder::{apart, ladder};
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::subject::service::Ladder;
 use prost::Message;
@@ -44,6 +44,9 @@ BufferSettings::new(256, 32 * 1024)
 #[expect(dead_code, reason = "compiled, and compared with the ladder")]
 async fn client(endpoint: Endpoint, address: &str, encoded_len: usize, http2: Http2) -> Result {
     let endpoint =
+endpoint.http2_adaptive_window(true)
+    ;
+    let endpoint =
 Http2::for_messages(encoded_len).endpoint(endpoint)
     ;
     let _channel =
@@ -64,6 +67,9 @@ async fn server(service: Ladder, address: SocketAddr, encoded_len: usize, http2:
         let service = served.clone();
 Server::builder().add_service(service).serve(address).await?
     }
+    let _adaptive =
+Server::builder().http2_adaptive_window(Some(true))
+    ;
     let incoming = || TcpIncoming::bind(address);
     let server =
 Http2::for_messages(encoded_len).server(Server::builder())
@@ -101,7 +107,7 @@ fn every_switch_is_a_line_that_compiles() {
     let manifest = include_str!("../crates/tonic/Cargo.toml");
     let name = |text: &str| text.lines().find_map(|line| line.strip_prefix("name = ")).map(str::to_owned);
     for scenario in Scenario::ALL {
-        for step in ladder(scenario) {
+        for step in ladder(scenario).iter().chain(apart(scenario)) {
             match step.switch.strip_prefix("tonic = { package = ") {
                 // The line of examples/renamed, which CI builds and runs by a path.
                 Some(rest) => {

@@ -44,7 +44,7 @@ fn server(case: &Case) -> anyhow::Result<()> {
     let tuning = case.tuning()?;
     let workload = case.workload;
     let (meter, measured) = Meter::new(Side::Server, &workload, case.round, options(case));
-    let ladder = Ladder::new(tuning, Arc::new(meter), workload.retain).compressed(workload.compress);
+    let ladder = Ladder::new(tuning, Arc::new(meter), workload.retain).carrying(workload);
     let listener = Listener::bind(&tuning, socket_addr(&case.address)?)?;
     let mut parent = parent_ended();
     print_line(&Listening { address: listener.address()? })?;

@@ -44,6 +44,12 @@ pub struct Measurement {
     /// Instructions executed in the measured part (`instructions`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<u64>,
+    /// What went through the process's sockets, where those count it: the study's do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<SocketCalls>,
+    /// Streams that were open all the time, where they are what is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_streams: Option<u32>,
     /// What the seams counted of calls, one row a method and side; empty where no seam did.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<CallRow>,
@@ -65,6 +71,8 @@ impl Measurement {
             retained: Vec::new(),
             latency: None,
             instructions: None,
+            socket: None,
+            open_streams: None,
             calls: Vec::new(),
         }
     }
@@ -134,6 +142,16 @@ impl Usage {
         let all = self.user_us + self.system_us;
         (all > 0).then(|| self.system_us as f64 / all as f64)
     }
+}
+
+/// Reads and writes of sockets in the measured part, each of them a system call. Those that moved no bytes, because there
+/// were none or there was no room, are not counted, nor is waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketCalls {
+    /// Reads that brought bytes.
+    pub reads: u64,
+    /// Writes that took bytes.
+    pub writes: u64,
 }
 
 /// Latency percentiles, nanoseconds.

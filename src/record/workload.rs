@@ -23,6 +23,25 @@ pub struct Workload {
     /// What messages are compressed with, both ways; `None` where they are sent as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compress: Option<Compression>,
+    /// Entries of custom metadata that every unary call carries, and its answer; a stream has its metadata once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub metadata: u32,
+    /// Spans of the export that a unary call carries in place of a user; 0 for the user.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub spans: u32,
+    /// Whether connections are encrypted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
+    /// Whether streams stay open with next to nothing to carry, so that what they hold is measured.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
+    /// The round trip between client and server in microseconds, beside what the machine itself takes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub round_trip_us: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A compression of messages, by the name that gRPC has for it.
@@ -49,6 +68,24 @@ impl Compression {
 }
 
 impl Workload {
+    /// What this traffic has besides messages, streams and connections, each in a few words: `gzip`, `TLS`.
+    pub fn special(&self) -> Vec<String> {
+        let plural = |count: u32, one: &str, more: &str| match count {
+            0 => None,
+            1 => Some(format!("one {one}")),
+            count => Some(format!("{count} {more}")),
+        };
+        let words = [
+            self.compress.map(|compression| compression.name().to_owned()),
+            plural(self.metadata, "entry of metadata", "entries of metadata"),
+            plural(self.spans, "span", "spans"),
+            self.tls.then(|| "TLS".to_owned()),
+            self.idle.then(|| "idle".to_owned()),
+            (self.round_trip_us > 0).then(|| format!("round trip {} ms", f64::from(self.round_trip_us) / 1000.0)),
+        ];
+        words.into_iter().flatten().collect()
+    }
+
     /// Messages each stream carries before, during and after the measured part.
     pub fn messages_per_stream(&self) -> u64 {
         2 * self.warmup + self.messages.div_ceil(u64::from(self.streams))
@@ -71,6 +108,11 @@ impl Default for Workload {
             retain: 0,
             rate_bits: None,
             compress: None,
+            metadata: 0,
+            spans: 0,
+            tls: false,
+            idle: false,
+            round_trip_us: 0,
         }
     }
 }
@@ -83,6 +125,24 @@ mod tests {
     fn a_workload_recorded_before_rates_were_is_of_none() {
         let old = r#"{"chunk": 65536, "messages": 2000, "warmup": 256, "streams": 1, "connections": 1, "retain": 0}"#;
         assert_eq!(serde_json::from_str::<Workload>(old).expect("reads"), Workload::default());
+    }
+
+    #[test]
+    fn what_is_special_is_said_in_words() {
+        assert!(Workload::default().special().is_empty());
+        let workload = Workload {
+            compress: Some(Compression::Zstd),
+            metadata: 10,
+            spans: 1,
+            tls: true,
+            idle: true,
+            round_trip_us: 2500,
+            ..Workload::default()
+        };
+        let words = ["zstd", "10 entries of metadata", "one span", "TLS", "idle", "round trip 2.5 ms"];
+        assert_eq!(workload.special(), words);
+        let json = serde_json::to_string(&workload).expect("serialises");
+        assert_eq!(serde_json::from_str::<Workload>(&json).expect("reads"), workload);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::codec::{ProstCodec, grpc};
 use super::connect::{self, StagedChannel, StagedLean};
 use super::lean::client::LeanClient;
 use super::message::{Copied, Outgoing, Payload};
+use super::secure::Security;
 use crate::Side;
 use crate::record::Compression;
 use crate::steps::{self, Http2, Pooled};
@@ -75,7 +76,7 @@ impl Connection {
     pub async fn open(
         tuning: Tuning,
         settings: Option<Http2>,
-        address: &str,
+        address: (&str, Security),
         scenario: Scenario,
     ) -> anyhow::Result<Connection> {
         let receives = scenario.receiver() == Side::Client;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ladder::{Glue, NoSuchStep, Runtime, StepSet, Tuning};
-use super::scenario::{CHUNK_MAX, Scenario, Workload};
+use super::scenario::{CHUNK_MAX, METADATA_MAX, SPANS_MAX, Scenario, Workload};
 use crate::record::Instrument;
 
 /// What the server or the client of one case is told. Where both are told the same, they measure the same.
@@ -55,7 +55,8 @@ impl Case {
     /// # Errors
     /// [`BadCase`] when the ladder lacks a named step, or nothing could be measured of the workload.
     pub fn tuning(&self) -> Result<Tuning, BadCase> {
-        let Workload { chunk, messages, warmup, streams, connections, rate_bits, compress, .. } = self.workload;
+        let Workload { chunk, messages, warmup, streams, connections, rate_bits, metadata, spans, idle, .. } =
+            self.workload;
         BadCase::check(&[
             (messages, "messages"),
             (warmup, "warm-up messages"),
@@ -67,12 +68,18 @@ impl Case {
         if chunk > CHUNK_MAX {
             return Err(BadCase::Chunk(chunk));
         }
+        if metadata > METADATA_MAX || spans > SPANS_MAX {
+            return Err(BadCase::TooMuch);
+        }
+        if (metadata > 0 || spans > 0) && self.scenario != Scenario::Unary || idle && self.scenario != Scenario::Put {
+            return Err(BadCase::Elsewhere(self.scenario));
+        }
         let mut tuning = self.set.tuning(self.scenario)?;
         if let Some(runtime) = self.runtime {
             tuning.runtime = runtime;
         }
-        if compress.is_some() && tuning.glue == Glue::ByHand {
-            return Err(BadCase::Compress);
+        if tuning.glue == Glue::ByHand && !can_be_by_hand(&self.workload) {
+            return Err(BadCase::ByHand);
         }
         Ok(tuning)
     }
@@ -91,6 +98,11 @@ impl Case {
     }
 }
 
+/// Whether code that is written by hand carries this traffic: it knows of no compression and no metadata.
+pub fn can_be_by_hand(workload: &Workload) -> bool {
+    workload.compress.is_none() && workload.metadata == 0
+}
+
 /// Why nothing can be measured of a case.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadCase {
@@ -100,9 +112,15 @@ pub enum BadCase {
     /// tonic would refuse the messages.
     #[error("a chunk of {0} bytes exceeds tonic's receive limit; at most {CHUNK_MAX} bytes fit")]
     Chunk(usize),
-    /// A step is to compress that cannot.
-    #[error("what is written by hand does not compress")]
-    Compress,
+    /// More is asked of a message than the study has.
+    #[error("a call carries at most {METADATA_MAX} entries of metadata and {SPANS_MAX} spans")]
+    TooMuch,
+    /// Traffic that only another scenario has.
+    #[error("metadata and spans are unary's, idle streams are put's; `{0}` has none")]
+    Elsewhere(Scenario),
+    /// A step is to carry what it cannot.
+    #[error("what is written by hand carries no metadata and does not compress")]
+    ByHand,
     /// The ladder lacks a named step.
     #[error(transparent)]
     Step(#[from] NoSuchStep),
@@ -143,7 +161,12 @@ mod tests {
         assert_eq!(of(Workload { chunk: CHUNK_MAX + 1, ..stock }), Err(BadCase::Chunk(CHUNK_MAX + 1)));
         let set = StepSet::UpTo("by-hand".to_owned());
         let workload = Workload { compress: Some(Compression::Gzip), ..stock };
-        assert_eq!(Case { set, workload, ..Case::new(Scenario::Unary) }.tuning(), Err(BadCase::Compress));
+        assert_eq!(Case { set: set.clone(), workload, ..Case::new(Scenario::Unary) }.tuning(), Err(BadCase::ByHand));
+        let workload = Workload { metadata: 1, ..stock };
+        assert_eq!(Case { set, workload, ..Case::new(Scenario::Unary) }.tuning(), Err(BadCase::ByHand));
+        assert_eq!(of(workload), Err(BadCase::Elsewhere(Scenario::Get)));
+        let workload = Workload { spans: SPANS_MAX + 1, ..stock };
+        assert_eq!(Case { workload, ..Case::new(Scenario::Unary) }.tuning(), Err(BadCase::TooMuch));
         let set = StepSet::Only("step".to_owned());
         assert!(matches!(Case { set, ..Case::new(Scenario::Get) }.tuning(), Err(BadCase::Step(_))));
     }

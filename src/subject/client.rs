@@ -3,23 +3,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use http::uri::PathAndQuery;
 use http_body::Body as HttpBody;
 use prost::Message as _;
 use tokio::task::JoinSet;
-use tokio_stream::Stream;
+use tokio_stream::wrappers::IntervalStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
 use tonic::client::GrpcService;
 
 use super::calls::{BoxError, Connection, Download, Link, Upload, unready};
 use super::codec::{ProstCodec, grpc};
+use super::export::{SwapExport, sample_export};
 use super::http2;
 use super::lean::client::LeanClient;
 use super::message::{Outgoing, Payload, content};
+use super::metadata::Metadata;
 use super::meter::Meter;
+use super::secure::Security;
 use super::swap::SwapUser;
-use super::user::{UserRecord, sample_user};
+use super::user::{UnaryRecord, sample_user};
 use crate::record::Latency;
 use crate::stage::{Scope, Staged};
 use crate::steps;
@@ -28,6 +32,13 @@ use crate::subject::pb::owned as pb_owned;
 use crate::subject::peer::pace::Pace;
 use crate::subject::scenario::{Scenario, Workload};
 use crate::{Side, Stage};
+
+/// How often a stream that is open all the time sends a message.
+const IDLE_EVERY: Duration = Duration::from_secs(60);
+/// How often the client looks whether the measured part is over where streams are open all the time, and how long the server
+/// then has to receive the last of it.
+const IDLE_LOOK: Duration = Duration::from_millis(50);
+const IDLE_TAIL: Duration = Duration::from_millis(500);
 
 /// One client process's part of a case.
 #[derive(Clone)]
@@ -49,6 +60,7 @@ impl Client {
         let settings = http2::settings(&self.tuning, &self.workload);
         let mut connections = Vec::new();
         for _ in 0..self.workload.connections {
+            let address = (address, Security::of(self.workload.tls));
             let connection = Connection::open(self.tuning, settings, address, scenario).await?;
             connections.push(connection.compressed(self.workload.compress));
         }
@@ -59,12 +71,15 @@ impl Client {
             let client = self.clone();
             let work = async move {
                 match scenario {
-                    Scenario::Put => client.put(connection).await.map(|()| Vec::new()),
+                    Scenario::Put => client.put(connection, stream).await.map(|()| Vec::new()),
                     Scenario::Get => client.get(connection).await.map(|()| Vec::new()),
                     Scenario::Unary => client.unary(connection.link).await,
                 }
             };
             streams.spawn(Staged::new(Scope::new(method, Stage::Handler), work));
+        }
+        if self.workload.idle {
+            return self.idle(streams).await.map(|()| None);
         }
         let mut latencies = Vec::new();
         while let Some(stream) = streams.join_next().await {
@@ -73,9 +88,25 @@ impl Client {
         Ok(percentiles(latencies))
     }
 
-    async fn put(self, connection: Connection) -> anyhow::Result<()> {
+    /// Keeps the streams open until the measured part is over, and then as long as the last of it takes to arrive.
+    async fn idle<T: 'static>(self, mut streams: JoinSet<anyhow::Result<T>>) -> anyhow::Result<()> {
+        while !self.meter.is_done() {
+            if let Ok(ended) = tokio::time::timeout(IDLE_LOOK, streams.join_next()).await {
+                ended.context("there are no streams")?.context("a stream's task failed")??;
+                bail!("a stream that was to stay open ended");
+            }
+        }
+        tokio::time::sleep(IDLE_TAIL).await;
+        Ok(())
+    }
+
+    async fn put(self, connection: Connection, stream: u32) -> anyhow::Result<()> {
         let sent = self.workload.messages_per_stream();
         let expected = sent * self.workload.chunk as u64;
+        if self.workload.idle {
+            connection.put(&Idle { client: self, stream }).await?;
+            return Ok(());
+        }
         let summary = connection.put(&Metered::new(&self)).await?;
         ensure!(
             (summary.messages, summary.bytes) == (sent, expected),
@@ -95,31 +126,34 @@ impl Client {
     }
 
     async fn unary(self, link: Link) -> anyhow::Result<Vec<u64>> {
-        match self.tuning.codec {
-            Codec::Prost => self.unary_with(link, sample_user()).await,
-            Codec::Swapped => self.unary_with(link, SwapUser::from(&sample_user())).await,
+        match (self.workload.spans, self.tuning.codec) {
+            (0, Codec::Prost) => self.unary_with(link, sample_user()).await,
+            (0, Codec::Swapped) => self.unary_with(link, SwapUser::from(&sample_user())).await,
+            (spans, Codec::Prost) => self.unary_with(link, sample_export(spans)).await,
+            (spans, Codec::Swapped) => self.unary_with(link, SwapExport::from(&sample_export(spans))).await,
         }
     }
 
-    async fn unary_with<U: UserRecord>(self, link: Link, sample: U) -> anyhow::Result<Vec<u64>> {
+    async fn unary_with<U: UnaryRecord>(self, link: Link, sample: U) -> anyhow::Result<Vec<u64>> {
         let codec = ProstCodec::of_users(&self.tuning);
-        let compress = self.workload.compress;
+        let Workload { compress, metadata, .. } = self.workload;
+        let metadata = Metadata::new(metadata);
         match (link, self.tuning.bodies) {
             (Link::Channel(channel), Bodies::Stock) => {
                 let grpc = grpc!(tonic::client::Grpc::new(channel), compress);
-                self.calls(StockCaller { grpc, codec, sample }).await
+                self.calls(StockCaller { grpc, codec, sample, metadata }).await
             }
             (Link::Channel(channel), Bodies::Recycled) => {
                 let grpc = grpc!(steps::client::Grpc::new(channel), compress);
-                self.calls(RecycledCaller { grpc, codec, sample }).await
+                self.calls(RecycledCaller { grpc, codec, sample, metadata }).await
             }
             (Link::Lean(channel), Bodies::Stock) => {
                 let grpc = grpc!(tonic::client::Grpc::new(channel), compress);
-                self.calls(StockCaller { grpc, codec, sample }).await
+                self.calls(StockCaller { grpc, codec, sample, metadata }).await
             }
             (Link::Lean(channel), Bodies::Recycled) => {
                 let grpc = grpc!(steps::client::Grpc::new(channel), compress);
-                self.calls(RecycledCaller { grpc, codec, sample }).await
+                self.calls(RecycledCaller { grpc, codec, sample, metadata }).await
             }
             (Link::ByHand(client), _) => self.calls(HandCaller { client, sample }).await,
         }
@@ -136,7 +170,7 @@ impl Client {
             let started = Instant::now();
             let user = caller.call().await?;
             let latency = started.elapsed();
-            ensure!(user.is_created(), "the server answered with another user than it was to create");
+            ensure!(user.is_created(), "the server answered with something else than it was to create");
             if (self.workload.warmup..count - self.workload.warmup).contains(&index) {
                 latencies.push(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
             }
@@ -179,6 +213,27 @@ impl Upload for Metered {
     }
 }
 
+/// A stream that is open all the time: a message when it opens, and then one a minute, each stream at its own second.
+struct Idle {
+    client: Client,
+    /// Which of the streams it is.
+    stream: u32,
+}
+
+impl Upload for Idle {
+    fn outgoing<M: Outgoing>(&self) -> impl Stream<Item = M> + Send + 'static {
+        let Client { workload, meter, .. } = &self.client;
+        let (payload, meter) = (content(workload.chunk), Arc::clone(meter));
+        // The timer is not what is measured, but the client's to keep all the same.
+        let after = IDLE_EVERY * self.stream / workload.streams;
+        let ticks = tokio::time::interval_at(tokio::time::Instant::now() + after, IDLE_EVERY);
+        tokio_stream::once(()).chain(IntervalStream::new(ticks).map(|_| ())).map(move |()| {
+            meter.message(payload.len());
+            M::with_payload(&payload)
+        })
+    }
+}
+
 impl Download for Metered {
     fn request(&self) -> pb_owned::GetRequest {
         let Workload { chunk, .. } = self.workload;
@@ -200,7 +255,7 @@ impl Download for Metered {
 
 /// Makes one `CreateUser` call.
 trait Caller: Send {
-    type User: UserRecord;
+    type User: UnaryRecord;
 
     fn call(&mut self) -> impl Future<Output = anyhow::Result<Self::User>> + Send;
 }
@@ -210,21 +265,22 @@ struct StockCaller<T, U> {
     grpc: tonic::client::Grpc<T>,
     codec: ProstCodec<U, U>,
     sample: U,
+    metadata: Metadata,
 }
 
 impl<T, U> Caller for StockCaller<T, U>
 where
     T: GrpcService<Body, ResponseBody: HttpBody<Error: Into<BoxError>> + Send + 'static> + Send,
     T::Future: Send,
-    U: UserRecord,
+    U: UnaryRecord,
 {
     type User = U;
 
     async fn call(&mut self) -> anyhow::Result<U> {
         self.grpc.ready().await.map_err(unready)?;
         let path = PathAndQuery::from_static(Scenario::Unary.path());
-        let request = tonic::Request::new(self.sample.clone());
-        Ok(self.grpc.unary(request, path, self.codec.clone()).await?.into_inner())
+        let request = self.metadata.request(self.sample.clone());
+        self.metadata.answered(self.grpc.unary(request, path, self.codec.clone()).await?)
     }
 }
 
@@ -233,21 +289,22 @@ struct RecycledCaller<T, U> {
     grpc: steps::client::Grpc<T>,
     codec: ProstCodec<U, U>,
     sample: U,
+    metadata: Metadata,
 }
 
 impl<T, U> Caller for RecycledCaller<T, U>
 where
     T: GrpcService<Body, ResponseBody: HttpBody<Error: Into<BoxError>> + Send + 'static> + Send,
     T::Future: Send,
-    U: UserRecord,
+    U: UnaryRecord,
 {
     type User = U;
 
     async fn call(&mut self) -> anyhow::Result<U> {
         self.grpc.ready().await.map_err(unready)?;
         let path = PathAndQuery::from_static(Scenario::Unary.path());
-        let request = tonic::Request::new(self.sample.clone());
-        Ok(self.grpc.unary(request, path, self.codec.clone()).await?.into_inner())
+        let request = self.metadata.request(self.sample.clone());
+        self.metadata.answered(self.grpc.unary(request, path, self.codec.clone()).await?)
     }
 }
 
@@ -257,7 +314,7 @@ struct HandCaller<U> {
     sample: U,
 }
 
-impl<U: UserRecord> Caller for HandCaller<U> {
+impl<U: UnaryRecord> Caller for HandCaller<U> {
     type User = U;
 
     async fn call(&mut self) -> anyhow::Result<U> {

@@ -11,7 +11,10 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 use tower_layer::Layer;
 
+use super::http2;
 use super::lean::client::LeanClient;
+use super::secure::{MaybeTls, Security};
+use super::socket::CountedIo;
 use crate::steps::{AlignedIo, Http2, LeanChannel};
 use crate::subject::ladder::{Reads, Socket, Tuning};
 use crate::tonic::{ClientLayer, ClientService, StagedIo, TransportExecutor};
@@ -36,27 +39,25 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn channel(
     tuning: &Tuning,
     settings: Option<Http2>,
-    address: &str,
+    (address, security): (&str, Security),
     aligned: bool,
 ) -> anyhow::Result<StagedChannel> {
-    let mut endpoint = Endpoint::from_static(ORIGIN).executor(TransportExecutor).connect_timeout(CONNECT_TIMEOUT);
-    if let Some(http2) = settings {
-        endpoint = http2.endpoint(endpoint);
-    }
+    let endpoint = Endpoint::from_static(ORIGIN).executor(TransportExecutor).connect_timeout(CONNECT_TIMEOUT);
+    let endpoint = http2::endpoint(endpoint, tuning, settings);
     let aligned = aligned_frame(tuning, settings, aligned);
     let owned = address.to_owned();
     let channel = match tuning.socket {
         Socket::Tcp => {
             let connect = move |_: Uri| {
                 let address = owned.clone();
-                async move { Ok::<_, std::io::Error>(TokioIo::new(wrap(tcp(&address).await?, aligned))) }
+                async move { Ok::<_, std::io::Error>(TokioIo::new(wrap(tcp(&address, security).await?, aligned))) }
             };
             endpoint.connect_with_connector(service_fn(connect)).await
         }
         Socket::Unix => {
             let connect = move |_: Uri| {
                 let path = owned.clone();
-                async move { Ok::<_, std::io::Error>(TokioIo::new(wrap(UnixStream::connect(path).await?, aligned))) }
+                async move { Ok::<_, std::io::Error>(TokioIo::new(wrap(unix(&path, security).await?, aligned))) }
             };
             endpoint.connect_with_connector(service_fn(connect)).await
         }
@@ -78,16 +79,19 @@ fn aligned_frame(tuning: &Tuning, settings: Option<Http2>, aligned: bool) -> Opt
 pub async fn lean(
     tuning: &Tuning,
     settings: Option<Http2>,
-    address: &str,
+    (address, security): (&str, Security),
     aligned: bool,
 ) -> anyhow::Result<StagedLean> {
     let aligned = aligned_frame(tuning, settings, aligned);
     let http2 = settings.unwrap_or(Http2::CLIENT);
     let channel = async {
         Ok(match tuning.socket {
-            Socket::Tcp => LeanChannel::over(maybe_aligned(tcp(address).await?, aligned), AUTHORITY, http2).await?,
+            Socket::Tcp => {
+                let stream = tcp(address, security).await?;
+                LeanChannel::over(maybe_aligned(stream, aligned), AUTHORITY, http2).await?
+            }
             Socket::Unix => {
-                let stream = UnixStream::connect(address).await?;
+                let stream = unix(address, security).await?;
                 LeanChannel::over(maybe_aligned(stream, aligned), AUTHORITY, http2).await?
             }
         })
@@ -108,25 +112,27 @@ async fn in_time<T>(connecting: impl Future<Output = anyhow::Result<T>>, address
 pub async fn by_hand(
     tuning: &Tuning,
     settings: Option<Http2>,
-    address: &str,
+    (address, security): (&str, Security),
     path: &'static str,
 ) -> anyhow::Result<LeanClient> {
     let uri = Uri::try_from(format!("{ORIGIN}{path}"))?;
     let client = async {
         Ok(match tuning.socket {
-            Socket::Tcp => LeanClient::handshake(StagedIo::new(tcp(address).await?), settings, uri).await?,
-            Socket::Unix => {
-                LeanClient::handshake(StagedIo::new(UnixStream::connect(address).await?), settings, uri).await?
-            }
+            Socket::Tcp => LeanClient::handshake(StagedIo::new(tcp(address, security).await?), settings, uri).await?,
+            Socket::Unix => LeanClient::handshake(StagedIo::new(unix(address, security).await?), settings, uri).await?,
         })
     };
     in_time(client, address).await
 }
 
-async fn tcp(address: &str) -> std::io::Result<TcpStream> {
+async fn tcp(address: &str, security: Security) -> std::io::Result<MaybeTls<CountedIo<TcpStream>>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    Ok(stream)
+    security.connect(CountedIo::new(stream)).await
+}
+
+async fn unix(path: &str, security: Security) -> std::io::Result<MaybeTls<CountedIo<UnixStream>>> {
+    security.connect(CountedIo::new(UnixStream::connect(path).await?)).await
 }
 
 /// A socket that reads whole frames (of up to so many bytes), or as it is.

@@ -87,6 +87,8 @@ choices! {
         #[default] Stock,
         /// Frames above the message size, windows of several MiB.
         Tuned,
+        /// Frames as they come, windows that hyper widens as it measures the connection.
+        Adaptive,
     }
     /// See [`Tuning::deframe`].
     Deframe {
@@ -233,13 +235,24 @@ pub const fn ladder(scenario: Scenario) -> &'static [Step] {
     }
 }
 
-/// The step called `name` and its index, counted from 0.
+/// Steps that are not climbed, because they are an answer to traffic that the ladder is not for: each is measured alone,
+/// where it is named.
+pub const fn apart(scenario: Scenario) -> &'static [Step] {
+    match scenario {
+        Scenario::Put => rows::PUT_APART,
+        Scenario::Get => rows::GET_APART,
+        Scenario::Unary => &[],
+    }
+}
+
+/// The step called `name` and its index, counted from 0; those that are [`apart`] follow the ladder's.
 ///
 /// # Errors
 /// [`NoSuchStep`] with the nearest names when there is none.
 pub fn step(scenario: Scenario, name: &str) -> Result<(usize, &'static Step), NoSuchStep> {
     ladder(scenario)
         .iter()
+        .chain(apart(scenario))
         .enumerate()
         .find(|(_, step)| step.name == name)
         .ok_or_else(|| NoSuchStep { scenario, name: name.to_owned() })
@@ -261,7 +274,7 @@ pub struct NoSuchStep {
 pub enum StepSet {
     /// None.
     Baseline,
-    /// Every step up to and including the named one: how a ladder is climbed.
+    /// Every step up to and including the named one: how a ladder is climbed. One that is [`apart`] has none before it.
     UpTo(String),
     /// The named step alone.
     Only(String),
@@ -278,13 +291,15 @@ impl StepSet {
         let steps = ladder(scenario);
         let mut tuning = Tuning::default();
         let mut apply = |on: &dyn Fn(usize) -> bool| {
-            steps.iter().enumerate().filter(|(index, _)| on(*index)).for_each(|(_, step)| (step.apply)(&mut tuning));
+            let steps = steps.iter().chain(apart(scenario));
+            steps.enumerate().filter(|(index, _)| on(*index)).for_each(|(_, step)| (step.apply)(&mut tuning));
         };
         match self {
             StepSet::Baseline => {}
             StepSet::UpTo(name) => {
                 let (last, _) = step(scenario, name)?;
-                apply(&|index| index <= last);
+                let first = if last < steps.len() { 0 } else { last };
+                apply(&|index| (first..=last).contains(&index));
             }
             StepSet::Only(name) => {
                 let (only, _) = step(scenario, name)?;
@@ -292,7 +307,7 @@ impl StepSet {
             }
             StepSet::Without(name) => {
                 let (without, _) = step(scenario, name)?;
-                apply(&|index| index != without);
+                apply(&|index| index != without && index < steps.len());
             }
         }
         Ok(tuning)
@@ -365,9 +380,9 @@ mod tests {
     fn names_are_unique_and_kebab_case_and_files_exist() {
         for scenario in Scenario::ALL {
             let steps = ladder(scenario);
-            for (index, step) in steps.iter().enumerate() {
+            for (index, step) in steps.iter().chain(apart(scenario)).enumerate() {
                 assert!(step.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
-                assert!(steps[..index].iter().all(|earlier| earlier.name != step.name), "{} twice", step.name);
+                assert!(steps.iter().take(index).all(|earlier| earlier.name != step.name), "{} twice", step.name);
                 let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(step.file);
                 assert!(file.is_file(), "{}: {} is missing", step.name, step.file);
             }
@@ -390,5 +405,9 @@ mod tests {
         assert_eq!(without.payload, Payload::Vec);
         assert_eq!(without.reads, Reads::Aligned);
         assert!(StepSet::UpTo("rope".into()).tuning(Scenario::Unary).is_err());
+        for set in [StepSet::UpTo("adaptive-window".into()), StepSet::Only("adaptive-window".into())] {
+            let apart = set.tuning(Scenario::Put).expect("a step of put");
+            assert_eq!(apart, Tuning { http2: Http2::Adaptive, ..Tuning::default() });
+        }
     }
 }

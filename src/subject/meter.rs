@@ -10,8 +10,9 @@ use crate::Side;
 use crate::Stage;
 use crate::driver::instrument::{self, Options, Window};
 use crate::driver::usage::usage;
-use crate::record::{Instrument, Measurement, Usage};
+use crate::record::{Instrument, Measurement, SocketCalls, Usage};
 use crate::subject::scenario::Workload;
+use crate::subject::socket;
 
 /// One process's stopwatch: opened by the last warm-up message, closed by the last measured one.
 pub struct Meter {
@@ -20,6 +21,8 @@ pub struct Meter {
     begin: u64,
     end: u64,
     options: Options,
+    /// Streams that are open all the time, where they are what is measured.
+    open_streams: Option<u32>,
     /// Messages that went by.
     seen: AtomicU64,
     /// Of the measured part, payload bytes and then messages: when all its messages are in, so are their bytes.
@@ -38,6 +41,7 @@ struct Measuring {
     window: Window,
     started: Instant,
     usage: Usage,
+    socket: SocketCalls,
     done: oneshot::Sender<Measurement>,
 }
 
@@ -57,12 +61,18 @@ impl Meter {
             begin,
             end: begin + workload.messages,
             options,
+            open_streams: workload.idle.then_some(workload.streams),
             seen: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             measured: AtomicU64::new(0),
             state: Mutex::new(State::Warming(done)),
         };
         (meter, measured)
+    }
+
+    /// Whether the measured part is over.
+    pub fn is_done(&self) -> bool {
+        matches!(*self.lock(), State::Done)
     }
 
     /// One more message of `bytes` payload bytes went by.
@@ -96,12 +106,19 @@ impl Meter {
         let State::Warming(done) = std::mem::replace(state, State::Done) else { return };
         let window = Window::begin(&self.options);
         // The clock starts last, so that opening the window is not in it.
-        *state = State::Measuring(Box::new(Measuring { window, done, started: Instant::now(), usage: usage() }));
+        *state = State::Measuring(Box::new(Measuring {
+            window,
+            done,
+            socket: socket::calls(),
+            started: Instant::now(),
+            usage: usage(),
+        }));
     }
 
     fn close(&self) {
         let now = Instant::now();
         let used = usage();
+        let calls = socket::calls();
         let measuring = loop {
             let mut state = self.lock();
             match std::mem::replace(&mut *state, State::Done) {
@@ -114,13 +131,15 @@ impl Meter {
             std::thread::yield_now();
         };
         let _guard = Stage::Instrument.enter();
-        let Measuring { window, started, usage, done } = *measuring;
+        let Measuring { window, started, usage, socket, done } = *measuring;
         let mut measurement = Measurement {
             round: self.round,
             messages: self.end - self.begin,
             payload_bytes: self.bytes.load(Ordering::Relaxed),
             wall_ns: u64::try_from((now - started).as_nanos()).unwrap_or(u64::MAX),
             usage: used - usage,
+            socket: Some(SocketCalls { reads: calls.reads - socket.reads, writes: calls.writes - socket.writes }),
+            open_streams: self.open_streams,
             ..Measurement::new(self.side, instrument::chosen())
         };
         window.end(&mut measurement);

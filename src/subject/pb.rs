@@ -10,7 +10,7 @@ pub mod owned;
 #[allow(missing_docs, clippy::all, reason = "generated code")]
 pub mod bytes;
 
-/// `User` alone, as buffa makes it: an owned message, and a view that borrows from the bytes it was decoded from.
+/// What unary calls carry, as buffa makes it: owned messages, and views that borrow from the bytes they were decoded from.
 #[rustfmt::skip]
-#[allow(missing_docs, unused_qualifications, clippy::all, reason = "generated code")]
+#[allow(missing_docs, unused_qualifications, elided_lifetimes_in_paths, clippy::all, reason = "generated code")]
 pub mod swapped;

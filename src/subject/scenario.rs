@@ -94,6 +94,12 @@ pub const RECEIVE_LIMIT: usize = 4 * 1024 * 1024;
 /// The largest chunk payload in bytes that passes [`RECEIVE_LIMIT`]: the limit less the field's tag and length.
 pub const CHUNK_MAX: usize = RECEIVE_LIMIT - 1 - length_prefix_bytes(RECEIVE_LIMIT);
 
+/// The most entries of custom metadata that a call of the study carries.
+pub const METADATA_MAX: u32 = 16;
+
+/// The most spans that an export of the study carries: some 2.5 MB.
+pub const SPANS_MAX: u32 = 10_000;
+
 /// Bytes of the varint that says `len`.
 pub const fn length_prefix_bytes(len: usize) -> usize {
     let bits = (usize::BITS - len.leading_zeros()) as usize;

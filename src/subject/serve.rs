@@ -13,13 +13,15 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::{Connected, Server};
 use tower_layer::Layer;
 
-use super::lean;
+use super::export::SwapExport;
 use super::service::{Handler, Ladder};
+use super::socket::CountedIo;
 use super::swap::SwapUser;
-use super::user::UserRecord;
+use super::user::UnaryRecord;
+use super::{http2, lean};
 use crate::steps::{self, Http2, Pooled};
 use crate::subject::ladder::{Codec, Glue, MessageSource, Reads, Runtime, ServerStack, Socket, Tuning};
-use crate::subject::pb::owned::User;
+use crate::subject::pb::owned::{Export, User};
 use crate::subject::scenario::Scenario;
 use crate::tonic::{ServerLayer, StagedIo};
 
@@ -183,6 +185,8 @@ async fn serve<IO>(
 where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
+    let counted = incoming.map(|io| io.map(CountedIo::new));
+    let incoming = Box::pin(ladder.security().incoming(counted));
     match tuning.reads {
         Reads::Stock => serve_io(tuning, settings, ladder, incoming.map(|io| io.map(StagedIo::new))).await,
         Reads::Aligned => {
@@ -204,27 +208,30 @@ where
     let layer = ServerLayer::new().methods(Scenario::ALL.map(Scenario::path));
     match (tuning.glue, tuning.server) {
         (Glue::Generated, ServerStack::Tonic) => {
-            let server = Server::builder();
-            let server = match settings {
-                Some(http2) => http2.server(server),
-                None => server,
-            };
+            let server = http2::server(Server::builder(), &tuning, settings);
             server.layer(layer).add_service(ladder).serve_with_incoming(incoming).await?;
         }
         (Glue::Generated, ServerStack::Lean) => {
             steps::lean::serve(settings.unwrap_or(Http2::SERVER), incoming, layer.layer(ladder)).await;
         }
-        (Glue::ByHand, _) => match (tuning.codec, tuning.message) {
-            (Codec::Prost, MessageSource::Fresh) => by_hand::<_, User>(settings, ladder, incoming).await,
-            (Codec::Prost, MessageSource::Pooled) => by_hand::<_, Pooled<User>>(settings, ladder, incoming).await,
-            (Codec::Swapped, _) => by_hand::<_, SwapUser>(settings, ladder, incoming).await,
+        (Glue::ByHand, _) => match (ladder.takes_exports(), tuning.codec, tuning.message) {
+            (false, Codec::Prost, MessageSource::Fresh) => by_hand::<_, User>(settings, ladder, incoming).await,
+            (false, Codec::Prost, MessageSource::Pooled) => {
+                by_hand::<_, Pooled<User>>(settings, ladder, incoming).await
+            }
+            (false, Codec::Swapped, _) => by_hand::<_, SwapUser>(settings, ladder, incoming).await,
+            (true, Codec::Prost, MessageSource::Fresh) => by_hand::<_, Export>(settings, ladder, incoming).await,
+            (true, Codec::Prost, MessageSource::Pooled) => {
+                by_hand::<_, Pooled<Export>>(settings, ladder, incoming).await
+            }
+            (true, Codec::Swapped, _) => by_hand::<_, SwapExport>(settings, ladder, incoming).await,
         },
     }
     Ok(())
 }
 
 /// `CreateUser` on h2 itself.
-async fn by_hand<IO, U: UserRecord>(
+async fn by_hand<IO, U: UnaryRecord>(
     settings: Option<Http2>,
     ladder: Ladder<impl Handler>,
     incoming: impl Stream<Item = std::io::Result<IO>> + Unpin,

@@ -17,15 +17,17 @@ use tonic::server::{ClientStreamingService, Grpc, NamedService, ServerStreamingS
 use tower_service::Service;
 
 use super::codec::{ProstCodec, grpc};
+use super::export::SwapExport;
 use super::message::{Copied, Outgoing, Payload, content};
+use super::metadata;
 use super::meter::Meter;
+use super::secure::Security;
 use super::swap::SwapUser;
-use super::user::UserRecord;
-use crate::record::Compression;
+use super::user::UnaryRecord;
 use crate::steps::{self, Pooled};
 use crate::subject::ladder::{Bodies, Codec, Deframe, Encode, MessageSource, Payload as PayloadType, Tuning};
 use crate::subject::pb::{bytes as pb_bytes, owned as pb_owned};
-use crate::subject::scenario::{RECEIVE_LIMIT, Scenario};
+use crate::subject::scenario::{RECEIVE_LIMIT, Scenario, Workload};
 use crate::tonic::StagedStream;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -34,7 +36,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[derive(Clone)]
 pub struct Ladder<H = Counting> {
     tuning: Tuning,
-    compress: Option<Compression>,
+    workload: Workload,
     handler: H,
 }
 
@@ -62,7 +64,7 @@ pub trait Handler: Clone + Send + Sync + 'static {
     ) -> Result<impl Stream<Item = Result<M, Status>> + Send + 'static, Status>;
 
     /// Makes the user of a `CreateUser` the one that answers it.
-    fn create_user(&self, user: &mut impl UserRecord);
+    fn create_user(&self, user: &mut impl UnaryRecord);
 }
 
 /// The measured handler: it counts messages, and answers with the counts or with messages of one content.
@@ -116,7 +118,7 @@ impl Handler for Counting {
         })))
     }
 
-    fn create_user(&self, user: &mut impl UserRecord) {
+    fn create_user(&self, user: &mut impl UnaryRecord) {
         self.meter.message(user.encoded_len());
         user.create();
     }
@@ -156,18 +158,28 @@ impl Ladder {
 impl<H: Handler> Ladder<H> {
     /// The service for a tuning, with a handler of its own.
     pub fn handled_by(tuning: Tuning, handler: H) -> Self {
-        Ladder { tuning, compress: None, handler }
+        Ladder { tuning, workload: Workload::default(), handler }
     }
 
-    /// Answers in this encoding, and takes requests in it.
-    pub fn compressed(mut self, compress: Option<Compression>) -> Self {
-        self.compress = compress;
+    /// For this traffic: what its messages are, and how they are sent.
+    pub fn carrying(mut self, workload: Workload) -> Self {
+        self.workload = workload;
         self
+    }
+
+    /// Whether its connections are encrypted.
+    pub(super) fn security(&self) -> Security {
+        Security::of(self.workload.tls)
+    }
+
+    /// Whether unary calls carry an export in place of a user.
+    pub(super) fn takes_exports(&self) -> bool {
+        self.workload.spans > 0
     }
 
     /// The service as one call has it.
     fn of_call<B>(&self, request: &Request<B>) -> Self {
-        Ladder { tuning: self.tuning, compress: self.compress, handler: self.handler.of_call(request.headers()) }
+        Ladder { tuning: self.tuning, workload: self.workload, handler: self.handler.of_call(request.headers()) }
     }
 
     fn put(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
@@ -182,7 +194,7 @@ impl<H: Handler> Ladder<H> {
     fn put_with<M: Payload>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
         let method = PutMethod(self.of_call(&request));
         let codec = ProstCodec::<pb_owned::PutSummary, M>::stock();
-        let compress = self.compress;
+        let compress = self.workload.compress;
         match self.tuning.deframe {
             Deframe::Contiguous => Box::pin(async move {
                 let mut grpc = grpc!(Grpc::new(codec), compress).accept_compressed(CompressionEncoding::Gzip);
@@ -210,7 +222,7 @@ impl<H: Handler> Ladder<H> {
     fn get_stock<M: Outgoing>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
         let method = GetMethod::<M, H>(self.of_call(&request), PhantomData);
         let codec = ProstCodec::<M, pb_owned::GetRequest>::of_stream(&self.tuning);
-        let mut grpc = grpc!(Grpc::new(codec), self.compress);
+        let mut grpc = grpc!(Grpc::new(codec), self.workload.compress);
         Box::pin(async move { Ok(grpc.server_streaming(method, request).await) })
     }
 
@@ -218,36 +230,42 @@ impl<H: Handler> Ladder<H> {
     fn get_with<M: Outgoing>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
         let method = GetMethod::<M, H>(self.of_call(&request), PhantomData);
         let codec = ProstCodec::<M, pb_owned::GetRequest>::stock();
-        let mut grpc = grpc!(steps::server::Grpc::new(codec), self.compress);
+        let mut grpc = grpc!(steps::server::Grpc::new(codec), self.workload.compress);
         Box::pin(async move { Ok(grpc.server_streaming(method, request).await) })
     }
 
     fn create_user(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
-        match (self.tuning.codec, self.tuning.message) {
-            (Codec::Prost, MessageSource::Fresh) => self.create_user_with::<pb_owned::User>(request),
-            (Codec::Prost, MessageSource::Pooled) => self.create_user_with::<Pooled<pb_owned::User>>(request),
-            // A view has nothing to recycle: its strings are the receive buffer's.
-            (Codec::Swapped, _) => self.create_user_with::<SwapUser>(request),
+        // A view has nothing to recycle: its strings are the receive buffer's.
+        match (self.takes_exports(), self.tuning.codec, self.tuning.message) {
+            (false, Codec::Prost, MessageSource::Fresh) => self.create_user_with::<pb_owned::User>(request),
+            (false, Codec::Prost, MessageSource::Pooled) => self.create_user_with::<Pooled<pb_owned::User>>(request),
+            (false, Codec::Swapped, _) => self.create_user_with::<SwapUser>(request),
+            (true, Codec::Prost, MessageSource::Fresh) => self.create_user_with::<pb_owned::Export>(request),
+            (true, Codec::Prost, MessageSource::Pooled) => self.create_user_with::<Pooled<pb_owned::Export>>(request),
+            (true, Codec::Swapped, _) => self.create_user_with::<SwapExport>(request),
         }
     }
 
-    fn create_user_with<U: UserRecord>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
+    fn create_user_with<U: UnaryRecord>(
+        &self,
+        request: Request<Body>,
+    ) -> BoxFuture<Result<Response<Body>, Infallible>> {
         let method = CreateUserMethod(self.of_call(&request));
         let codec = ProstCodec::<U, U>::of_users(&self.tuning);
         match self.tuning.bodies {
             Bodies::Stock => {
-                let mut grpc = grpc!(Grpc::new(codec), self.compress);
+                let mut grpc = grpc!(Grpc::new(codec), self.workload.compress);
                 Box::pin(async move { Ok(grpc.unary(method, request).await) })
             }
             Bodies::Recycled => {
-                let mut grpc = grpc!(steps::server::Grpc::new(codec), self.compress);
+                let mut grpc = grpc!(steps::server::Grpc::new(codec), self.workload.compress);
                 Box::pin(async move { Ok(grpc.unary(method, request).await) })
             }
         }
     }
 
     /// The handler of `CreateUser`.
-    pub(super) fn created(&self, user: &mut impl UserRecord) {
+    pub(super) fn created(&self, user: &mut impl UnaryRecord) {
         self.handler.create_user(user);
     }
 }
@@ -279,16 +297,18 @@ impl<M: Outgoing, H: Handler> ServerStreamingService<pb_owned::GetRequest> for G
 
 struct CreateUserMethod<H>(Ladder<H>);
 
-impl<U: UserRecord, H: Handler> UnaryService<U> for CreateUserMethod<H> {
+impl<U: UnaryRecord, H: Handler> UnaryService<U> for CreateUserMethod<H> {
     type Response = U;
     type Future = BoxFuture<Result<tonic::Response<U>, Status>>;
 
     fn call(&mut self, request: tonic::Request<U>) -> Self::Future {
         let ladder = self.0.clone();
         Box::pin(async move {
-            let mut user = request.into_inner();
+            let (entries, _, mut user) = request.into_parts();
             ladder.created(&mut user);
-            Ok(tonic::Response::new(user))
+            let mut response = tonic::Response::new(user);
+            metadata::answer(ladder.workload.metadata, &entries, response.metadata_mut());
+            Ok(response)
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The codec that plays vtprotobuf's part: buffa's views as messages, for `User`.
 //!
 //! A view borrows its strings from the received bytes, which it keeps; the handler reads and changes it through
-//! [`UserRecord`] as it does a prost message, so nothing is converted. What it costs: the receive buffer lives as long
+//! [`UnaryRecord`] as it does a prost message, so nothing is converted. What it costs: the receive buffer lives as long
 //! as the message, and a string that is changed is the handler's own. On the wire the two codecs are the same
 //! (`tests/swap.rs`), but for unknown fields: prost drops them, buffa passes them on.
 //!
@@ -26,7 +26,7 @@ use bytes::{Buf, BufMut, Bytes};
 use prost::encoding::{DecodeContext, WireType, encoded_len_varint, key_len};
 use prost::{DecodeError, Message};
 
-use super::user::{CREATED_AT, CREATED_ID, CREATED_STATUS, UserRecord};
+use super::user::{CREATED_AT, CREATED_ID, CREATED_STATUS, UnaryRecord};
 use crate::subject::pb::owned::User;
 use crate::subject::pb::swapped::{UserOwnedView, UserView};
 
@@ -86,7 +86,7 @@ impl Default for SwapUser {
     }
 }
 
-impl UserRecord for SwapUser {
+impl UnaryRecord for SwapUser {
     fn create(&mut self) {
         self.created = true;
     }
@@ -144,6 +144,6 @@ fn created_fields_len(id: u64, created_at: u64, status: &str) -> usize {
 }
 
 #[expect(deprecated, reason = "prost has no other way to say why a message is refused")]
-fn refused(why: String) -> DecodeError {
+pub(super) fn refused(why: String) -> DecodeError {
     DecodeError::new(why)
 }

@@ -16,15 +16,15 @@ pub const CREATED_AT: u64 = 1_735_689_600;
 pub const CREATED_STATUS: &str = "active";
 
 /// A received user that can be answered with.
-pub trait UserRecord: Message + Default + Clone + 'static {
+pub trait UnaryRecord: Message + Default + Clone + 'static {
     /// What the handler does: the record as it would be stored.
     fn create(&mut self);
 
-    /// Whether this is what [`create`](UserRecord::create) made: how a client checks an answer.
+    /// Whether this is what [`create`](UnaryRecord::create) made: how a client checks an answer.
     fn is_created(&self) -> bool;
 }
 
-impl UserRecord for User {
+impl UnaryRecord for User {
     fn create(&mut self) {
         self.id = CREATED_ID;
         self.created_at = CREATED_AT;
@@ -37,7 +37,7 @@ impl UserRecord for User {
     }
 }
 
-impl UserRecord for Pooled<User> {
+impl UnaryRecord for Pooled<User> {
     fn create(&mut self) {
         (**self).create();
     }

@@ -17,9 +17,10 @@ use alloc_ladder::subject::message::{Outgoing, Payload};
 use alloc_ladder::subject::meter::Meter;
 use alloc_ladder::subject::pb::owned::{GetRequest, PutSummary};
 use alloc_ladder::subject::scenario::{RECEIVE_LIMIT, Scenario, Workload};
+use alloc_ladder::subject::secure::Security;
 use alloc_ladder::subject::serve::{self, Listener};
 use alloc_ladder::subject::service::{Counting, Handler, Ladder};
-use alloc_ladder::subject::user::UserRecord;
+use alloc_ladder::subject::user::UnaryRecord;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
@@ -185,7 +186,7 @@ impl Handler for Checking {
         })))
     }
 
-    fn create_user(&self, user: &mut impl UserRecord) {
+    fn create_user(&self, user: &mut impl UnaryRecord) {
         user.create();
     }
 }
@@ -307,7 +308,7 @@ pub(crate) struct Caller(Connection);
 
 impl Caller {
     pub(crate) async fn connect(scenario: Scenario, tuning: Tuning, server: &Running) -> Caller {
-        let connection = Connection::open(tuning, settings(&tuning), &server.address, scenario);
+        let connection = Connection::open(tuning, settings(&tuning), (&server.address, Security::Plain), scenario);
         Caller(connection.await.expect("the server listens"))
     }
 

@@ -15,6 +15,7 @@ use alloc_ladder::subject::message::{Outgoing, Payload};
 use alloc_ladder::subject::meter::Meter;
 use alloc_ladder::subject::pb::owned::GetRequest;
 use alloc_ladder::subject::scenario::{Scenario, Workload};
+use alloc_ladder::subject::secure::Security;
 use alloc_ladder::subject::serve::{self, Listener};
 use alloc_ladder::subject::service::Ladder;
 use alloc_ladder::{Side, Snapshot, Tally};
@@ -71,7 +72,9 @@ fn breaches(scenario: Scenario, tuning: Tuning, chunk: usize) -> Vec<String> {
     // A task of its own: the future given to `block_on` runs after up to 61 polls of tasks, so that the connection
     // would read on before the message is dropped.
     let call = async move {
-        let connection = Connection::open(tuning, settings, &address, scenario).await.expect("the server listens");
+        let connection = Connection::open(tuning, settings, (&address, Security::Plain), scenario)
+            .await
+            .expect("the server listens");
         match scenario {
             Scenario::Put => stream.put(connection).await,
             Scenario::Get => stream.get(connection).await,

@@ -22,7 +22,7 @@ pub(crate) fn case(tuning: Tuning, compress: Option<Compression>, calls: u64) ->
     let workload = Workload { messages: calls, warmup: 64, compress, ..Workload::default() };
     let before = Snapshot::of_process();
     let ladder = Ladder::new(tuning, Arc::new(Meter::new(Side::Server, &workload, 0, Options::default()).0), 0)
-        .compressed(compress);
+        .carrying(workload);
     let listener = Listener::bind(&tuning, SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
     let address = listener.address().expect("an address");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

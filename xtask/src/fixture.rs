@@ -65,6 +65,8 @@ fn measurement(side: Side, instrument: Instrument, round: u32) -> Measurement {
         retained: Vec::new(),
         latency: None,
         instructions: None,
+        socket: None,
+        open_streams: None,
         calls: Vec::new(),
     }
 }

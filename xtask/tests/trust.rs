@@ -197,6 +197,8 @@ fn counts() -> String {
         retained: vec![],
         latency: None,
         instructions: None,
+        socket: None,
+        open_streams: None,
         calls: Vec::new(),
     };
     serde_json::to_string(&measurement).expect("serialises")

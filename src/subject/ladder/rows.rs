@@ -58,6 +58,18 @@ const TUNED_H2: Step = Step {
     apply: |tuning| tuning.http2 = Http2::Tuned,
 };
 
+const ADAPTIVE_WINDOW: Step = Step {
+    name: "adaptive-window",
+    hypothesis: "hyper measures the round trip and what arrives in one, and widens its windows to that, so that a sender \
+                 far away does not wait for them.",
+    cost: "A ping for each measurement, and windows that a peer of a slow reader may fill.",
+    cost_figure: Some(CostFigure::PeakHeap),
+    switch: "Server::builder().http2_adaptive_window(Some(true))",
+    file: "src/subject/http2.rs",
+    reduces: None,
+    apply: |tuning| tuning.http2 = Http2::Adaptive,
+};
+
 const ROPE: Step = Step {
     name: "rope",
     hypothesis: "A body that decodes from the `Bytes` frames as they came copies nothing into one contiguous buffer.",
@@ -190,6 +202,12 @@ pub(super) const GET: &[Step] = &[
     ROPE,
     on(ALIGNED_READS_CLIENT, Side::Client, Stage::ReceiveBuffer),
 ];
+
+/// Where the server receives.
+pub(super) const PUT_APART: &[Step] = &[ADAPTIVE_WINDOW];
+
+/// Where the client receives.
+pub(super) const GET_APART: &[Step] = &[Step { switch: "endpoint.http2_adaptive_window(true)", ..ADAPTIVE_WINDOW }];
 
 /// Unary `CreateUser`.
 pub(super) const UNARY: &[Step] = &[

@@ -79,7 +79,7 @@ pub(super) async fn connect(
         Http2::Stock if kind == Kind::Hyper => {
             builder.initial_window_size(CLIENT_STREAM_WINDOW).initial_connection_window_size(CLIENT_CONNECTION_WINDOW)
         }
-        Http2::Stock => &mut builder,
+        Http2::Stock | Http2::Adaptive => &mut builder,
     };
     let (client, connection) = builder.handshake::<_, Bytes>(stream).await?;
     let connection = tokio::spawn(connection);

@@ -146,9 +146,13 @@ pub(crate) const METRICS: &[Metric] = &[
     SETUP_ALLOCS,
     SETUP_BYTES,
     LIVE_PER_MESSAGE,
+    LIVE_PER_STREAM,
     PEAK_HEAP,
     PEAK_RSS,
     SWITCHES_PER_MESSAGE,
+    SOCKET_CALLS_PER_MESSAGE,
+    READS_PER_MESSAGE,
+    WRITES_PER_MESSAGE,
     INSTRUCTIONS_PER_MESSAGE,
 ];
 
@@ -281,6 +285,19 @@ pub(crate) const LIVE_PER_MESSAGE: Metric = Metric {
     })
 };
 
+/// Bytes that are live for each stream that is open all the time, its share of the connections included, and of what the
+/// process held before there were any.
+pub(crate) const LIVE_PER_STREAM: Metric = Metric {
+    name: "live-per-stream",
+    label: "live B/stream",
+    title: "Bytes live per open stream",
+    format: Format::Bytes,
+    ..process(Instrument::Count, Accuracy::Exact, |m| {
+        let live = m.setup?.live_bytes() + m.counts.as_ref()?.total.live_bytes();
+        Some(live.max(0) as f64 / f64::from(m.open_streams?))
+    })
+};
+
 /// The most bytes that were live at a time.
 pub(crate) const PEAK_HEAP: Metric = Metric {
     name: "peak-heap",
@@ -312,6 +329,31 @@ pub(crate) const SWITCHES_PER_MESSAGE: Metric = Metric {
     label: "switches/msg",
     title: "Context switches per {noun}",
     ..timed(|m| Some((m.usage.voluntary_switches + m.usage.involuntary_switches) as f64 / m.messages as f64))
+};
+
+/// Reads and writes of sockets that moved bytes, per message: a system call each. Those that found nothing and no room, and
+/// waiting, are not counted.
+pub(crate) const SOCKET_CALLS_PER_MESSAGE: Metric = Metric {
+    name: "socket-calls-per-message",
+    label: "socket calls/msg",
+    title: "Socket calls per {noun}",
+    ..timed(|m| m.socket.map(|socket| (socket.reads + socket.writes) as f64 / m.messages as f64))
+};
+
+/// Reads of sockets that brought bytes, per message.
+pub(crate) const READS_PER_MESSAGE: Metric = Metric {
+    name: "reads-per-message",
+    label: "reads/msg",
+    title: "Socket reads per {noun}",
+    ..timed(|m| Some(m.socket?.reads as f64 / m.messages as f64))
+};
+
+/// Writes to sockets that took bytes, per message.
+pub(crate) const WRITES_PER_MESSAGE: Metric = Metric {
+    name: "writes-per-message",
+    label: "writes/msg",
+    title: "Socket writes per {noun}",
+    ..timed(|m| Some(m.socket?.writes as f64 / m.messages as f64))
 };
 
 /// Instructions executed, per message. Counted once, and not quite exact: the kernel decides how much each read returns,
@@ -539,6 +581,8 @@ mod tests {
             retained: Vec::new(),
             latency: None,
             instructions: None,
+            socket: None,
+            open_streams: None,
             calls: Vec::new(),
         }
     }

@@ -92,9 +92,41 @@ impl FromStr for Size {
     }
 }
 
+/// A time between two ends as a reader writes it, `10ms` or `500us`: from 0.1 ms to a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RoundTrip {
+    pub(crate) micros: u32,
+}
+
+impl FromStr for RoundTrip {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<RoundTrip, String> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match &text[digits.len()..] {
+            "us" => 1,
+            "ms" => 1000,
+            _ => return Err("a round trip is a whole number of ms or us, as in 10ms".to_owned()),
+        };
+        match digits.parse::<u32>().ok().and_then(|number| number.checked_mul(unit)) {
+            Some(micros @ 100..=1_000_000) => Ok(RoundTrip { micros }),
+            _ => Err("a round trip is from 100us to 1000ms".to_owned()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn round_trips_are_read_as_people_write_them() {
+        let read = |text: &str| text.parse::<RoundTrip>().map(|round_trip| round_trip.micros);
+        assert_eq!((read("10ms"), read("500us")), (Ok(10_000), Ok(500)));
+        for bad in ["", "10", "0ms", "10s", "1.5ms", "99us", "1001ms", "-1ms"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_are_read_as_people_write_them() {

@@ -106,20 +106,35 @@ impl Alike {
         let mut flag = |name: &str, value: String| args.extend([format!("--{name}"), value]);
         flag("steps", steps.join(","));
         flag("instruments", instruments.join(","));
-        flag("messages", of.messages.to_string());
-        if scenario.shape().has_payload() {
-            flag("chunk", of.chunk.to_string());
+        if of.idle {
+            flag("idle-streams", of.streams.to_string());
+        } else {
+            flag("messages", of.messages.to_string());
+            if scenario.shape().has_payload() {
+                flag("chunk", of.chunk.to_string());
+            }
+            flag("streams", of.streams.to_string());
         }
-        flag("streams", of.streams.to_string());
         flag("connections", of.connections.to_string());
-        if of.retain > 0 {
-            flag("retain", of.retain.to_string());
+        for (name, number) in [("retain", of.retain), ("metadata", of.metadata), ("spans", of.spans)] {
+            if number > 0 {
+                flag(name, number.to_string());
+            }
+        }
+        if let Some(compression) = of.compress {
+            flag("compress", compression.name().to_owned());
+        }
+        if of.round_trip_us > 0 {
+            flag("round-trip", format!("{}us", of.round_trip_us));
         }
         if let Some(rounds) = rounds {
             flag("runs", rounds.to_string());
         }
         flag("profile", run.environment.profile.clone());
         flag("allocator", run.environment.allocator.clone());
+        if of.tls {
+            args.push("--tls".to_owned());
+        }
         Alike(args)
     }
 }
@@ -379,6 +394,10 @@ mod tests {
             "put --steps rope --instruments time,count --messages 300 --chunk 4096 --streams 8 --connections 1 --retain 2 \
              --runs 4 --profile dev --allocator system"
         );
+        run.workload = Workload { tls: true, idle: true, round_trip_us: 10_000, metadata: 3, ..run.workload };
+        let of_idle = Alike::to(&run, Scenario::Put).0.join(" ");
+        assert!(of_idle.contains("--idle-streams 8 --connections 1 --retain 2 --metadata 3 --round-trip 10000us"));
+        assert!(of_idle.ends_with("--allocator system --tls"), "{of_idle}");
         assert!(!Alike::to(&run, Scenario::Unary).0.contains(&"--chunk".to_owned()));
         assert_eq!(Alike::defaults(Scenario::Get).0, ["get"]);
     }

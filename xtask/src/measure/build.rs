@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use alloc_ladder::record::Instrument;
+use alloc_ladder::record::{Instrument, Workload};
 use anyhow::Context;
 use serde::Deserialize;
 
@@ -98,6 +98,12 @@ impl Variant {
         };
         let inner = (allocator != Allocator::System).then_some(allocator.name());
         Ok(Variant(own.into_iter().chain(inner).collect()))
+    }
+
+    /// With what this traffic needs besides.
+    pub(crate) fn for_traffic(mut self, workload: &Workload) -> Variant {
+        self.0.extend(workload.tls.then_some("tls"));
+        self
     }
 
     /// `time` without seams: what a service costs that nobody instrumented.

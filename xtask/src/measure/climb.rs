@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use alloc_ladder::Side;
 use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, StepRecord, Timing};
@@ -23,6 +23,7 @@ use crate::cli::terminal::{self, Style};
 use crate::measure::build::{Binary, Variant, build_variant};
 use crate::measure::case::{self, Caller, Host, Local};
 use crate::measure::cores::Cores;
+use crate::measure::delay::Far;
 use crate::measure::interrupt::Cancel;
 use crate::measure::machine::{self, Watch};
 use crate::measure::peers::{Link, Peers};
@@ -148,7 +149,7 @@ impl<'a> Climb<'a> {
                 terminal::labelled(Style::Warning, "skipped", instructions::MISSING);
                 continue;
             }
-            let variant = Variant::of(*instrument, self.plan.allocator)?;
+            let variant = Variant::of(*instrument, self.plan.allocator)?.for_traffic(&self.plan.workload);
             let binary = match built.get(&variant) {
                 Some(binary) => binary.clone(),
                 None => {
@@ -384,7 +385,10 @@ impl<'a> Climb<'a> {
         let binary = &self.binaries[&case.instrument];
         let (server, client) = self.cores_of(case)?;
         let local = Local(binary, server);
-        let host: &dyn Host = self.remote.as_ref().map_or(&local, |remote| remote);
+        let near: &dyn Host = self.remote.as_ref().map_or(&local, |remote| remote);
+        let round_trip = Duration::from_micros(case.workload.round_trip_us.into());
+        let far = Far { host: near, round_trip };
+        let host = if round_trip.is_zero() { near } else { &far };
         case::run(host, Caller(binary, client), case, folder, self.plan.timeout(case.instrument))
     }
 

@@ -28,6 +28,17 @@ pub(crate) const COUNT_ROUNDS: u32 = 2;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Calls of a measured part of unary unless told otherwise.
 const UNARY_CALLS: u64 = 5000;
+/// Spans of all calls of unary together, unless told otherwise, where it carries exports.
+const SPANS: u64 = 200_000;
+/// Payload bytes of a message on a stream that is open all the time.
+const IDLE_CHUNK: usize = 200;
+/// How many streams that are open all the time there are for each message of the measured part, and so how long it takes:
+/// three seconds, when each sends one a minute.
+const IDLE_STREAMS_EACH: u64 = 20;
+/// The fewest of them.
+const IDLE_MESSAGES_MIN: u64 = 5;
+/// The streams that a connection to a tonic server has open at most: hyper's default, and so tonic's.
+const SERVER_STREAMS_MAX: u32 = 200;
 /// Messages that dhat sees of a case: it takes a backtrace of every block.
 const STACKS_MESSAGES: u64 = 400;
 /// A `cpu` case is this many times as long as a timed one, so that the sampler, which may get no more than a hundred
@@ -129,7 +140,7 @@ impl Plan {
 
     /// The plan in one line.
     pub(crate) fn words(&self) -> String {
-        let Workload { chunk, messages, streams, compress, .. } = self.workload;
+        let Workload { chunk, messages, streams, .. } = self.workload;
         let scenario = self.scenario;
         let noun = scenario.message_noun();
         let size = match scenario {
@@ -137,13 +148,28 @@ impl Plan {
             Scenario::Put | Scenario::Get => format!(" × {chunk} B"),
         };
         let streams = if streams == 1 { String::new() } else { format!(" · {streams} streams") };
-        let compressed = compress.map_or_else(String::new, |with| format!(" · {}", with.name()));
+        let special: String = self.workload.special().into_iter().map(|word| format!(" · {word}")).collect();
         let steps = self.sets.len();
         let instruments: Vec<&str> = self.instruments.iter().map(|instrument| instrument.name()).collect();
-        format!(
-            "{scenario} · {messages} {noun}s{size}{streams}{compressed} · {steps} steps · {}",
-            instruments.join(", ")
-        )
+        format!("{scenario} · {messages} {noun}s{size}{streams}{special} · {steps} steps · {}", instruments.join(", "))
+    }
+}
+
+/// Calls of a measured part of unary whose calls carry so many spans each.
+pub(crate) fn exports(spans: u32) -> u64 {
+    (SPANS / u64::from(spans)).clamp(100, UNARY_CALLS)
+}
+
+/// The traffic of so many streams that stay open.
+pub(crate) fn idle(streams: u32) -> Workload {
+    Workload {
+        chunk: IDLE_CHUNK,
+        messages: u64::from(streams).div_ceil(IDLE_STREAMS_EACH).max(IDLE_MESSAGES_MIN),
+        warmup: 1,
+        streams,
+        connections: streams.div_ceil(SERVER_STREAMS_MAX),
+        idle: true,
+        ..Workload::default()
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use alloc_ladder::Side;
-use alloc_ladder::record::{Environment, Run, StepRecord};
+use alloc_ladder::record::{Environment, Run, StepRecord, Workload};
 use alloc_ladder::subject::scenario::Scenario;
 use anyhow::Context;
 
@@ -52,7 +52,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             .help("measure one with `cargo xtask profile put` and move its folder there")
             .into());
     }
-    runs.sort_by(|(a, _), (b, _)| (Scenario::of(&a.subject), &a.id).cmp(&(Scenario::of(&b.subject), &b.id)));
+    runs.sort_by_key(|(run, _)| (!is_stock(run), Scenario::of(&run.subject), run.id.clone()));
     let pages = [(layout::root().join("README.md"), summary(&runs)), (reference.join("README.md"), section(&runs))];
     let stale = pages
         .into_iter()
@@ -88,12 +88,33 @@ fn fresh(path: &Path, section: &str) -> anyhow::Result<Option<String>> {
     Ok((fresh != text).then_some(fresh))
 }
 
-/// One row a reference run: what all its steps together took away.
+/// Whether a run is of its scenario's own traffic, as `profile` measures it by default.
+fn is_stock(run: &Run) -> bool {
+    let Workload { messages, .. } = Workload::default();
+    Workload { messages, ..run.workload } == Workload::default()
+}
+
+/// What a run is of, and what is special about its traffic.
+fn heading(run: &Run) -> String {
+    let stock = Workload::default();
+    let Workload { chunk, streams, .. } = run.workload;
+    let mut heading = overview::title(run);
+    if chunk != stock.chunk && !run.workload.idle {
+        let _ = write!(heading, ", messages of {}", numbers::bytes(chunk as f64));
+    }
+    if streams != stock.streams {
+        let _ = write!(heading, ", {} streams", numbers::count(streams.into()));
+    }
+    run.workload.special().iter().for_each(|word| _ = write!(heading, ", {word}"));
+    heading
+}
+
+/// One row a reference run of stock traffic: what all its steps together took away.
 fn summary(runs: &[(Run, Option<Sweep>)]) -> String {
     let mut text = format!("{GENERATED}\n");
     text.push_str("| study | steps | allocations, server | allocations, client | CPU of both |\n");
     text.push_str("|---|---:|---:|---:|---:|\n");
-    for (run, _) in runs {
+    for (run, _) in runs.iter().filter(|(run, _)| is_stock(run)) {
         let (Some(first), Some(last)) = (run.steps.first(), run.steps.last()) else { continue };
         let Headline { blocks, cpu, .. } = Headline::of(run);
         let from_to = |figure: Figure, sample: &dyn Fn(&StepRecord) -> Option<figures::Sample>| {
@@ -146,11 +167,16 @@ fn section(runs: &[(Run, Option<Sweep>)]) -> String {
 fn one_run(text: &mut String, run: &Run) -> std::fmt::Result {
     let noun = figures::noun(run);
     let Headline { blocks, bytes, cpu, rate } = Headline::of(run);
-    let (last_is, columns) = (rate.label(noun), [blocks, bytes, cpu]);
-    writeln!(text, "## {}\n", overview::title(run))?;
+    if run.workload.idle {
+        return idle(text, run);
+    }
+    let calls = Some(figures::SOCKET_CALLS).filter(|_| figures::anywhere(run, &metric::SOCKET_CALLS_PER_MESSAGE));
+    let columns: Vec<Figure> = [blocks, bytes].into_iter().chain(calls).chain([cpu]).collect();
+    let last_is = rate.label(noun);
+    writeln!(text, "## {}\n", heading(run))?;
     writeln!(text, "{}.\n", overview::capitalised(&overview::workload(run.subject.shape, &run.workload)))?;
     write!(text, "| step |")?;
-    for figure in columns {
+    for figure in &columns {
         for side in Side::ALL {
             write!(text, " {}<br>{} |", figure.label(noun), side.name())?;
         }
@@ -159,7 +185,7 @@ fn one_run(text: &mut String, run: &Run) -> std::fmt::Result {
     writeln!(text, "|---|{}---:|---:|---:|", "---:|".repeat(columns.len() * Side::ALL.len()))?;
     for view in figures::steps(run) {
         write!(text, "| {} {} |", view.index + 1, view.title().replace('|', "\\|"))?;
-        for figure in columns {
+        for figure in columns.iter().copied() {
             for side in Side::ALL {
                 write!(text, " {} |", cell(figure, figure.sample(view.record, side)))?;
             }
@@ -181,6 +207,20 @@ fn one_run(text: &mut String, run: &Run) -> std::fmt::Result {
         writeln!(text, "\nThe run ended early; steps that are missing above were not measured.")?;
     }
     Ok(())
+}
+
+/// What each open stream holds, step by step.
+fn idle(text: &mut String, run: &Run) -> std::fmt::Result {
+    writeln!(text, "## {}\n", heading(run))?;
+    writeln!(text, "{}.\n", overview::capitalised(&overview::workload(run.subject.shape, &run.workload)))?;
+    let label = figures::PER_STREAM.label(figures::noun(run));
+    writeln!(text, "| step | {label}<br>server | {label}<br>client |\n|---|---:|---:|")?;
+    for view in figures::steps(run) {
+        let [server, client] =
+            Side::ALL.map(|side| cell(figures::PER_STREAM, figures::PER_STREAM.sample(view.record, side)));
+        writeln!(text, "| {} {} | {server} | {client} |", view.index + 1, view.title().replace('|', "\\|"))?;
+    }
+    measured(text, &run.environment)
 }
 
 fn one_sweep(text: &mut String, sweep: &Sweep) -> std::fmt::Result {

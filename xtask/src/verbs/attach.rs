@@ -277,6 +277,8 @@ mod tests {
             retained: Vec::new(),
             latency: None,
             instructions: None,
+            socket: None,
+            open_streams: None,
             calls: Vec::new(),
         }
     }

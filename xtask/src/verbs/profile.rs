@@ -4,19 +4,20 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use alloc_ladder::record::{Compression, Instrument, Run};
-use alloc_ladder::subject::ladder::{Glue, Runtime, StepSet};
-use alloc_ladder::subject::scenario::{Scenario, Workload};
+use alloc_ladder::subject::case::can_be_by_hand;
+use alloc_ladder::subject::ladder::{Glue, Runtime, StepSet, apart, ladder};
+use alloc_ladder::subject::scenario::{METADATA_MAX, SPANS_MAX, Scenario, Workload};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::analyse::profiles::Profiles;
 use crate::cli::browser;
 use crate::cli::failure::{Failure, Kind};
-use crate::cli::quantity::{MESSAGES_MAX, Rate, SECONDS_MAX};
+use crate::cli::quantity::{MESSAGES_MAX, Rate, RoundTrip, SECONDS_MAX};
 use crate::cli::terminal::{self, Style, rendering};
 use crate::measure::build::Allocator;
 use crate::measure::climb::{Climb, Lines};
-use crate::measure::plan::{BUDGET, DEFAULT_INSTRUMENTS, Plan, chunk};
+use crate::measure::plan::{BUDGET, DEFAULT_INSTRUMENTS, Plan, chunk, exports, idle};
 use crate::measure::remote::At;
 use crate::measure::rounds::Until;
 use crate::measure::step_sets::step_sets;
@@ -52,15 +53,19 @@ pub(crate) struct Args {
     /// Let timed processes run on any core instead of holding server and client to a core each
     #[arg(long)]
     pub(crate) no_pin: bool,
-    /// What to measure
-    #[arg(long, value_delimiter = ',', default_values_t = DEFAULT_INSTRUMENTS.map(Shown))]
+    /// What to measure [default: count,time,stacks; of idle streams count, which is all there is to measure]
+    #[arg(long, value_delimiter = ',')]
     pub(crate) instruments: Vec<Shown>,
     /// Concurrent streams
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) streams: u32,
-    /// Connections the streams are spread over
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) connections: u32,
+    /// Measure what so many streams of put hold that stay open and carry 200 B a minute each, in place of --streams
+    #[arg(long, value_name = "STREAMS", conflicts_with_all = ["streams", "messages", "chunk", "runs", "link", "limits", "retain"],
+          value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(crate) idle_streams: Option<u32>,
+    /// Connections the streams are spread over [default: 1; of idle streams one for every 200]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) connections: Option<u32>,
     /// Messages that the server of put keeps before it drops the oldest
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=RETAIN_MAX))]
     pub(crate) retain: u32,
@@ -68,6 +73,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ENCODING", value_parser = PossibleValuesParser::new(Compression::ALL.map(Compression::name))
         .map(|name| Compression::ALL.into_iter().find(|one| one.name() == name).expect("one of the names")))]
     pub(crate) compress: Option<Compression>,
+    /// Send so many entries of custom metadata with each unary call, and with its answer
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(METADATA_MAX)))]
+    pub(crate) metadata: u32,
+    /// Let each unary call carry an export of so many spans, of nested and repeated fields, in place of a user
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(SPANS_MAX)))]
+    pub(crate) spans: u32,
+    /// Encrypt connections, by TLS 1.3
+    #[arg(long, conflicts_with = "server")]
+    pub(crate) tls: bool,
+    /// Keep client and server so far apart, as in 10ms, by a relay between the two
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["limits", "server"])]
+    pub(crate) round_trip: Option<RoundTrip>,
     /// The server's runtime [default: what the steps say]
     #[arg(long)]
     pub(crate) runtime: Option<Runtime>,
@@ -154,13 +171,13 @@ impl clap::ValueEnum for Shown {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let began = Instant::now();
     interrupt::catch_interrupts()?;
-    let mut sets = step_sets(args.scenario, &args.steps)?;
-    if args.compress.is_some() && args.steps.is_empty() {
+    let mut sets = step_sets(args.scenario, &args.steps())?;
+    args.fit_together()?;
+    args.fits_in_memory()?;
+    if args.steps.is_empty() && !can_be_by_hand(&args.workload(Workload::default())) {
         // All steps that can.
         sets.retain(|(_, set)| set.tuning(args.scenario).is_ok_and(|tuning| tuning.glue != Glue::ByHand));
     }
-    args.fit_together()?;
-    args.fits_in_memory()?;
     let (created, stamp) = environment::now();
     let id = format!("{}-{stamp}", args.scenario);
     // Before anything is built: a folder that cannot be written must not cost minutes.
@@ -227,8 +244,18 @@ impl Args {
             "--link and --limits are for the streams; a unary call is not held to a rate and has no peers"
         } else if self.retain > 0 && self.scenario != Scenario::Put {
             "--retain is for put, whose server may keep what it received"
-        } else if self.limits && (self.streams, self.connections) != (1, 1) {
+        } else if self.limits && (self.streams, self.connections.unwrap_or(1)) != (1, 1) {
             "--limits is for one stream: the peers have no more"
+        } else if self.limits && self.tls {
+            "--limits is for connections as they are: the peers do not encrypt theirs"
+        } else if !unary && (self.metadata > 0 || self.spans > 0) {
+            "--metadata and --spans are for unary calls; a stream has its metadata once, and payload of any kind"
+        } else if unary && self.round_trip.is_some() {
+            "--round-trip is for the streams; a unary call takes one round trip whatever is done"
+        } else if self.idle_streams.is_some() && self.scenario != Scenario::Put {
+            "--idle-streams is for put, whose server receives and whose client sends"
+        } else if self.idle_streams.is_some() && self.instruments.iter().any(|shown| shown.0 != Instrument::Count) {
+            "what idle streams hold is counted; there is nothing to time"
         } else {
             return Ok(());
         };
@@ -251,6 +278,39 @@ impl Args {
         Err(Failure::new(Kind::Usage, message).help(format!("--retain {most} is the most for these streams")).into())
     }
 
+    /// The steps that are asked for. Between two that are far apart, what only helps there is among all of them.
+    fn steps(&self) -> Vec<String> {
+        if !self.steps.is_empty() || self.round_trip.is_none() {
+            return self.steps.clone();
+        }
+        let climbed = ladder(self.scenario).iter();
+        let steps = climbed.clone().take(1).chain(apart(self.scenario)).chain(climbed.skip(1));
+        steps.map(|step| step.name.to_owned()).collect()
+    }
+
+    /// The traffic: `stock` is the scenario's own.
+    fn workload(&self, stock: Workload) -> Workload {
+        let stock = match (self.idle_streams, self.spans) {
+            (Some(streams), _) => idle(streams),
+            (None, 0) => stock,
+            (None, spans) => Workload { messages: exports(spans), ..stock },
+        };
+        Workload {
+            chunk: self.chunk.unwrap_or(stock.chunk),
+            messages: self.messages.unwrap_or(stock.messages),
+            streams: self.idle_streams.unwrap_or(self.streams),
+            connections: self.connections.unwrap_or(stock.connections),
+            retain: self.retain,
+            compress: self.compress,
+            metadata: self.metadata,
+            spans: self.spans,
+            tls: self.tls,
+            round_trip_us: self.round_trip.map_or(0, |round_trip| round_trip.micros),
+            rate_bits: self.link.map(|rate| rate.shared_by(self.streams).0),
+            ..stock
+        }
+    }
+
     /// The flags as a plan.
     fn plan(&self, sets: Vec<(String, StepSet)>) -> anyhow::Result<Plan> {
         let plan = Plan::new(self.scenario, sets);
@@ -258,18 +318,14 @@ impl Args {
             Some(address) => Some(At { address: address.clone(), token: Token::find(self.token_file.as_deref())? }),
             None => None,
         };
+        let instruments = match (self.instruments.is_empty(), self.idle_streams) {
+            (true, Some(_)) => vec![Instrument::Count],
+            (true, None) => DEFAULT_INSTRUMENTS.to_vec(),
+            (false, _) => self.instruments.iter().map(|shown| shown.0).collect(),
+        };
         Ok(Plan {
-            workload: Workload {
-                chunk: self.chunk.unwrap_or(plan.workload.chunk),
-                messages: self.messages.unwrap_or(plan.workload.messages),
-                streams: self.streams,
-                connections: self.connections,
-                retain: self.retain,
-                compress: self.compress,
-                rate_bits: self.link.map(|rate| rate.shared_by(self.streams).0),
-                ..plan.workload
-            },
-            instruments: self.instruments.iter().map(|shown| shown.0).collect(),
+            workload: self.workload(plan.workload),
+            instruments,
             timed_messages: self.messages,
             until: self.runs.map_or(Until::Settled(Duration::from_secs(self.budget)), Until::Rounds),
             pin: !self.no_pin,

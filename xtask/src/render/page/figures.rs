@@ -29,6 +29,11 @@ pub(crate) enum Figure {
 /// What a program keeps of its calls.
 pub(crate) const LIVE: Figure = Figure::Metric(&metric::LIVE_PER_MESSAGE);
 
+/// What an open stream holds.
+pub(crate) const PER_STREAM: Figure = Figure::Metric(&metric::LIVE_PER_STREAM);
+/// System calls that move bytes.
+pub(crate) const SOCKET_CALLS: Figure = Figure::Metric(&metric::SOCKET_CALLS_PER_MESSAGE);
+
 /// What one side is said of, in the order the page shows it.
 const OF_SIDE: [&Metric; 9] = [
     &metric::ALLOCS_PER_MESSAGE,
@@ -40,6 +45,15 @@ const OF_SIDE: [&Metric; 9] = [
     &metric::PEAK_HEAP,
     &metric::PEAK_RSS,
     &metric::SETUP_ALLOCS,
+];
+
+/// What is said of a side besides, in runs that have it.
+const OF_SOME: [&Metric; 5] = [
+    &metric::LIVE_PER_STREAM,
+    &metric::SWITCHES_PER_MESSAGE,
+    &metric::READS_PER_MESSAGE,
+    &metric::WRITES_PER_MESSAGE,
+    &metric::INSTRUCTIONS_PER_MESSAGE,
 ];
 
 /// What client and server together are said of.
@@ -77,6 +91,9 @@ impl Headline {
     /// Those that the page shows: of a program, what was measured of it, and what it keeps of its calls where steps
     /// may change that.
     pub(crate) fn shown(self, run: &Run) -> Vec<Figure> {
+        if run.workload.idle {
+            return vec![PER_STREAM, self.blocks];
+        }
         let all = [self.blocks, self.bytes, self.cpu, self.rate, LIVE].into_iter();
         let all = all.filter(|figure| *figure != LIVE || is_climbed(run));
         let shown = |figure: &Figure| {
@@ -99,11 +116,11 @@ impl Figure {
             let always = shape != Shape::Program && metric.part == Part::Measured;
             wanted && metric.is_meant_for(shape) && metric.says_something_of(run) && (always || anywhere(run, metric))
         });
-        let instructions = Some(&metric::INSTRUCTIONS_PER_MESSAGE).filter(|metric| anywhere(run, metric)).into_iter();
+        let of_some = OF_SOME.into_iter().filter(|metric| anywhere(run, metric));
         let sampled =
             (0..run.steps.len()).any(|step| Side::ALL.iter().any(|side| profiles.samples(step, *side).is_some()));
         let shares = [Spent::Allocator, Spent::Copy, Spent::Kernel].into_iter().filter(|_| sampled);
-        metrics.chain(instructions).map(Figure::Metric).chain(shares.map(Figure::Share)).collect()
+        metrics.chain(of_some).map(Figure::Metric).chain(shares.map(Figure::Share)).collect()
     }
 
     /// The figures of client and server together; none of a program, which is one process.
@@ -176,7 +193,7 @@ impl Figure {
     }
 }
 
-fn anywhere(run: &Run, metric: &Metric) -> bool {
+pub(crate) fn anywhere(run: &Run, metric: &Metric) -> bool {
     run.steps.iter().any(|step| Side::ALL.into_iter().any(|side| !metric.samples(step, side, None).is_empty()))
 }
 

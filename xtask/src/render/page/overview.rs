@@ -80,9 +80,6 @@ fn traffic(run: &Run) -> String {
         None => ". Client and server are separate processes on one machine",
         Some(_) => ". Client and server are processes on a machine each",
     });
-    if let Some(compression) = run.workload.compress {
-        text.push_str(&format!("; messages are compressed with {}", compression.name()));
-    }
     if run.workload.retain > 0 {
         text.push_str(&format!("; the handler keeps the last {} {noun}s", run.workload.retain));
     }
@@ -110,8 +107,13 @@ fn climbed(run: &Run) -> String {
     format!("{window}, {each}, each in a process of its own. Call stacks are of whole processes.")
 }
 
-/// `2 000 messages of 64 KiB, 125 MiB of payload, one stream`.
+/// `2 000 messages of 64 KiB, 125 MiB of payload, one stream`, and what else is special about the traffic.
 pub(crate) fn workload(shape: Shape, workload: &Workload) -> String {
+    let special: String = workload.special().iter().map(|word| format!(", {word}")).collect();
+    size(shape, workload) + &special
+}
+
+fn size(shape: Shape, workload: &Workload) -> String {
     let plural = |count: u32, word: &str| match count {
         1 => format!("one {word}"),
         count => format!("{count} {word}s"),

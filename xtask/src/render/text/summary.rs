@@ -37,7 +37,9 @@ const COLUMNS: &[(&Metric, &[Whose])] = &[
     (&metric::CPU_PER_MESSAGE, &Whose::ALL),
     (&metric::THROUGHPUT, &[Whose::Pair]),
     (&metric::CALLS_PER_SECOND, &[Whose::Pair]),
+    (&metric::SOCKET_CALLS_PER_MESSAGE, SIDES),
     (&metric::LIVE_PER_MESSAGE, &[Whose::Side(Side::Server)]),
+    (&metric::LIVE_PER_STREAM, SIDES),
     (&metric::PEAK_HEAP, &[Whose::Side(Side::Server)]),
     (&metric::INSTRUCTIONS_PER_MESSAGE, SIDES),
 ];

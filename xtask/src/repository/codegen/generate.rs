@@ -31,8 +31,8 @@ enum Compiler {
     ProstBytes,
     /// prost, and client and server code too, which names this codec.
     Tonic { codec: &'static str },
-    /// buffa, for this one message.
-    Buffa { message: &'static str },
+    /// buffa, for these messages.
+    Buffa { messages: &'static [&'static str] },
 }
 
 const TARGETS: &[Target] = &[
@@ -47,7 +47,7 @@ const TARGETS: &[Target] = &[
         proto: "ladder.proto",
         package: "ladder.v1",
         file: "src/subject/pb/swapped.rs",
-        compiler: Compiler::Buffa { message: "User" },
+        compiler: Compiler::Buffa { messages: &["User", "Export", "Span", "Attribute"] },
     },
     Target {
         proto: "live.proto",
@@ -101,7 +101,7 @@ fn generate(target: &Target) -> anyhow::Result<String> {
     let descriptors =
         protox::compile([target.proto], [&proto]).with_context(|| format!("in proto/{}", target.proto))?;
     match target.compiler {
-        Compiler::Buffa { message } => generate_buffa(target, message, descriptors),
+        Compiler::Buffa { messages } => generate_buffa(target, messages, descriptors),
         Compiler::Prost | Compiler::ProstBytes | Compiler::Tonic { .. } => {
             let out = tempfile::tempdir().context("no temporary folder")?;
             let services = matches!(target.compiler, Compiler::Tonic { .. });
@@ -121,12 +121,12 @@ fn generate(target: &Target) -> anyhow::Result<String> {
 /// buffa makes a file that includes two others, one for messages and one for views: here they become one.
 fn generate_buffa(
     target: &Target,
-    message: &str,
+    messages: &[&str],
     mut descriptors: prost_types::FileDescriptorSet,
 ) -> anyhow::Result<String> {
     for file in &mut descriptors.file {
         file.service.clear();
-        file.message_type.retain(|kept| kept.name() == message);
+        file.message_type.retain(|kept| messages.contains(&kept.name()));
     }
     let descriptors = FileDescriptorSet::decode_from_slice(&descriptors.encode_to_vec())?;
     let files = buffa_codegen::generate(&descriptors.file, &[target.proto.to_owned()], &CodeGenConfig::default())
