@@ -67,7 +67,7 @@ pub(crate) struct Process {
     stdin: Option<ChildStdin>,
     lines: Option<Receiver<io::Result<String>>>,
     said: Option<Said>,
-    watch: Option<Watch>,
+    watch: Option<Box<Watch>>,
     cancel: Cancel,
 }
 
@@ -130,7 +130,7 @@ impl Process {
     /// Ends its group with this process, even where this process is killed: for a program that does not go when its
     /// stdin closes.
     pub(crate) fn watched(mut self) -> Process {
-        self.watch = Watch::over(self.id);
+        self.watch = Watch::over(self.id).map(Box::new);
         self
     }
 
