@@ -61,7 +61,8 @@
 //! # Implementation
 //! Tasks of connections are spawned by tonic and hyper and take no guard. A seam that runs inside one notes its
 //! tokio task id in a fixed table, and the allocator asks that table for code no guard covers: about the price of
-//! reading two thread-local words, paid by unscoped allocations alone.
+//! reading two thread-local words, paid by unscoped allocations alone. A server that accepts in `main`, which is no task, works
+//! for transport between `incoming`'s one connection and the next.
 
 mod body;
 mod boxed;

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tonic::transport::server::TcpIncoming;
 
 use super::io::StagedIo;
+use super::task;
 
 /// Listens on `addr`, with each accepted socket in a [`StagedIo`]: what a server has in place of `serve(addr)`.
 ///
@@ -47,27 +48,44 @@ pub fn incoming(addr: SocketAddr) -> io::Result<Incoming> {
 ///
 /// Feature `transport`.
 #[derive(Debug)]
-pub struct Incoming(TcpIncoming);
+pub struct Incoming {
+    sockets: TcpIncoming,
+    last: Last,
+}
+
+/// Dropped when no connection is accepted any more.
+#[derive(Debug)]
+struct Last;
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        task::accepting_is_over();
+    }
+}
 
 impl Incoming {
     /// Sets `TCP_NODELAY` on accepted sockets; on unless this says otherwise.
     pub fn with_nodelay(self, nodelay: bool) -> Incoming {
-        Incoming(self.0.with_nodelay(Some(nodelay)))
+        self.with(|incoming| incoming.with_nodelay(Some(nodelay)))
     }
 
     /// Sets TCP keepalive on accepted sockets; off unless this says otherwise, as in tonic.
     pub fn with_keepalive(self, keepalive: Option<Duration>) -> Incoming {
-        Incoming(self.0.with_keepalive(keepalive))
+        self.with(|incoming| incoming.with_keepalive(keepalive))
     }
 
     /// Sets the interval between TCP keepalive probes.
     pub fn with_keepalive_interval(self, interval: Option<Duration>) -> Incoming {
-        Incoming(self.0.with_keepalive_interval(interval))
+        self.with(|incoming| incoming.with_keepalive_interval(interval))
     }
 
     /// Sets how many TCP keepalive probes go unanswered before a connection is closed.
     pub fn with_keepalive_retries(self, retries: Option<u32>) -> Incoming {
-        Incoming(self.0.with_keepalive_retries(retries))
+        self.with(|incoming| incoming.with_keepalive_retries(retries))
+    }
+
+    fn with(self, set: impl FnOnce(TcpIncoming) -> TcpIncoming) -> Incoming {
+        Incoming { sockets: set(self.sockets), last: self.last }
     }
 
     /// The address that is listened on.
@@ -75,14 +93,14 @@ impl Incoming {
     /// # Errors
     /// As `TcpListener::local_addr`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.sockets.local_addr()
     }
 }
 
 /// With `TCP_NODELAY` set on accepted sockets, which tonic's type alone leaves off.
 impl From<TcpIncoming> for Incoming {
     fn from(incoming: TcpIncoming) -> Incoming {
-        Incoming(incoming.with_nodelay(Some(true)))
+        Incoming { sockets: incoming.with_nodelay(Some(true)), last: Last }
     }
 }
 
@@ -90,7 +108,12 @@ impl Stream for Incoming {
     type Item = io::Result<StagedIo<TcpStream>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let accepted = ready!(Pin::new(&mut self.0).poll_next(cx));
-        Poll::Ready(accepted.map(|accepted| accepted.map(StagedIo::new)))
+        task::accepting_is_over();
+        let accepted = ready!(Pin::new(&mut self.sockets).poll_next(cx));
+        if accepted.is_some() {
+            // Until the next is asked for, tonic makes this one's services and spawns its task.
+            task::accepting();
+        }
+        Poll::Ready(accepted.map(|accepted| accepted.map(StagedIo::accepted)))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+#[cfg(feature = "transport")]
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -10,6 +12,82 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::frames::Frames;
 use super::task;
 use crate::Stage;
+
+/// Some socket was handed over after a handshake: the process has a server with TLS.
+#[cfg(feature = "transport")]
+static UNDER_TLS: AtomicBool = AtomicBool::new(false);
+
+/// Which tasks a socket has been seen in.
+#[derive(Debug, Default)]
+struct Tasks {
+    /// It comes from a listener of ours, which says when the next one is accepted.
+    #[cfg(feature = "transport")]
+    accepted: bool,
+    /// It was read or written to.
+    #[cfg(feature = "transport")]
+    used: bool,
+    /// Where it was last read or written to, if that is in the table.
+    #[cfg(feature = "transport")]
+    last: Option<u64>,
+    /// The task that was taken for its connection's before anything ran in it; 0 for none.
+    #[cfg(feature = "transport")]
+    guessed: AtomicU64,
+}
+
+#[cfg(feature = "transport")]
+impl Tasks {
+    /// The connection is about to be given a task, and TLS stands between its buffers and the socket.
+    fn hand_over(&self) {
+        if !self.used {
+            // No handshake: the socket is asked for its vectored writes first of all.
+            return;
+        }
+        if let Some(handshake) = self.last.filter(|last| task::current_id() != Some(*last)) {
+            task::end(handshake);
+        }
+        UNDER_TLS.store(true, Ordering::Relaxed);
+        if self.accepted {
+            task::accepting();
+        }
+        self.guess();
+    }
+
+    /// The task that this thread spawns next is taken for the socket's, until the socket is used.
+    fn guess(&self) {
+        if let Some(next) = task::guess_next() {
+            task::forget_guess(self.guessed.swap(next, Ordering::Relaxed));
+        }
+    }
+
+    fn forget_guess(&mut self) {
+        let guessed = std::mem::take(self.guessed.get_mut());
+        if guessed != 0 {
+            task::forget_guess(guessed);
+        }
+    }
+}
+
+#[cfg(feature = "transport")]
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.forget_guess();
+    }
+}
+
+impl Tasks {
+    /// The running task is the connection's, and goes on in `stage`.
+    fn mark(&mut self, stage: Stage) {
+        let task = task::mark(stage);
+        #[cfg(feature = "transport")]
+        {
+            (self.used, self.last) = (true, task);
+            // If the guess was right, it is none any more.
+            self.forget_guess();
+        }
+        #[cfg(not(feature = "transport"))]
+        let _ = task;
+    }
+}
 
 pin_project! {
     /// A socket that tells what its connection does with what it reads.
@@ -22,18 +100,35 @@ pin_project! {
     /// pass: a read that completes a HEADERS frame, and leaves room in the buffer for the rest of the frame it ends in,
     /// is followed by [`Stage::Transport`]. One read that brings headers and needs room can only be charged to one of
     /// them. Where what passes is not HTTP/2 (under TLS, say), every read is followed by [`Stage::ReceiveBuffer`].
+    ///
+    /// Under TLS, h2 makes a connection's buffers before anything below it is asked: some 32 kB. tonic asks the socket who it
+    /// is connected to right before it spawns the connection's task, so that task's number is guessed then, and the guess is
+    /// taken back if it was wrong. The `incoming` of this module does the same for the handshake's task.
     #[derive(Debug)]
     pub struct StagedIo<IO> {
         #[pin]
         inner: IO,
         frames: Frames,
+        tasks: Tasks,
     }
 }
 
 impl<IO> StagedIo<IO> {
     /// Wraps a socket.
     pub fn new(inner: IO) -> Self {
-        StagedIo { inner, frames: Frames::default() }
+        StagedIo { inner, frames: Frames::default(), tasks: Tasks::default() }
+    }
+
+    /// Wraps a socket that a server has accepted and handles at once.
+    #[cfg(feature = "transport")]
+    pub(super) fn accepted(inner: IO) -> Self {
+        let mut accepted = StagedIo::new(inner);
+        accepted.tasks.accepted = true;
+        if UNDER_TLS.load(Ordering::Relaxed) {
+            // tonic spawns the handshake's task next, where rustls makes its buffers before it asks for the socket.
+            accepted.tasks.guess();
+        }
+        accepted
     }
 
     /// The socket.
@@ -61,7 +156,7 @@ impl<IO: AsyncRead> AsyncRead for StagedIo<IO> {
             this.inner.poll_read(cx, buf)
         };
         let room = buf.remaining();
-        task::mark(match buf.filled().get(before..) {
+        this.tasks.mark(match buf.filled().get(before..) {
             Some(bytes) if !bytes.is_empty() => this.frames.pass(bytes, room),
             _ => Stage::Transport,
         });
@@ -72,7 +167,7 @@ impl<IO: AsyncRead> AsyncRead for StagedIo<IO> {
 impl<IO: AsyncWrite> AsyncWrite for StagedIo<IO> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.project();
-        task::mark(Stage::Transport);
+        this.tasks.mark(Stage::Transport);
         this.inner.poll_write(cx, buf)
     }
 
@@ -90,7 +185,7 @@ impl<IO: AsyncWrite> AsyncWrite for StagedIo<IO> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
-        task::mark(Stage::Transport);
+        this.tasks.mark(Stage::Transport);
         this.inner.poll_write_vectored(cx, bufs)
     }
 
@@ -107,6 +202,8 @@ impl<IO: tonic::transport::server::Connected> tonic::transport::server::Connecte
     type ConnectInfo = IO::ConnectInfo;
 
     fn connect_info(&self) -> IO::ConnectInfo {
+        // tonic asks right before it spawns the connection's task.
+        self.tasks.hand_over();
         self.inner.connect_info()
     }
 }

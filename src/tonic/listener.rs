@@ -6,6 +6,7 @@ use std::io;
 use axum::serve::Listener;
 
 use super::io::StagedIo;
+use super::task;
 
 /// A listener of axum's whose connections are each in a [`StagedIo`], for `axum::serve`: what a server that is axum's has
 /// in place of [`incoming`](super::incoming()).
@@ -47,9 +48,12 @@ impl<L: Listener> Listener for StagedListener<L> {
     type Addr = L::Addr;
 
     fn accept(&mut self) -> impl Future<Output = (Self::Io, Self::Addr)> + Send {
+        task::accepting_is_over();
         let accepted = self.0.accept();
         async {
             let (socket, peer) = accepted.await;
+            // Until the next is asked for, axum spawns this one's task.
+            task::accepting();
             (StagedIo::new(socket), peer)
         }
     }

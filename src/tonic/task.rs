@@ -1,5 +1,7 @@
 //! Which tokio tasks belong to connections, so that what they allocate outside any guard has a stage.
 
+#[cfg(any(feature = "transport", feature = "axum"))]
+use std::cell::Cell;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,8 +23,10 @@ const SCOPE_BITS: u32 = 16;
 const CONNECTION: u64 = 1 << 14;
 /// The task has ended or is about to. No scope has this bit.
 const ENDED: u64 = 1 << 15;
+/// Nothing of ours has run in the task yet: it may be another's than it was taken for. No scope has this bit.
+const GUESSED: u64 = 1 << 13;
 
-const _: () = assert!(Scope::COUNT as u64 <= CONNECTION);
+const _: () = assert!(Scope::COUNT as u64 <= GUESSED);
 
 /// `task id << 16 | flags | scope`, or 0. Two tasks that race for a slot may lose one entry, which leaves that task
 /// without a stage, never with another task's.
@@ -44,13 +48,48 @@ fn enter(scope: Scope, kind: u64) -> Option<u64> {
     }
     stage::window::set_resolver(resolve);
     let id = current_id()?;
+    note(id, kind, scope);
+    Some(id)
+}
+
+fn note(id: u64, kind: u64, scope: Scope) {
     let own = slots(id).find(|slot| slot.load(Ordering::Relaxed) >> SCOPE_BITS == id);
+    let known = own.map(|slot| slot.load(Ordering::Relaxed)).filter(|entry| entry & GUESSED == 0);
     // Once a connection, always one: its calls are made in it where a server spawns no tasks.
-    let kind = kind | own.map_or(0, |slot| slot.load(Ordering::Relaxed) & CONNECTION);
+    let kind = kind | known.map_or(0, |entry| entry & CONNECTION);
     let slot = own.or_else(|| slots(id).min_by_key(|slot| worth(slot.load(Ordering::Relaxed))));
     let entry = id << SCOPE_BITS | kind | scope.index() as u64;
     slot.expect("there is at least one probe").store(entry, Ordering::Relaxed);
-    Some(id)
+}
+
+/// Charges the task that this thread spawns next to [`Stage::Transport`], before anything of ours runs in it; returns its
+/// id, to [`forget_guess`] it by. For a connection's: h2 makes its buffers before it asks the socket below TLS anything.
+///
+/// NOTE: tokio numbers tasks one by one, and says that nobody shall count on it. So it is a guess, which another thread that
+/// spawns at the same moment makes wrong too; until it is forgotten, that thread's task has the stage.
+#[cfg(feature = "transport")]
+pub(super) fn guess_next() -> Option<u64> {
+    if stage::UNSTAGED {
+        return None;
+    }
+    stage::window::set_resolver(resolve);
+    // A number is drawn for a task that never runs.
+    let _guard = Stage::Instrument.enter();
+    let drawn = tokio::task::LocalSet::new().spawn_local(async {}).id();
+    let next = (number(drawn) + 1) & ID_MAX;
+    note(next, CONNECTION | GUESSED, Scope::new(Method::NONE, Stage::Transport));
+    Some(next)
+}
+
+/// Takes the guess `id` back, unless something of ours has run in that task since.
+#[cfg(feature = "transport")]
+pub(super) fn forget_guess(id: u64) {
+    for slot in slots(id) {
+        let entry = slot.load(Ordering::Relaxed);
+        if entry >> SCOPE_BITS == id && entry & GUESSED != 0 {
+            let _ = slot.compare_exchange(entry, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What to keep rather than lose. Task ids grow, so of the same kind the oldest is most likely to be gone.
@@ -89,15 +128,18 @@ pub(super) fn end_call() {
     }
 }
 
-/// Charges what the connection does next to `stage`: by the task table, or by a window where a guard is held.
-pub(super) fn mark(stage: Stage) {
+/// Charges what the connection does next to `stage`: by the task table, or by a window where a guard is held. Returns the
+/// task that is in the table.
+pub(super) fn mark(stage: Stage) -> Option<u64> {
     if !stage::window::guarded() {
-        charge_long(Scope::new(Method::NONE, stage));
-    } else if stage == Stage::Transport {
+        return charge_long(Scope::new(Method::NONE, stage));
+    }
+    if stage == Stage::Transport {
         stage::window::close_window();
     } else {
         stage::window::open_window(stage);
     }
+    None
 }
 
 /// Charges the running task's unguarded work to [`Stage::Transport`]: for a connection served without
@@ -107,9 +149,39 @@ pub(crate) fn charge_connection() {
     charge_long(Scope::new(Method::NONE, Stage::Transport));
 }
 
+#[cfg(any(feature = "transport", feature = "axum"))]
+thread_local! {
+    /// What this thread works for where it runs no task.
+    static OUTSIDE: Cell<Scope> = const { Cell::new(Scope::NONE) };
+}
+
+/// Charges what this thread does outside any task and guard to [`Stage::Transport`], until [`accepting_is_over`]: for a
+/// server that accepts its connections in `main`, where tokio gives nothing a number.
+#[cfg(any(feature = "transport", feature = "axum"))]
+pub(super) fn accepting() {
+    if !stage::UNSTAGED {
+        stage::window::set_resolver(resolve);
+        OUTSIDE.set(Scope::new(Method::NONE, Stage::Transport));
+    }
+}
+
+/// What was accepted has its task, and the next connection is waited for.
+#[cfg(any(feature = "transport", feature = "axum"))]
+pub(super) fn accepting_is_over() {
+    OUTSIDE.set(Scope::NONE);
+}
+
+/// What a thread works for that runs no task.
+fn outside() -> Scope {
+    #[cfg(any(feature = "transport", feature = "axum"))]
+    return OUTSIDE.get();
+    #[cfg(not(any(feature = "transport", feature = "axum")))]
+    Scope::NONE
+}
+
 /// Asked by the allocator: must not allocate, lock or panic.
 fn resolve() -> Scope {
-    let Some(id) = current_id() else { return Scope::NONE };
+    let Some(id) = current_id() else { return outside() };
     slots(id)
         .map(|slot| slot.load(Ordering::Relaxed))
         .find(|entry| entry >> SCOPE_BITS == id)
@@ -122,8 +194,16 @@ fn slots(id: u64) -> impl Iterator<Item = &'static AtomicU64> {
     (0..PROBES).map(move |probe| &TASKS[(first as usize + probe) % SLOTS])
 }
 
-/// The running tokio task's id as the number it is.
-fn current_id() -> Option<u64> {
+/// The running tokio task's id.
+pub(super) fn current_id() -> Option<u64> {
+    tokio::task::try_id().map(number)
+}
+
+/// The largest id that an entry has room for: larger ones begin anew.
+const ID_MAX: u64 = u64::MAX >> SCOPE_BITS;
+
+/// A task's id as the number it is.
+fn number(id: tokio::task::Id) -> u64 {
     /// Keeps the one integer that `tokio::task::Id` hashes itself as.
     struct Take(u64);
     impl Hasher for Take {
@@ -139,10 +219,9 @@ fn current_id() -> Option<u64> {
             self.0 = id;
         }
     }
-    let id = tokio::task::try_id()?;
     let mut take = Take(0);
     id.hash(&mut take);
-    Some(take.finish() & (u64::MAX >> SCOPE_BITS))
+    take.finish() & ID_MAX
 }
 
 /// `tokio::spawn` that carries the current stage and RPC method into the new task.
@@ -231,6 +310,55 @@ mod tests {
             spawn_blocking(stage::current)
         };
         assert_eq!(task.await.expect("the thread ends"), scope);
+    }
+
+    #[cfg(feature = "transport")]
+    #[tokio::test]
+    async fn a_task_has_its_stage_before_it_runs_and_a_wrong_guess_is_taken_back() {
+        let working = || async { (current_id().expect("a task"), stage::current()) };
+        let mut right = 0;
+        for _ in 0..100 {
+            let guessed = guess_next().expect("a number");
+            // Not run before this one waits.
+            let (task, scope) = tokio::spawn(working()).await.expect("no panic");
+            // Another test may have spawned a task meanwhile.
+            let expected = if task == guessed { Stage::Transport } else { Stage::Other };
+            assert_eq!(scope.stage(), expected);
+            right += u64::from(task == guessed);
+            forget_guess(guessed);
+        }
+        assert!(right >= 50, "{right} of 100");
+
+        // Another task has the number: it loses the stage when the guess is taken back, and keeps its own.
+        for own in [None, Some(Stage::ReceiveBuffer)] {
+            let guessed = guess_next().expect("a number");
+            let (ask, asked) = tokio::sync::oneshot::channel::<()>();
+            let other = tokio::spawn(async move {
+                if let Some(stage) = own {
+                    charge(Scope::new(Method::NONE, stage));
+                }
+                asked.await.expect("asked");
+                stage::current().stage()
+            });
+            tokio::task::yield_now().await;
+            forget_guess(guessed);
+            ask.send(()).expect("it waits");
+            assert_eq!(other.await.expect("no panic"), own.unwrap_or(Stage::Other));
+        }
+    }
+
+    #[cfg(feature = "transport")]
+    #[test]
+    fn a_thread_that_accepts_works_for_the_connection_outside_tasks_alone() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            accepting();
+            assert_eq!(stage::current().stage(), Stage::Transport);
+            let other = tokio::spawn(async { stage::current() }).await.expect("no panic");
+            assert_eq!(other, Scope::NONE);
+            accepting_is_over();
+            assert_eq!(stage::current(), Scope::NONE);
+        });
     }
 
     /// Runs `work` in a task of its own, to its end.
