@@ -95,7 +95,7 @@ where
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        StagedDecoder(ProstDecoder { buffers: self.buffers, message: PhantomData })
+        StagedDecoder::new(ProstDecoder { buffers: self.buffers, message: PhantomData })
     }
 }
 

@@ -118,6 +118,11 @@ pub(super) fn is_making_streaming() -> bool {
     MAKING.take()
 }
 
+/// What the thread's next decoder will be told.
+pub(super) fn will_make_streaming() -> bool {
+    MAKING.get()
+}
+
 /// How far a served call has come through the glue around its handler; kept by the call between its polls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {

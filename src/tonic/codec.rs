@@ -4,7 +4,7 @@ use bytes::BufMut;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
-use super::call::{decoder_asked, encoder_asked, handler_begins, is_making_streaming};
+use super::call::{decoder_asked, encoder_asked, handler_begins, is_making_streaming, will_make_streaming};
 use super::payload;
 use crate::Stage;
 use crate::stage;
@@ -32,7 +32,7 @@ impl<C: Codec> Codec for StagedCodec<C> {
 
     fn decoder(&mut self) -> Self::Decoder {
         decoder_asked(self);
-        StagedDecoder(self.0.decoder())
+        StagedDecoder::new(self.0.decoder())
     }
 }
 
@@ -61,8 +61,23 @@ impl<E: Encoder<Error = Status>> Encoder for StagedEncoder<E> {
 }
 
 /// A decoder whose work is [`Stage::MessageConstruction`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct StagedDecoder<D>(pub D);
+///
+/// What tonic allocates for what it receives is [`Stage::ReceiveBuffer`] where the body is staged too: only such a body says
+/// when the next frame is asked for. So the decoder of a client without a [`ClientLayer`](super::ClientLayer) leaves that
+/// to whoever calls it.
+#[derive(Debug)]
+pub struct StagedDecoder<D> {
+    inner: D,
+    /// A layer has staged the body that it decodes.
+    is_fed: bool,
+}
+
+impl<D> StagedDecoder<D> {
+    /// Stages a decoder; for codecs, which make it when tonic asks.
+    pub fn new(inner: D) -> Self {
+        StagedDecoder { inner, is_fed: will_make_streaming() }
+    }
+}
 
 impl<D: Decoder<Error = Status>> Decoder for StagedDecoder<D> {
     type Item = D::Item;
@@ -71,29 +86,38 @@ impl<D: Decoder<Error = Status>> Decoder for StagedDecoder<D> {
     fn decode(&mut self, src: &mut DecodeBuf<'_>) -> Result<Option<D::Item>, Status> {
         stage::window::close_window();
         let _guard = Stage::MessageConstruction.enter();
-        self.0.decode(src)
+        self.inner.decode(src)
     }
 
     fn buffer_settings(&self) -> BufferSettings {
         if is_making_streaming() {
-            // tonic boxes the decoder (where it has a size) and the body and makes the buffer; then comes the service's
-            // own code, until it asks for a message.
-            let allocations = if size_of::<Self>() == 0 { 2 } else { 3 };
-            stage::window::open_window_for_first(allocations, Stage::ReceiveBuffer);
+            // tonic boxes the decoder and the body and makes the buffer; then comes the service's own code, until it asks
+            // for a message.
+            stage::window::open_window_for_first(3, Stage::ReceiveBuffer);
             handler_begins();
-        } else {
+        } else if self.is_fed {
             // tonic reserves room for the message between this call and `decode` or the next `poll_frame`, which both
             // close the window.
             receiving();
         }
-        self.0.buffer_settings()
+        self.inner.buffer_settings()
+    }
+}
+
+impl<D> Drop for StagedDecoder<D> {
+    /// A message that tonic refuses (too long, say) is followed by neither of the hooks that close the window. The stream is
+    /// seldom used after it.
+    fn drop(&mut self) {
+        if self.is_fed {
+            stage::window::close_window();
+        }
     }
 }
 
 /// Opens the window in which tonic makes room for what it has received.
 ///
-/// A message that tonic refuses (too long, say) is followed by neither of the hooks that close it. A guard then ends
-/// it; where none is entered it would reach other tasks of this thread, so it is for the one buffer alone.
+/// Where a message is refused, the end of the stream or of the guard closes it; where no guard is entered it would reach
+/// other tasks of this thread, so it is for the one buffer alone.
 pub(super) fn receiving() {
     if stage::window::guarded() {
         stage::window::open_window(Stage::ReceiveBuffer);
