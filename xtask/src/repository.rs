@@ -11,6 +11,7 @@ pub(crate) mod fuzz;
 pub(crate) mod limits;
 pub(crate) mod list;
 pub(crate) mod readme;
+pub(crate) mod speed;
 pub(crate) mod sweep;
 
 use clap::Subcommand;
@@ -53,6 +54,8 @@ pub(crate) enum Verb {
     Profile(profile::Args),
     /// Write the results that README.md and profiles/reference show
     Readme(readme::Args),
+    /// Measure how long the command itself takes, and how much memory
+    Speed(speed::Args),
     /// Measure one step over message sizes and numbers of streams
     Sweep(sweep::Args),
 }
@@ -76,6 +79,7 @@ pub(crate) fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::List(args) => list::run(args),
         Verb::Profile(args) => profile::run(args),
         Verb::Readme(args) => readme::run(args),
+        Verb::Speed(args) => speed::run(args),
         Verb::Sweep(args) => sweep::run(args),
     }
 }

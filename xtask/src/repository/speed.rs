@@ -1,0 +1,206 @@
+//! `cargo xtask speed`: how long the command itself takes, and how much memory, over files of known size.
+//!
+//! Each task is this program again, in a process of its own, so that what is said of it is what a user waits for. CPU time is
+//! beside the clock's, because other programs move the clock's alone. Peak memory is the kernel's of the largest process so
+//! far: tasks run from the least to the most, and where one does not exceed those before it, theirs is what is said.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use serde_json::json;
+
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::numbers;
+use crate::cli::table::{Cell, Table};
+use crate::cli::terminal::{self, Style};
+use crate::measure::program::Program;
+use crate::store::layout;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Also run `check`, once the program that it measures is built
+    #[arg(long)]
+    check: bool,
+    /// Call sites of the large file
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    sites: u32,
+}
+
+/// Frames of each call site in the large file: what a tonic service has.
+const FRAMES: u32 = 40;
+/// How many times its files a task may take in memory.
+const TIMES_FILES: f64 = 10.0;
+
+/// Something the command is to do in some time.
+struct Task {
+    name: String,
+    args: Vec<String>,
+    /// What it reads.
+    files: PathBuf,
+    allowed: Duration,
+    /// Whether it makes a run of its own, which nobody wants, and says where its page is.
+    makes_a_run: bool,
+}
+
+/// What it took.
+struct Took {
+    wall: Duration,
+    cpu: Duration,
+    peak_bytes: u64,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir().context("no temporary folder")?;
+    let mut table = Table::default();
+    let heads = ["task", "time", "CPU", "allowed", "files", "peak memory", "× files"];
+    table.row(heads.map(|head| if head == "task" { Cell::left(head) } else { Cell::right(head) }));
+    let mut over = Vec::new();
+    for task in tasks(&args, folder.path())? {
+        terminal::progress("Running", &task.name);
+        let took = do_it(&task)?;
+        let bytes = size(&task.files)?;
+        let times = took.peak_bytes as f64 / bytes as f64;
+        let late = took.cpu > task.allowed;
+        let large = times > TIMES_FILES;
+        over.extend((late || large).then(|| task.name.clone()));
+        let seconds = |time: Duration| Cell::right(format!("{:.2} s", time.as_secs_f64()));
+        let mark = |cell: Cell, bad: bool| if bad { cell.style(Style::Worse) } else { cell };
+        table.row([
+            Cell::left(task.name),
+            seconds(took.wall),
+            mark(seconds(took.cpu), late),
+            seconds(task.allowed),
+            Cell::right(numbers::bytes(bytes as f64)),
+            Cell::right(numbers::bytes(took.peak_bytes as f64)),
+            mark(Cell::right(numbers::number(times)), large),
+        ]);
+    }
+    terminal::result(&table.render())?;
+    if over.is_empty() {
+        return Ok(());
+    }
+    let message = format!("more CPU time, or more memory for its files, than allowed: {}", over.join(", "));
+    Err(Failure::new(Kind::Verdict, message).help("`perf record` of a task shows where its time goes").into())
+}
+
+fn tasks(args: &Args, folder: &Path) -> anyhow::Result<Vec<Task>> {
+    let run = folder.join("ten-steps");
+    copy(&layout::runs().join("reference/get"), &run)?;
+    let sites = folder.join("sites.json");
+    std::fs::write(&sites, large(args.sites).to_string()).context("the temporary folder is full")?;
+    let mut tasks = vec![
+        Task {
+            name: "report of ten steps".to_owned(),
+            args: vec!["report".to_owned(), run.display().to_string()],
+            files: run,
+            allowed: Duration::from_secs(1),
+            makes_a_run: false,
+        },
+        Task {
+            name: format!("page of {} call sites", numbers::count(args.sites.into())),
+            args: vec!["open".to_owned(), sites.display().to_string(), "--no-open".to_owned()],
+            files: sites,
+            allowed: Duration::from_secs(5),
+            makes_a_run: true,
+        },
+    ];
+    if args.check {
+        tasks.push(Task {
+            name: "check".to_owned(),
+            args: vec!["check".to_owned()],
+            files: layout::runs().join("reference"),
+            allowed: Duration::from_secs(20),
+            makes_a_run: false,
+        });
+    }
+    Ok(tasks)
+}
+
+fn do_it(task: &Task) -> anyhow::Result<Took> {
+    let own = std::env::current_exe().context("this program has no file")?;
+    let charged = || getrusage(UsageWho::RUSAGE_CHILDREN).context("the kernel knows no children");
+    let before = charged()?;
+    let began = Instant::now();
+    let output = Program::new(own).args(&task.args).command().output().context("cannot run this program")?;
+    let (wall, after) = (began.elapsed(), charged()?);
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Failure::new(Kind::Run, format!("{} failed: {}", task.name, said.trim())).into());
+    }
+    if task.makes_a_run {
+        let page = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        let made = page.parent().context("a page lies in a folder")?;
+        std::fs::remove_dir_all(made).with_context(|| format!("cannot remove {}", made.display()))?;
+    }
+    let micros = |usage: &nix::sys::resource::Usage| {
+        usage.user_time().num_microseconds() + usage.system_time().num_microseconds()
+    };
+    let cpu = Duration::from_micros(u64::try_from(micros(&after) - micros(&before)).unwrap_or(0));
+    // The kernel counts in KiB.
+    Ok(Took { wall, cpu, peak_bytes: u64::try_from(after.max_rss()).unwrap_or(0) * 1024 })
+}
+
+/// What dhat would write of so many call sites, no two of which share a stack.
+fn large(sites: u32) -> serde_json::Value {
+    let frame = |index: u32| format!("0x{index:x}: service::module_{}::function_{index} (src/module.rs:{index}:9)", index % 97);
+    let names = 4 * sites.isqrt().max(FRAMES);
+    let table: Vec<String> = std::iter::once("[root]".to_owned()).chain((1..=names).map(frame)).collect();
+    let site = |index: u32| {
+        let outer = (0..FRAMES - 2).map(|depth| 1 + (index / 1000 + depth * 7) % names);
+        let stack: Vec<u32> = [1 + index % names, 1 + index / names % names].into_iter().chain(outer).collect();
+        json!({
+            "tb": 64 * (u64::from(index) % 1000 + 1), "tbk": index % 1000 + 1, "tl": 10, "mb": 64, "mbk": 1, "gb": 64, "gbk": 1,
+            "eb": 0, "ebk": 0, "fs": stack,
+        })
+    };
+    json!({
+        "dhatFileVersion": 2, "mode": "rust-heap", "verb": "Allocated", "bklt": true, "bkacc": false, "tu": "µs", "Mtu": "s",
+        "tuth": 10, "cmd": "service", "pid": 1, "tg": 1_000_000, "te": 2_000_000, "ftbl": table,
+        "pps": (0..sites).map(site).collect::<Vec<_>>(),
+    })
+}
+
+/// Copies a run: its record and what its profilers wrote.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        let (here, there) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            copy(&here, &there)?;
+        } else {
+            std::fs::copy(&here, &there).with_context(|| format!("cannot copy {}", here.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of a file, or of all files in a folder.
+fn size(path: &Path) -> anyhow::Result<u64> {
+    let metadata = path.metadata().with_context(|| format!("cannot read {}", path.display()))?;
+    if !metadata.is_dir() {
+        return Ok(metadata.len());
+    }
+    std::fs::read_dir(path)?.map(|entry| size(&entry?.path())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_call_sites_of_the_large_file_share_a_stack() {
+        let file = large(3000);
+        let stacks: BTreeSet<String> =
+            file["pps"].as_array().expect("sites").iter().map(|site| site["fs"].to_string()).collect();
+        assert_eq!(stacks.len(), 3000);
+        let names = file["ftbl"].as_array().expect("frames").len() as u64;
+        let frames = || file["pps"].as_array().expect("sites").iter().flat_map(|site| site["fs"].as_array().expect("frames"));
+        assert!(frames().all(|frame| frame.as_u64().is_some_and(|frame| (1..names).contains(&frame))));
+    }
+}
