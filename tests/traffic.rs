@@ -27,11 +27,8 @@ fn run(case: &Case) -> Measurement {
     let settings = http2::settings(&tuning, &workload);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = std::thread::spawn(move || serve::run(tuning, settings, ladder, listener, stopped));
-    let client = Client {
-        tuning,
-        workload,
-        meter: Arc::new(Meter::new(Side::Client, &workload, 0, Options::default()).0),
-    };
+    let client =
+        Client { tuning, workload, meter: Arc::new(Meter::new(Side::Client, &workload, 0, Options::default()).0) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(client.run(case.scenario, &address)).expect("every answer is what it should be");
     drop(runtime);

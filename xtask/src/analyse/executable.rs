@@ -6,7 +6,7 @@
 
 use object::elf::{EM_AARCH64, EM_X86_64};
 use object::read::elf::ElfFile64;
-use object::{Object, ObjectSymbol};
+use object::{CompressionFormat, Object, ObjectSection, ObjectSymbol};
 
 /// Why a program cannot be recorded by a preload library.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -115,6 +115,20 @@ fn own_allocator<'a>(defined: impl Iterator<Item = &'a str>) -> Option<Refusal> 
 pub(crate) fn build_id(file: &[u8]) -> Option<Vec<u8>> {
     let program = object::File::parse(file).ok()?;
     program.build_id().ok().flatten().map(<[u8]>::to_vec)
+}
+
+/// The most that deflate makes of a byte: <https://zlib.net/zlib_tech.html>. zstd can make more, of what no debug information
+/// is.
+const UNPACKED_RATIO: u64 = 1032;
+
+/// Whether a section that is packed claims to hold more than it can: who unpacks it takes that much memory first.
+pub(crate) fn claims_too_much(file: &[u8]) -> bool {
+    let Ok(program) = object::File::parse(file) else { return false };
+    let mut packed = program.sections().filter_map(|section| section.compressed_data().ok());
+    packed.any(|section| {
+        section.format != CompressionFormat::None
+            && section.uncompressed_size > UNPACKED_RATIO.saturating_mul(section.data.len() as u64)
+    })
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Finds the binaries a recording names, and asks them what lies at an address.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use addr2line::Loader;
 
-use crate::analyse::executable::build_id;
+use crate::analyse::executable::{build_id, claims_too_much};
 use crate::analyse::recording::Module;
 use crate::analyse::symbols::{Found, Function};
 
@@ -27,7 +28,9 @@ impl Binaries {
         let mut warnings = Vec::new();
         let mut known = Vec::new();
         for path in others {
-            match std::fs::read(path).ok().and_then(|file| build_id(&file)) {
+            let file = std::fs::read(path).unwrap_or_default();
+            match build_id(&file) {
+                Some(_) if claims_too_much(&file) => warnings.push(damaged(&path.display())),
                 Some(id) => known.push((id, path.clone())),
                 None => warnings.push(format!("{} has no build id and names nothing", path.display())),
             }
@@ -77,6 +80,7 @@ impl Binaries {
             Ok(file) if !module.build_id.is_empty() && build_id(&file).is_some_and(|id| id != module.build_id) => {
                 format!("{} was built again since it was recorded, so that its functions have no names", module.path)
             }
+            Ok(file) if claims_too_much(&file) => damaged(&module.path),
             Ok(_) => match Loader::new(&module.path) {
                 Ok(loader) => return Some(loader),
                 Err(error) => format!("the symbols of {} cannot be read: {error}", module.path),
@@ -85,6 +89,10 @@ impl Binaries {
         self.warnings.push(warning);
         None
     }
+}
+
+fn damaged(path: &dyn Display) -> String {
+    format!("the symbols of {path} are damaged: a section claims to unpack to more than it can")
 }
 
 #[cfg(test)]
@@ -114,6 +122,18 @@ mod tests {
         assert!(function.file.as_deref().is_some_and(|file| file.ends_with("measure/symbols.rs")));
         assert!(found.symbol.is_some_and(|symbol| symbol.contains("here")));
         assert_eq!(binaries.warnings, [""; 0]);
+    }
+
+    /// The fuzzer made it: 184 bytes that claim to be two gigabytes, which would be taken before the first is unpacked.
+    #[test]
+    fn a_section_that_claims_too_much_is_not_unpacked() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests-data/fuzz/binary/claims-two-gigabytes");
+        let module = Module { path: path.to_string_lossy().into_owned(), ..Module::default() };
+        for others in [vec![], vec![path]] {
+            let mut binaries = Binaries::new(&others);
+            assert_eq!(binaries.look_up(&module, 0x1020), Found::default());
+            assert!(binaries.warnings[0].contains("claims to unpack to more"), "{:?}", binaries.warnings);
+        }
     }
 
     #[test]

@@ -145,7 +145,8 @@ fn do_it(task: &Task) -> anyhow::Result<Took> {
 
 /// What dhat would write of so many call sites, no two of which share a stack.
 fn large(sites: u32) -> serde_json::Value {
-    let frame = |index: u32| format!("0x{index:x}: service::module_{}::function_{index} (src/module.rs:{index}:9)", index % 97);
+    let frame =
+        |index: u32| format!("0x{index:x}: service::module_{}::function_{index} (src/module.rs:{index}:9)", index % 97);
     let names = 4 * sites.isqrt().max(FRAMES);
     let table: Vec<String> = std::iter::once("[root]".to_owned()).chain((1..=names).map(frame)).collect();
     let site = |index: u32| {
@@ -200,7 +201,8 @@ mod tests {
             file["pps"].as_array().expect("sites").iter().map(|site| site["fs"].to_string()).collect();
         assert_eq!(stacks.len(), 3000);
         let names = file["ftbl"].as_array().expect("frames").len() as u64;
-        let frames = || file["pps"].as_array().expect("sites").iter().flat_map(|site| site["fs"].as_array().expect("frames"));
+        let frames =
+            || file["pps"].as_array().expect("sites").iter().flat_map(|site| site["fs"].as_array().expect("frames"));
         assert!(frames().all(|frame| frame.as_u64().is_some_and(|frame| (1..names).contains(&frame))));
     }
 }

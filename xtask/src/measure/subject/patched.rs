@@ -140,9 +140,8 @@ fn sources(root: &Path, taken: &[Taken]) -> anyhow::Result<BTreeMap<String, Path
     })?;
     let metadata: Metadata =
         serde_json::from_str(&lines.join("\n")).context("cargo describes packages in words not known here")?;
-    let is_wanted = |package: &Package| {
-        wanted.iter().any(|taken| taken.name == package.name && taken.version == package.version)
-    };
+    let is_wanted =
+        |package: &Package| wanted.iter().any(|taken| taken.name == package.name && taken.version == package.version);
     let found = metadata.packages.into_iter().filter(is_wanted);
     let folders = found.filter_map(|package| Some((package.name, package.manifest_path.parent()?.to_owned())));
     let folders: BTreeMap<String, PathBuf> = folders.collect();
@@ -220,7 +219,8 @@ mod tests {
 
     #[test]
     fn a_crate_has_to_be_in_the_lock_file_once() {
-        let of = |name: &str, version: &str| Locked { name: name.to_owned(), version: version.to_owned(), source: None };
+        let of =
+            |name: &str, version: &str| Locked { name: name.to_owned(), version: version.to_owned(), source: None };
         let lock = Lock { package: vec![of("a", "1.2.0"), of("b", "1.0.0"), of("b", "2.0.0")] };
         assert_eq!(version(&lock, "a").expect("once"), "1.2.0");
         for (lock, name, said) in [

@@ -355,7 +355,11 @@ fn patch(linked: &Path, patches: &BTreeMap<String, Patch>, base: &Path) -> anyho
 }
 
 /// Sets `[patch.crates-io] name = { … }`.
-pub(super) fn replace(document: &mut DocumentMut, name: &str, source: impl IntoIterator<Item = (&'static str, String)>) {
+pub(super) fn replace(
+    document: &mut DocumentMut,
+    name: &str,
+    source: impl IntoIterator<Item = (&'static str, String)>,
+) {
     let table = source.into_iter().map(|(key, text)| (key, toml_edit::Value::from(text)));
     let inline: toml_edit::InlineTable = table.collect();
     let mut tables = toml_edit::Table::new();
