@@ -97,6 +97,20 @@ pub(crate) const MADE: [(&str, &str); 11] = [
     ("diff-blocks.svg", "difference to the previous step, blocks"),
 ];
 
+/// Bytes of a raw folded file that is written. A larger one, of some ten thousand stacks, says nothing that dhat's file
+/// does not say in a fraction of them.
+pub(crate) const RAW_BYTES_MAX: u64 = 64 << 20;
+
+/// The files that are left out where they would be larger.
+pub(crate) const RAW: [&str; 2] = ["bytes.raw.folded", "blocks.raw.folded"];
+
+/// Whether a file's raw folded stacks are small enough to be written.
+fn is_raw_written(dhat: &Dhat) -> bool {
+    let frame = |frame: &u32| dhat.names[*frame as usize].len() as u64 + 1;
+    let bytes = dhat.points.iter().map(|point| point.frames.iter().map(frame).sum::<u64>());
+    bytes.sum::<u64>() <= RAW_BYTES_MAX
+}
+
 /// The flame graph of the samples of CPU time.
 const CPU_GRAPH: &str = "cpu.svg";
 
@@ -160,10 +174,12 @@ impl Made<'_> {
         let Made { run, step, side, profile, before, .. } = *self;
         let name = &run.steps[step].name;
         let subtitle = format!("{} messages", self.messages);
-        let raw = Profile::raw(self.dhat);
+        let raw = is_raw_written(self.dhat).then(|| Profile::raw(self.dhat));
         for unit in Unit::ALL {
             let title = format!("{} allocated by the {side}, {name}", unit.name());
-            write(&format!("{}.raw.folded", unit.name()), raw.folded(unit).as_bytes())?;
+            if let Some(raw) = &raw {
+                write(&format!("{}.raw.folded", unit.name()), raw.folded(unit).as_bytes())?;
+            }
             write(&format!("{}.folded", unit.name()), profile.folded(unit).as_bytes())?;
             write(&format!("{}.svg", unit.name()), flame::svg(profile, unit, &title, &subtitle)?.as_bytes())?;
             if let Some(before) = before {
@@ -279,6 +295,21 @@ mod tests {
                 assert!(svg.contains(&format!("total_samples=\"{total}\"")), "{unit}.svg");
             }
         }
+    }
+
+    #[test]
+    fn raw_stacks_are_left_out_where_they_would_be_large() {
+        let stacks = |frames: usize| {
+            let json = serde_json::json!({
+                "dhatFileVersion": 2,
+                "mode": "rust-heap",
+                "pps": [{ "tb": 7, "tbk": 1, "fs": vec![1; frames] }],
+                "ftbl": ["[root]", format!("0x1: srv::{}", "x".repeat(1018))],
+            });
+            Dhat::parse(&serde_json::to_vec(&json).expect("serialises")).expect("parses")
+        };
+        let most = RAW_BYTES_MAX as usize / 1024;
+        assert!(is_raw_written(&stacks(most)) && !is_raw_written(&stacks(most + 1)));
     }
 
     #[test]

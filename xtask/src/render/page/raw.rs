@@ -6,6 +6,7 @@ use maud::{Markup, html};
 
 use super::figures::{self, StepView};
 use crate::analyse::profiles::Profiles;
+use crate::cli::numbers;
 use crate::render::files;
 use crate::store::place;
 
@@ -36,11 +37,23 @@ pub(crate) fn section(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Ma
                         @let path = format!("{folder}/{file}");
                         @if profiles.has(&path) { li { (link(profiles, &path, file)) " " small { (words) } } }
                     }
+                    @if lacks_raw(profiles, folder) {
+                        li { small {
+                            "Stacks with every frame would be larger than "
+                            (numbers::bytes(files::RAW_BYTES_MAX as f64)) ": dhat.json has them all."
+                        } }
+                    }
                 }
                 (commands(view, *side, folder, profiles))
             }
         }
     }
+}
+
+/// Whether the raw folded stacks were left out.
+fn lacks_raw(profiles: &Profiles, folder: &str) -> bool {
+    let has = |file: &str| profiles.has(&format!("{folder}/{file}"));
+    has(files::MADE[0].0) && !files::RAW.into_iter().any(has)
 }
 
 /// A link to a file of the run, or its name alone where it is not there.
