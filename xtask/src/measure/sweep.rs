@@ -43,8 +43,12 @@ pub(crate) struct Plan {
 /// The traffic of a point that carries `mib` MiB of payload.
 pub(crate) fn workload(chunk: usize, streams: u32, mib: u64) -> Workload {
     let messages = (mib << 20).div_ceil(chunk as u64).max(MESSAGES_MIN);
-    let warmup = (Workload::default().warmup / u64::from(streams)).max(WARMUP_MIN);
-    Workload { chunk, messages, warmup, streams, ..Workload::default() }
+    Workload { chunk, messages, warmup: warmup(streams), streams, ..Workload::default() }
+}
+
+/// Messages that warm up each of so many streams: together they carry about as much as one alone.
+pub(crate) fn warmup(streams: u32) -> u64 {
+    (Workload::default().warmup / u64::from(streams)).max(WARMUP_MIN)
 }
 
 /// Measures every point: once counted, then in timed rounds. The record is written after every round.

@@ -21,6 +21,7 @@ use crate::measure::plan::{BUDGET, DEFAULT_INSTRUMENTS, Plan, chunk, exports, id
 use crate::measure::remote::At;
 use crate::measure::rounds::Until;
 use crate::measure::step_sets::step_sets;
+use crate::measure::sweep::warmup;
 use crate::measure::token::Token;
 use crate::measure::{environment, interrupt};
 use crate::render::page;
@@ -292,8 +293,8 @@ impl Args {
     fn workload(&self, stock: Workload) -> Workload {
         let stock = match (self.idle_streams, self.spans) {
             (Some(streams), _) => idle(streams),
-            (None, 0) => stock,
-            (None, spans) => Workload { messages: exports(spans), ..stock },
+            (None, 0) => Workload { warmup: warmup(self.streams), ..stock },
+            (None, spans) => Workload { messages: exports(spans), warmup: warmup(self.streams), ..stock },
         };
         Workload {
             chunk: self.chunk.unwrap_or(stock.chunk),

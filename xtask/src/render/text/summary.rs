@@ -44,12 +44,21 @@ const COLUMNS: &[(&Metric, &[Whose])] = &[
     (&metric::INSTRUCTIONS_PER_MESSAGE, SIDES),
 ];
 
+/// What is said of streams that carry next to nothing.
+const OF_IDLE: [&Metric; 2] = [&metric::LIVE_PER_STREAM, &metric::PEAK_HEAP];
+
 /// One line for a step whose counts are known.
 pub(crate) fn step_line(run: &Run, profiles: &Profiles, index: usize) -> String {
     let step = &run.steps[index];
     let mut line = format!("{:>2} {:<20}", index + 1, step.name);
     let noun = noun(run);
     for side in Side::ALL {
+        if run.workload.idle {
+            let held = metric::LIVE_PER_STREAM.samples(step, side, None);
+            let held = held.first().map_or_else(|| "—".to_owned(), |bytes| numbers::bytes(*bytes));
+            let _ = write!(line, "  {side} {held:>10}/stream");
+            continue;
+        }
         let Some([blocks, bytes, amplification]) = allocated(run, profiles, index, side) else { continue };
         let blocks = numbers::number(blocks);
         let bytes = match run.subject.shape.has_payload() {
@@ -204,6 +213,7 @@ fn ladder(run: &Run) -> String {
     let columns: Vec<(&Metric, Whose)> = COLUMNS
         .iter()
         .filter(|(metric, _)| metric.is_meant_for(shape) && metric.says_something_of(run))
+        .filter(|(metric, _)| !run.workload.idle || OF_IDLE.contains(metric))
         .flat_map(|(metric, whose)| whose.iter().map(move |whose| (*metric, *whose)))
         // A program by itself has no pair but itself.
         .filter(|(metric, whose)| *whose != Whose::Pair || alone.is_none() || metric.sides(shape).len() == 1)
