@@ -22,12 +22,16 @@
 //! The study's ladders climb on these parts: `cargo xtask list` shows every step with its line, `cargo xtask profile put`
 //! what each removes and costs, one after the other, and `profile unary --compress gzip` the same of compressed calls.
 //!
-//! Measured with 64 KiB messages on one stream, `Bytes` fields, blocks a message on the receiving and the sending side, and
-//! the CPU time of both sides together against tonic's: `cargo run --release -p generated` prints all of it.
+//! `cargo run --release -p generated` measures them in a service that anybody may have written: blocks and bytes a message on
+//! either side, and the CPU time of both sides together against tonic's. `cargo alloc-ladder advise --prove` tries the first
+//! and the allocators on a service of your own, under its own load.
 //!
 //! | step | the line | what it removes | what it costs | when not to |
 //! |---|---|---|---|---|
-//! | bodies | one of the three above | the sender's blocks; four codec buffers of 8 KiB a call; with compression, a compressor and a decompressor a message | recycled memory a thread ([below](#memory)) | codecs that are not prost's: those do not compile |
+//! | bodies | one of the three above | the sender's blocks; four codec buffers of 8 KiB a call | recycled memory a thread ([below](#memory)) | codecs that are not prost's: those do not compile |
+//! | released read buffer | the same line | what a stream keeps of a large message while it waits for short ones: tonic's buffers, once grown, stay with the stream, on both sides (`examples/generated/tests/retained.rs` holds how much) | messages that arrive in several frames are copied once | nowhere: it comes with the bodies |
+//! | pooled compression | `features = ["gzip"]`, `"deflate"` or `"zstd"` in that line | a compressor and a decompressor a message | their state is kept, a thread ([below](#memory)) | programs with many threads that compress seldom |
+//! | zlib-rs | `features = ["gzip", "zlib-rs"]` in that line | CPU time of gzip and deflate, of short messages above all | whatever else the program compresses with flate2 gets it too | compressed bytes that have to stay the same |
 //! | `Bytes` | `.bytes(["."])` in build.rs | the copy of each payload from 40 KiB on; the receiver's block for it | handlers see `Bytes`; who keeps one keeps the memory it was received in | payloads of some bytes that are kept for long |
 //! | HTTP/2 settings | [`Http2::for_messages(encoded_len)`](Http2::for_messages), `.server(Server::builder())` or `.endpoint(endpoint)` | messages cut into frames of 16 KiB, and by windows | at least 4 MiB a stream may wait in memory for a handler that does not read | peers that are not trusted with that, many streams that are seldom read: see [`Http2::for_streams_of_messages`] |
 //! | aligned reads | [`aligned(incoming, http2)`](aligned()), [`connect(endpoint, http2)`](connect()) | h2's new read buffer for each message: all of the receiver's blocks | 64 KiB a connection | TLS in this process; on a multi-thread runtime the receiver may keep some blocks a message ([below](#what-remains)) |
@@ -35,6 +39,12 @@
 //! | lean channel | [`LeanChannel::connect`] | tonic's channel: buffer, reconnection, balancing, boxes of each call | all those: see [`channel`] | connections that break and have to come again |
 //! | lean server | [`lean::serve`] | hyper and a task for each call; two DATA frames a message become one | TLS, HTTP/1, keepalive: see [`lean`] | servers that face the internet |
 //! | pooled messages | `.pooled(".package.Message")` at [`build::generator`](crate::build) | the strings, vectors and nested messages of what is received | signatures say [`Pooled<Message>`](Pooled); kept memory a thread | messages of `Bytes`; messages that are kept |
+//! | allocator | `#[global_allocator]` of mimalloc or jemalloc | no block: it makes each cheaper | a dependency in C, and memory that it keeps | where other steps have left no blocks |
+//!
+//! The allocator is no step of the study's ladders: it is chosen when a program is built, and a step of a ladder changes one
+//! field of a program that is built once. `cargo xtask profile put --allocator mimalloc` climbs the whole ladder on another
+//! one. In an `alloc-ladder.toml` of your own it is a step (`[[step]]`, `allocator = "mimalloc"`). Nor is the released read
+//! buffer: it comes with the bodies' own way to read (`rope` on the ladders).
 //!
 //! Several at once, for a server of 64 KiB chunks:
 //!
@@ -78,8 +88,7 @@
 //!
 //! # What remains
 //! gzip of a short message still costs the resetting of flate2's default compressor, miniz_oxide: it writes 0.3 MB of zeroes
-//! where a new one also costs pages of memory. flate2's own feature `zlib-rs`, in the service's Cargo.toml, makes that three
-//! times cheaper, and a new compressor as well.
+//! where a new one also costs pages of memory. The feature `zlib-rs` takes another.
 //!
 //! On a multi-thread runtime, some blocks a message where payloads are received, as the schedule has it: h2 makes a new read buffer
 //! (`FramedRead`, with what `BytesMut` and [`AlignedIo`] do to grow it) when the handler's worker still holds the last frame.

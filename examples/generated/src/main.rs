@@ -1,5 +1,6 @@
 //! What the steps remove from a service that anybody may have written: blocks a message on each side, and the CPU time of
-//! both sides together against tonic's, in the same rounds. `cargo run --release -p generated [ROUNDS]`.
+//! both sides together against tonic's, in the same rounds. `cargo run --release -p generated [ROUNDS [CALL]]`, where a call is
+//! `put`, `get` or `hello`.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -18,8 +19,10 @@ use tonic::transport::{Endpoint, Server};
 #[global_allocator]
 static ALLOC: CountingAlloc = CountingAlloc::new();
 
-/// Messages before and after those that are measured.
+/// Messages before and after those that are measured, and how many of each stream at least: the calls' own beginnings and
+/// ends are no figures of a message.
 const EDGE: u64 = 500;
+const EDGE_OF_STREAM: u64 = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
@@ -59,8 +62,12 @@ impl Case {
         match (self.call, self.compression) {
             (Call::Hello, None) => 20_000,
             (Call::Hello, Some(_)) => 3_000,
-            _ => (256 * 1024 * 1024 / self.size as u64).clamp(2_000, 20_000),
+            _ => (256 * 1024 * 1024 / self.size as u64).clamp(2_000, 20_000).max(6 * EDGE_OF_STREAM * self.streams),
         }
+    }
+
+    fn edge(self) -> u64 {
+        EDGE.max(EDGE_OF_STREAM * self.streams)
     }
 
     fn http2(self, stock: Http2) -> Http2 {
@@ -84,8 +91,8 @@ struct State {
 }
 
 impl Meter {
-    fn new(messages: u64) -> Arc<Meter> {
-        let at = [EDGE, messages - EDGE];
+    fn new(case: Case) -> Arc<Meter> {
+        let at = [case.edge(), case.messages() - case.edge()];
         Arc::new(Meter(Mutex::new(State { ticks: 0, at, read: Vec::with_capacity(2) })))
     }
 
@@ -112,7 +119,7 @@ impl Meter {
 
 /// The server's and the client's figures.
 fn measure(case: Case) -> [[f64; 3]; 2] {
-    let [server, client] = [(); 2].map(|()| Meter::new(case.messages()));
+    let [server, client] = [(); 2].map(|()| Meter::new(case));
     let (stop, stopped) = oneshot::channel::<()>();
     let (tell, told) = std::sync::mpsc::channel();
     let tick: stock::Tick = {
@@ -289,8 +296,12 @@ fn main() -> std::io::Result<()> {
     let rounds: usize = std::env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(5);
     let mut out = std::io::stdout().lock();
     writeln!(out, "blocks and bytes a message on each side; CPU of both together, against the first row of its group")?;
+    let only = std::env::args().nth(2);
     for cases in groups() {
         let first = cases[0];
+        if only.as_ref().is_some_and(|only| !format!("{:?}", first.call).eq_ignore_ascii_case(only)) {
+            continue;
+        }
         writeln!(out, "\n{:?}, {} bytes, {} streams, {:?}", first.call, first.size, first.streams, first.compression)?;
         let mut results = vec![Vec::new(); cases.len()];
         // Interleaved, so that what else the machine does falls on all alike; the first round warms up.

@@ -1,14 +1,19 @@
-"""The toy service in grpcio, without generated code: a server to call (`serve`) or a caller of a server (`call PORT`).
+"""The toy service in grpcio, without generated code: a server to call (`serve`) or a caller of a server (`call PORT ENCODING`).
 
 Messages are made by hand: field 1 of `Chunk` and of `Summary` is all that is looked at."""
 
 import sys
+import threading
 from concurrent import futures
 
 import grpc
 
 SIZES = [0, 1, 1000, 16384, 65536, 1 << 20]
-ENCODINGS = {"identity": grpc.Compression.NoCompression, "gzip": grpc.Compression.Gzip}
+ENCODINGS = {
+    "identity": grpc.Compression.NoCompression,
+    "gzip": grpc.Compression.Gzip,
+    "deflate": grpc.Compression.Deflate,
+}
 
 
 def same(message):
@@ -46,8 +51,9 @@ def numbers(message):
     return fields
 
 
-def call(port):
-    for name, encoding in ENCODINGS.items():
+def call(port, with_encoding):
+    for name in ["identity", with_encoding]:
+        encoding = ENCODINGS[name]
         channel = grpc.insecure_channel(f"127.0.0.1:{port}", compression=encoding)
         put = channel.stream_unary("/toy.v1.Toy/Put", same, same)
         get = channel.unary_stream("/toy.v1.Toy/Get", same, same)
@@ -61,21 +67,30 @@ def call(port):
             assert got == [chunk(size, 0xA5)] * 3, (name, size, len(got))
             if size:
                 assert list(chat(iter(sent))) == sent, (name, size)
+        # A call that is given up leaves the connection as it was.
+        given_up = get(b"\x08" + varint(200) + b"\x10" + varint(65536))
+        next(given_up)
+        given_up.cancel()
         answer = hello(b"\x12\x03Ada")
         assert b"active" in answer and b"Ada" in answer, (name, answer)
         # What is short while it is compressed is refused when it is decompressed.
-        too_long = grpc.StatusCode.RESOURCE_EXHAUSTED if name == "gzip" else grpc.StatusCode.OUT_OF_RANGE
+        too_long = grpc.StatusCode.OUT_OF_RANGE if name == "identity" else grpc.StatusCode.RESOURCE_EXHAUSTED
         failures = [
             (lambda: hello(b"\x12\x06nobody"), grpc.StatusCode.NOT_FOUND),
-            (lambda: hello(b"\x12\x05never", timeout=0.1), None),
+            (lambda: hello(b"\x12\x05never", timeout=0.1), grpc.StatusCode.DEADLINE_EXCEEDED),
             (lambda: list(chat(iter([chunk(1, 1), chunk(0, 0)]))), grpc.StatusCode.DATA_LOSS),
             (lambda: put(iter([chunk(5 << 20, 1)])), too_long),
+            (lambda: channel.unary_unary("/toy.v1.Toy/None", same, same)(b""), grpc.StatusCode.UNIMPLEMENTED),
         ]
         for fails, code in failures:
             try:
                 fails()
             except grpc.RpcError as error:
-                assert code is None or error.code() == code, (name, code, error)
+                # Whose clock is first to see a deadline, the caller's or the server's, is not known.
+                late = code == grpc.StatusCode.DEADLINE_EXCEEDED and error.code() == grpc.StatusCode.CANCELLED
+                assert error.code() == code or late, (name, code, error)
+                reasons = [value for key, value in error.trailing_metadata() if key == "x-reason"]
+                assert (reasons == ["none"]) == (code == grpc.StatusCode.NOT_FOUND), (name, code, reasons)
             else:
                 raise AssertionError((name, code, "no failure"))
         channel.close()
@@ -111,7 +126,12 @@ class Toy(grpc.GenericRpcHandler):
             yield message
 
     def hello(self, request, context):
+        if b"never" in request:
+            ended = threading.Event()
+            context.add_callback(ended.set)
+            ended.wait()
         if b"nobody" in request:
+            context.set_trailing_metadata((("x-reason", "none"),))
             context.abort(grpc.StatusCode.NOT_FOUND, "nobody is called that")
         return b"\x08\x07" + request + b"\x32\x06active"
 
@@ -127,4 +147,4 @@ def serve():
 
 
 if __name__ == "__main__":
-    serve() if sys.argv[1] == "serve" else call(int(sys.argv[2]))
+    serve() if sys.argv[1] == "serve" else call(int(sys.argv[2]), sys.argv[3])

@@ -1,5 +1,5 @@
-//! Both directions with grpcio, whose HTTP/2, gRPC and gzip are none of Rust's: every kind of call, with and without
-//! compression, short and long, and failures. Needs grpcio for `PYTHON` (python3 if not set); where it is missing, the tests
+//! Both directions with grpcio, whose HTTP/2, gRPC, gzip and deflate are none of Rust's: every kind of call, uncompressed and
+//! in each encoding that both have (grpcio has no zstd), short and long, failures, deadlines and calls that are given up. Needs grpcio for `PYTHON` (python3 if not set); where it is missing, the tests
 //! say so and pass.
 
 #![allow(clippy::print_stdout, reason = "what was skipped")]
@@ -9,9 +9,7 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use generated::steps::pb::toy_client::ToyClient;
-use generated::steps::pb::{Chunk, GetRequest};
-use generated::steps::{chunk, user};
+use generated::{pooled, steps};
 use support::{Code, Connection, Serving, Transport, block_on, connect};
 use tonic::Code as Grpc;
 use tonic::codec::CompressionEncoding;
@@ -31,15 +29,17 @@ fn python() -> Option<Command> {
 
 #[test]
 fn grpcio_calls_every_server() {
-    for code in [Code::Stock, Code::Steps, Code::Pooled] {
+    for code in [Code::Stock, Code::Steps, Code::Pooled, Code::Over] {
         for transport in [Transport::Tonic, Transport::Aligned, Transport::Lean] {
-            let Some(mut python) = python() else { return };
-            // The script calls with and without compression.
-            let serving = Serving::start(code, transport, Some(CompressionEncoding::Gzip));
-            let port = serving.address.rsplit_once(':').expect("a port").1.to_owned();
-            let output = python.args(["call", &port]).output().expect("python starts");
-            let error = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{code:?} {transport:?}: {error}");
+            for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Deflate] {
+                let Some(mut python) = python() else { return };
+                // The script calls with and without compression.
+                let serving = Serving::start(code, transport, Some(encoding));
+                let port = serving.address.rsplit_once(':').expect("a port").1.to_owned();
+                let output = python.args(["call", &port, &encoding.to_string()]).output().expect("python starts");
+                let error = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{code:?} {transport:?} {encoding}: {error}");
+            }
         }
     }
 }
@@ -69,57 +69,130 @@ impl Drop for Python {
 
 #[test]
 fn every_channel_calls_grpcio() {
-    for compression in ["identity", "gzip"] {
+    for encoding in [None, Some(CompressionEncoding::Gzip), Some(CompressionEncoding::Deflate)] {
         for transport in [Transport::Tonic, Transport::Aligned, Transport::Lean] {
             let Some(command) = python() else { return };
-            let python = Python::serve(command, compression);
+            let name = encoding.map_or_else(|| "identity".to_owned(), |encoding| encoding.to_string());
+            let python = Python::serve(command, &name);
             block_on(async {
                 match connect(transport, &python.address).await {
-                    Connection::Channel(channel) => calls(ToyClient::new(channel), compression).await,
-                    Connection::Lean(channel) => calls(ToyClient::new(channel), compression).await,
+                    Connection::Channel(channel) => {
+                        of_steps::calls(of_steps::client(channel.clone(), encoding)).await;
+                        of_pooled::calls(of_pooled::client(channel, encoding)).await;
+                    }
+                    Connection::Lean(channel) => {
+                        of_steps::calls(of_steps::client(channel.clone(), encoding)).await;
+                        of_pooled::calls(of_pooled::client(channel, encoding)).await;
+                    }
                 }
             });
         }
     }
 }
 
-async fn calls<T>(mut client: ToyClient<T>, compression: &str)
-where
-    T: tonic::client::GrpcService<tonic::body::Body>,
-    T::Error: Into<tonic::codegen::StdError>,
-    T::ResponseBody: tonic::codegen::Body<Data = bytes::Bytes> + Send + 'static,
-    <T::ResponseBody as tonic::codegen::Body>::Error: Into<tonic::codegen::StdError> + Send,
-{
-    client = client.accept_compressed(CompressionEncoding::Gzip);
-    if compression == "gzip" {
-        client = client.send_compressed(CompressionEncoding::Gzip);
-    }
-    for size in [0, 1, 1000, 16_384, 65_536, 1 << 20] {
-        let sent: Vec<Chunk> = (0..3).map(|byte| chunk(size, byte)).collect();
-        let summary = client.put(tokio_stream::iter(sent.clone())).await.expect("answers").into_inner();
-        assert_eq!((summary.messages, summary.bytes), (3, 3 * size as u64));
-        let request = GetRequest { messages: 3, chunk_size: size as u64 };
-        let mut chunks = client.get(request).await.expect("begins").into_inner();
-        for _ in 0..3 {
-            assert!(chunks.message().await.expect("goes well") == Some(chunk(size, 0xA5)), "{size}");
+/// The same calls with each kind of generated code.
+macro_rules! calls {
+    ($name:ident, $module:ident) => {
+        mod $name {
+            use super::*;
+            use $module::pb::GetRequest;
+            use $module::pb::toy_client::ToyClient;
+            use $module::{chunk, user};
+
+            pub(super) fn client<T>(inner: T, encoding: Option<CompressionEncoding>) -> ToyClient<T>
+            where
+                T: tonic::client::GrpcService<tonic::body::Body>,
+                T::Error: Into<tonic::codegen::StdError>,
+                T::ResponseBody: tonic::codegen::Body<Data = bytes::Bytes> + Send + 'static,
+                <T::ResponseBody as tonic::codegen::Body>::Error: Into<tonic::codegen::StdError> + Send,
+            {
+                let client = ToyClient::new(inner);
+                match encoding {
+                    Some(encoding) => client.accept_compressed(encoding).send_compressed(encoding),
+                    None => client,
+                }
+            }
+
+            pub(super) async fn calls<T>(mut client: ToyClient<T>)
+            where
+                T: tonic::client::GrpcService<tonic::body::Body> + Clone,
+                T::Error: Into<tonic::codegen::StdError>,
+                T::ResponseBody: tonic::codegen::Body<Data = bytes::Bytes> + Send + 'static,
+                <T::ResponseBody as tonic::codegen::Body>::Error: Into<tonic::codegen::StdError> + Send,
+            {
+                for size in [0, 1, 1000, 16_384, 65_536, 1 << 20] {
+                    let sent = || (0..3).map(move |byte| chunk(size, byte));
+                    let summary = client.put(tokio_stream::iter(sent())).await.expect("answers").into_inner();
+                    assert_eq!((summary.messages, summary.bytes), (3, 3 * size as u64));
+                    let request = GetRequest { messages: 3, chunk_size: size as u64 };
+                    let mut chunks = client.get(request).await.expect("begins").into_inner();
+                    for _ in 0..3 {
+                        let got = chunks.message().await.expect("goes well").expect("a chunk");
+                        assert!(got.data == chunk(size, 0xA5).data, "{size}");
+                    }
+                    assert!(chunks.message().await.expect("ends well").is_none());
+                    if size > 0 {
+                        let mut chunks = client.chat(tokio_stream::iter(sent())).await.expect("begins").into_inner();
+                        for sent in sent() {
+                            let got = chunks.message().await.expect("goes well").expect("a chunk");
+                            assert!(got.data == sent.data, "{size}");
+                        }
+                    }
+                }
+                failures(client).await;
+            }
+
+            async fn failures<T>(mut client: ToyClient<T>)
+            where
+                T: tonic::client::GrpcService<tonic::body::Body> + Clone,
+                T::Error: Into<tonic::codegen::StdError>,
+                T::ResponseBody: tonic::codegen::Body<Data = bytes::Bytes> + Send + 'static,
+                <T::ResponseBody as tonic::codegen::Body>::Error: Into<tonic::codegen::StdError> + Send,
+            {
+                // A failure after a message, and as all there is.
+                for chunks in [vec![chunk(10, 1), chunk(0, 0)], vec![chunk(0, 0)]] {
+                    let good = chunks.len() - 1;
+                    let answer = client.chat(tokio_stream::iter(chunks)).await;
+                    // In the headers or after them.
+                    let status = match answer {
+                        Err(status) => status,
+                        Ok(replies) => {
+                            let mut replies = replies.into_inner();
+                            for _ in 0..good {
+                                assert_eq!(
+                                    replies.message().await.expect("goes well").expect("a chunk").data.len(),
+                                    10
+                                );
+                            }
+                            replies.message().await.expect_err("refused")
+                        }
+                    };
+                    assert_eq!((status.code(), status.message()), (Grpc::DataLoss, "an empty chunk"));
+                }
+                let status = client.hello(user("nobody")).await.expect_err("refused");
+                assert_eq!((status.code(), status.message()), (Grpc::NotFound, "nobody is called that"));
+                assert_eq!(status.metadata().get("x-reason").expect("a reason"), "none");
+                let mut late = tonic::Request::new(user("never"));
+                late.set_timeout(std::time::Duration::from_millis(100));
+                let code = client.hello(late).await.expect_err("too late").code();
+                assert!(matches!(code, Grpc::Cancelled | Grpc::DeadlineExceeded), "{code:?}");
+                let mut limited = client.clone().max_decoding_message_size(1000);
+                let request = GetRequest { messages: 1, chunk_size: 5000 };
+                let status = match limited.get(request).await {
+                    Err(status) => status,
+                    Ok(chunks) => chunks.into_inner().message().await.expect_err("too long"),
+                };
+                assert!(matches!(status.code(), Grpc::OutOfRange | Grpc::ResourceExhausted), "{status:?}");
+                // A call that is given up leaves the connection as it was.
+                let request = GetRequest { messages: 200, chunk_size: 65_536 };
+                let mut given_up = client.get(request).await.expect("begins").into_inner();
+                assert!(given_up.message().await.expect("goes well").is_some());
+                drop(given_up);
+                assert_eq!(client.hello(user("Ada")).await.expect("answers").into_inner().status, "active");
+            }
         }
-        assert!(chunks.message().await.expect("ends well").is_none());
-        let answer = client.chat(tokio_stream::iter(sent.clone())).await;
-        if size == 0 {
-            // In the headers or after them.
-            let status = match answer {
-                Ok(chunks) => chunks.into_inner().message().await.expect_err("refused"),
-                Err(status) => status,
-            };
-            assert_eq!(status.code(), Grpc::DataLoss);
-            continue;
-        }
-        let mut chunks = answer.expect("begins").into_inner();
-        for sent in &sent {
-            assert!(chunks.message().await.expect("goes well").as_ref() == Some(sent), "{size}");
-        }
-    }
-    assert_eq!(client.hello(user("Ada")).await.expect("answers").into_inner().status, "active");
-    let status = client.hello(user("nobody")).await.expect_err("refused");
-    assert_eq!((status.code(), status.message()), (Grpc::NotFound, "nobody is called that"));
+    };
 }
+
+calls!(of_steps, steps);
+calls!(of_pooled, pooled);

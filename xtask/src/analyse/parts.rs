@@ -39,6 +39,11 @@ impl Part {
 }
 
 const BODIES: &str = "tonic = { package = \"alloc-ladder-tonic\", version = \"0.1\" } in Cargo.toml, in place of tonic";
+const COMPRESSION: &str =
+    "tonic = { package = \"alloc-ladder-tonic\", version = \"0.1\", features = [\"gzip\"] } in Cargo.toml";
+const ZLIB_RS: &str =
+    "tonic = { package = \"alloc-ladder-tonic\", version = \"0.1\", features = [\"gzip\", \"zlib-rs\"] } in Cargo.toml";
+const ALLOCATOR: &str = "#[global_allocator] static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc; in main.rs";
 const BYTES: &str = ".bytes([\".\"]) in build.rs";
 const POOLED: &str = ".pooled(\".package.Message\") at alloc_ladder::build::generator in build.rs";
 
@@ -61,6 +66,38 @@ pub(crate) const PARTS: &[Part] = &[
             (Get, "rope"),
             (Unary, "small-codec-buffers"),
         ],
+    },
+    Part {
+        name: "release-read-buffer",
+        title: "released read buffer",
+        server: Some(BODIES),
+        client: Some(BODIES),
+        cost: "messages that arrive in several frames are copied once",
+        not_when: "nowhere: it comes with the bodies",
+        // Of what is kept, which is no figure of a message.
+        reduces: &[],
+        study: &[],
+    },
+    Part {
+        name: "pooled-compression",
+        title: "pooled compression",
+        server: Some(COMPRESSION),
+        client: Some(COMPRESSION),
+        cost: "their state is kept, a thread",
+        not_when: "programs with many threads that compress seldom",
+        // Only of those that compress, which no run says.
+        reduces: &[],
+        study: &[],
+    },
+    Part {
+        name: "zlib-rs",
+        title: "zlib-rs",
+        server: Some(ZLIB_RS),
+        client: Some(ZLIB_RS),
+        cost: "whatever else the program compresses with flate2 gets it too",
+        not_when: "compressed bytes that have to stay the same",
+        reduces: &[],
+        study: &[],
     },
     Part {
         name: "bytes-field",
@@ -131,6 +168,16 @@ pub(crate) const PARTS: &[Part] = &[
         not_when: "messages of `Bytes`; messages that are kept",
         reduces: &[Stage::MessageConstruction],
         study: &[(Put, "pooled-message")],
+    },
+    Part {
+        name: "allocator",
+        title: "allocator",
+        server: Some(ALLOCATOR),
+        client: Some(ALLOCATOR),
+        cost: "a dependency in C, and memory that it keeps",
+        not_when: "where other steps have left no blocks",
+        reduces: &[],
+        study: &[],
     },
 ];
 

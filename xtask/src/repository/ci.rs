@@ -40,6 +40,7 @@ const ALONE: &[&str] = &[
     "steps",
     "steps,deflate",
     "steps,gzip",
+    "steps,gzip,zlib-rs",
     "steps,zstd",
     "build",
     "live",
