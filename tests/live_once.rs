@@ -132,7 +132,11 @@ fn invariants_hold_under_load(addr: SocketAddr) {
                 }
             });
         }
+        #[cfg(feature = "transport")]
+        let grpc = grpc::Asked::new();
         for _ in 0..50 {
+            #[cfg(feature = "transport")]
+            grpc.is_one_reading();
             let json = get(addr, "/debug/alloc?format=json");
             json_is_one_reading(&serde_json::from_slice(&json.body).expect("JSON"));
             text_is_one_reading(get(addr, "/debug/alloc").text());
@@ -205,4 +209,59 @@ fn prometheus_is_one_reading(text: &str) {
         rows.map(|line| line.rsplit(' ').next().and_then(|value| value.parse::<i64>().ok()).expect("a number")).sum()
     };
     assert_eq!(sum("grpc_alloc_bytes_total") - sum("grpc_alloc_freed_bytes_total"), sum("grpc_alloc_net_bytes"));
+}
+
+/// The same over gRPC.
+#[cfg(feature = "transport")]
+mod grpc {
+    use alloc_ladder::live::pb::allocations_client::AllocationsClient;
+    use alloc_ladder::live::pb::{Row, SnapshotRequest, Tally};
+    use tokio::runtime::{Builder, Runtime};
+    use tonic::transport::{Channel, Endpoint, Server};
+
+    pub(crate) struct Asked {
+        runtime: Runtime,
+        client: AllocationsClient<Channel>,
+    }
+
+    impl Asked {
+        pub(crate) fn new() -> Asked {
+            let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+            let client = runtime.block_on(async {
+                let incoming = alloc_ladder::tonic::incoming(([127, 0, 0, 1], 0).into()).expect("binds");
+                let addr = incoming.local_addr().expect("bound");
+                let server = Server::builder().add_service(alloc_ladder::live::allocations());
+                tokio::spawn(server.serve_with_incoming(incoming));
+                let endpoint = Endpoint::from_shared(format!("http://{addr}")).expect("an address");
+                AllocationsClient::new(endpoint.connect().await.expect("connects"))
+            });
+            Asked { runtime, client }
+        }
+
+        pub(crate) fn is_one_reading(&self) {
+            let mut client = self.client.clone();
+            let asked = self.runtime.block_on(client.snapshot(SnapshotRequest {})).expect("answers").into_inner();
+            assert!(asked.live_bytes <= asked.peak_bytes + asked.peak_slack_bytes, "{asked:?}");
+            let total = asked.total.expect("a total");
+            let tally = |row: &Row| row.tally.expect("a tally");
+            let fields: [fn(&Tally) -> u64; 7] = [
+                |tally| tally.blocks,
+                |tally| tally.bytes,
+                |tally| tally.freed_blocks,
+                |tally| tally.freed_bytes,
+                |tally| tally.reallocs,
+                |tally| tally.realloc_old_bytes,
+                |tally| tally.realloc_new_bytes,
+            ];
+            for field in fields {
+                assert_eq!(asked.rows.iter().map(|row| field(&tally(row))).sum::<u64>(), field(&total), "{asked:?}");
+            }
+            for method in asked.methods.iter().filter(|method| method.sampled_live_bytes.is_some()) {
+                let own = asked.rows.iter().filter(|row| row.rpc == method.rpc && row.side == method.side);
+                let own = own.filter(|row| row.stage != "instrument");
+                let sum: f64 = own.map(|row| row.sampled_live_bytes.expect("it samples")).sum();
+                assert_eq!(Some(sum), method.sampled_live_bytes, "{method:?}");
+            }
+        }
+    }
 }

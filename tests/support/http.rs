@@ -26,14 +26,22 @@ pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
 
 /// Sends a request line with these headers and reads the answer to the end of the connection.
 pub(crate) fn ask(addr: SocketAddr, request: &str, headers: &str) -> Answer {
+    ask_once(addr, request, headers).expect("a head")
+}
+
+/// As [`ask`]; `None` where the connection was closed without a word: after the time that one may last.
+pub(crate) fn ask_once(addr: SocketAddr, request: &str, headers: &str) -> Option<Answer> {
     let mut stream = connect(addr);
     write!(stream, "{request} HTTP/1.1\r\nHost: {addr}\r\n{headers}\r\n").expect("the endpoint reads");
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("the endpoint answers and closes");
+    if bytes.is_empty() {
+        return None;
+    }
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
     let head = String::from_utf8(bytes[..end].to_vec()).expect("the head is text").to_ascii_lowercase();
     let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
-    Answer { status, head, body: bytes[end + 4..].to_vec() }
+    Some(Answer { status, head, body: bytes[end + 4..].to_vec() })
 }
 
 pub(crate) fn get(addr: SocketAddr, path: &str) -> Answer {
