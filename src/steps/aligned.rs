@@ -9,9 +9,8 @@
 //! fit, so that the handler has dropped its payloads by then.
 //!
 //! That takes a receiver that runs before the connection does again: a task of the connection's runtime. On another
-//! thread it may come too late: a connection that finds its block lost yields more often before the next frames (see
-//! [`patience`]). So it may as the future given to a current-thread runtime's `block_on`, which is polled once in 61 polls of
-//! tasks: spawn it.
+//! thread it may come too late, and so it does as the future given to a current-thread runtime's `block_on`, which is
+//! polled once in 61 polls of tasks: spawn it.
 //!
 //! # Implementation
 //! A frame's nine header bytes are read along with the end of the frame before, kept here, and handed over together
@@ -30,15 +29,12 @@
 //! longer than the frames this side has allowed. Where large frames of several sizes alternate, the block is replaced
 //! as often as without alignment.
 
-mod patience;
-
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 
-use self::patience::Patience;
 use crate::wire::http2::{
     DATA, FRAME_BYTES_DEFAULT, FrameHeader, HEADER_BYTES, PREFACE, SETTING_BYTES, SETTINGS, UNKNOWN,
 };
@@ -68,7 +64,6 @@ pub struct AlignedIo<IO> {
     state: State,
     /// DATA was handed over since the last yield: h2's buffer is shared until the handler has run.
     shared: bool,
-    patience: Patience,
     /// The last frame was large, so the next header is read alone rather than with what follows it.
     large: bool,
     /// The last payload that h2 reserved room for filled its buffer to the brim.
@@ -133,7 +128,6 @@ impl<IO: AsyncRead + Unpin> AlignedIo<IO> {
             end: 0,
             state,
             shared: false,
-            patience: Patience::NEW,
             large: false,
             tight: false,
             growth: None,
@@ -205,11 +199,6 @@ impl<IO: AsyncRead + Unpin> AlignedIo<IO> {
     }
 }
 
-/// Where the room in h2's buffer begins.
-fn room_at(buf: &ReadBuf<'_>) -> usize {
-    buf.filled().as_ptr().addr() + buf.filled().len()
-}
-
 /// What one step of a read came to.
 enum Step {
     /// There may be more to do for this read.
@@ -256,7 +245,6 @@ impl<IO: AsyncRead + Unpin> AlignedIo<IO> {
             State::Header => self.header(cx, buf, before),
             State::HandOver { header, done, payload, filler } => self.hand_over(buf, header, done, payload, filler),
             State::Reserved(payload) => {
-                self.patience.reserved(room_at(buf), 4 * self.frame_bytes_max);
                 self.tight = buf.remaining() < payload + HEADER_BYTES;
                 self.credit = (self.credit + payload / GROWTH_SHARE).min(GROWTH_FRAMES * self.frame_bytes_max);
                 self.state = State::Payload(payload);
@@ -340,11 +328,11 @@ impl<IO: AsyncRead + Unpin> AlignedIo<IO> {
             if buf.filled().len() > before {
                 return Step::Done;
             }
-            if self.shared && self.patience.yields() {
+            if self.shared {
+                self.shared = false;
                 cx.waker().wake_by_ref();
                 return Step::Pending;
             }
-            self.shared = false;
         }
         let data = kind == DATA;
         // Only before DATA: nothing may stand inside a block of HEADERS and CONTINUATION.
@@ -381,7 +369,6 @@ impl<IO: AsyncRead + Unpin> AlignedIo<IO> {
         }
         if filler || buf.remaining() < payload + HEADER_BYTES {
             // h2 reads the header and reserves room for the payload.
-            self.patience.header(room_at(buf));
             self.state = if filler { State::FillerReserved(payload) } else { State::Reserved(payload) };
             return Step::Done;
         }
