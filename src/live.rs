@@ -4,7 +4,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/metrics` | Prometheus text: bytes and blocks by side, RPC method and stage; live bytes and their peak, by row where they are sampled; resident memory; open calls and the largest message one of them received; calls by code, messages and payload bytes, and how calls differ in blocks, bytes and time |
+//! | `/metrics` | for Prometheus, as text, or as protobuf with native histograms where that is asked for: bytes and blocks by side, RPC method and stage; live bytes and their peak, by row where they are sampled; resident memory; open calls and the largest message one of them received; calls by code, messages and payload bytes, and how calls differ in blocks, bytes and time |
 //! | `/debug/alloc` | the same as a table, medians, 95th percentiles and largest of what calls allocate and take, what an open call holds, and where memory is that is resident and not live; JSON with `?format=json` or `Accept: application/json` |
 //! | `/debug/pprof/allocs` | everything allocated, as a gzip-compressed pprof profile; `?seconds=` for what is to come, and `?seconds=10&every=1` for every stack of it, exactly ([`Builder::exact_stacks`]) |
 //! | `/debug/pprof/heap` | the same profile, live memory first |

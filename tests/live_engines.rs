@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use alloc_ladder::live::pb::allocations_client::AllocationsClient;
 use alloc_ladder::live::pb::{ProfileRequest, SnapshotRequest};
+use alloc_ladder::method::{LATENCY_UNITS, PerCall};
 use alloc_ladder::sampled::SampledAlloc;
 use alloc_ladder::stage::Scope;
 use alloc_ladder::tonic::ServerLayer;
@@ -74,6 +75,55 @@ impl Drop for Reaped {
     }
 }
 
+/// A Prometheus that scrapes one service.
+struct Prometheus {
+    addr: SocketAddr,
+    _reaped: Reaped,
+    _folder: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn start(program: &PathBuf, target: SocketAddr, more: &[&str]) -> Prometheus {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = format!(
+            "global:\n  scrape_interval: 1s\nscrape_configs:\n- job_name: service\n  static_configs:\n  - targets: ['{target}']\n"
+        );
+        std::fs::write(folder.path().join("prometheus.yml"), config).expect("writes");
+        // Taken and given back, because Prometheus does not say which free port it took.
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        let child = Command::new(program)
+            .current_dir(folder.path())
+            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", &format!("--web.listen-address={addr}")])
+            .args(more)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus starts");
+        Prometheus { addr, _reaped: Reaped(child), _folder: folder }
+    }
+
+    fn query(&self, expression: &str) -> Option<String> {
+        std::net::TcpStream::connect(self.addr).ok()?;
+        let answer = http::ask(self.addr, &format!("GET /api/v1/query?query={expression}"), "Connection: close\r\n");
+        let start = answer.body.iter().position(|byte| *byte == b'{')?;
+        let end = answer.body.iter().rposition(|byte| *byte == b'}')?;
+        let json: serde_json::Value = serde_json::from_slice(&answer.body[start..=end]).ok()?;
+        Some(json["data"]["result"][0]["value"][1].as_str()?.to_owned())
+    }
+
+    fn wait(&self, expression: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match self.query(expression) {
+                Some(value) => return value,
+                None => assert!(Instant::now() < deadline, "Prometheus has no answer to {expression}"),
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+}
+
 #[test]
 fn a_prometheus_server_scrapes_the_counters() {
     let Some(prometheus) = find("prometheus", "Debian package `prometheus`") else { return };
@@ -81,48 +131,80 @@ fn a_prometheus_server_scrapes_the_counters() {
     let blocks = upload(SCRAPED);
     let counted = Snapshot::of_process();
     let exact = counted.rows().find(|row| row.method.path == SCRAPED).expect("a row").tally;
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let target = live.addr();
-    let config = format!(
-        "global:\n  scrape_interval: 1s\nscrape_configs:\n- job_name: service\n  static_configs:\n  - targets: ['{target}']\n"
-    );
-    std::fs::write(folder.path().join("prometheus.yml"), config).expect("writes");
-    // Taken and given back, because Prometheus does not say which free port it took.
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-    let addr = SocketAddr::from(([127, 0, 0, 1], port));
-    let child = Command::new(prometheus)
-        .current_dir(folder.path())
-        .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", &format!("--web.listen-address={addr}")])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("prometheus starts");
-    let _reaped = Reaped(child);
-    let query = |expression: &str| -> Option<String> {
-        std::net::TcpStream::connect(addr).ok()?;
-        let answer = http::ask(addr, &format!("GET /api/v1/query?query={expression}"), "Connection: close\r\n");
-        let start = answer.body.iter().position(|byte| *byte == b'{')?;
-        let end = answer.body.iter().rposition(|byte| *byte == b'}')?;
-        let json: serde_json::Value = serde_json::from_slice(&answer.body[start..=end]).ok()?;
-        Some(json["data"]["result"][0]["value"][1].as_str()?.to_owned())
-    };
-    let wait = |expression: &str| {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            match query(expression) {
-                Some(value) => return value,
-                None => assert!(Instant::now() < deadline, "Prometheus has no answer to {expression}"),
-            }
-            std::thread::sleep(Duration::from_millis(300));
-        }
-    };
+    let prometheus = Prometheus::start(&prometheus, live.addr(), &[]);
     let series = "%7Brpc=%22/engines.Test/Scraped%22,stage=%22marshal%22,side=%22server%22%7D";
-    assert_eq!(wait(&format!("grpc_alloc_bytes_total{series}")), exact.bytes.to_string());
-    assert_eq!(wait(&format!("grpc_alloc_blocks_total{series}")), exact.blocks.to_string());
-    assert_eq!(wait(&format!("grpc_alloc_net_bytes{series}")), exact.live_bytes().to_string());
-    assert_eq!(wait("count(up==1)"), "1");
+    assert_eq!(prometheus.wait(&format!("grpc_alloc_bytes_total{series}")), exact.bytes.to_string());
+    assert_eq!(prometheus.wait(&format!("grpc_alloc_blocks_total{series}")), exact.blocks.to_string());
+    assert_eq!(prometheus.wait(&format!("grpc_alloc_net_bytes{series}")), exact.live_bytes().to_string());
+    assert_eq!(prometheus.wait("count(up==1)"), "1");
     drop(blocks);
     live.stop();
+}
+
+const NATIVE: &str = "/engines.Test/Native";
+
+#[test]
+fn a_prometheus_server_that_takes_native_histograms_gets_them() {
+    let Some(prometheus) = find("prometheus", "Debian package `prometheus`") else { return };
+    let live = alloc_ladder::serve("127.0.0.1:0").expect("serves");
+    let blocks = upload(NATIVE);
+    native_calls();
+    let prometheus = Prometheus::start(&prometheus, live.addr(), &["--enable-feature=native-histograms"]);
+    let of = |function: &str, histogram: &str| -> f64 {
+        let query = format!("{function}(grpc_alloc_{histogram}%7Brpc=%22{NATIVE}%22%7D)");
+        prometheus.wait(&query).parse().expect("a number")
+    };
+    let path = Method::find(Side::Server, NATIVE).expect("it was called");
+    for (histogram, per_call, units) in [
+        ("call_blocks", PerCall::Blocks, 1.0),
+        ("call_bytes", PerCall::Bytes, 1.0),
+        ("call_duration_seconds", PerCall::Latency, LATENCY_UNITS),
+    ] {
+        let spread = path.per_call(per_call);
+        assert_eq!(
+            (of("histogram_count", histogram), spread.calls()),
+            (NATIVE_CALLS as f64, NATIVE_CALLS),
+            "{histogram}"
+        );
+        let sum = of("histogram_sum", histogram);
+        assert!((sum - spread.sum() as f64 / units).abs() <= sum * 1e-9, "{histogram}: {sum}");
+        // What Prometheus reads off the buckets lies in the bucket of the service's own median: a fourth root of two wide.
+        let own = spread.quantile(0.5).expect("calls") as f64 / units;
+        let query = format!("histogram_quantile(0.5,grpc_alloc_{histogram}%7Brpc=%22{NATIVE}%22%7D)");
+        let read: f64 = prometheus.wait(&query).parse().expect("a number");
+        assert!((0.8..1.25).contains(&(read / own)), "{histogram}: {read} against {own}");
+    }
+    // What is no histogram is as in the text.
+    let counted = Snapshot::of_process();
+    let exact =
+        counted.rows().find(|row| row.method.path == NATIVE && row.stage == Stage::Marshal).expect("a row").tally;
+    let series = format!("%7Brpc=%22{NATIVE}%22,stage=%22marshal%22%7D");
+    assert_eq!(prometheus.wait(&format!("grpc_alloc_bytes_total{series}")), exact.bytes.to_string());
+    drop(blocks);
+    live.stop();
+}
+
+const NATIVE_CALLS: u64 = 20;
+
+/// Calls of a path of its own through a server's layer, each of which allocates more than the one before.
+fn native_calls() {
+    let layer = ServerLayer::new().methods([NATIVE]);
+    let answer = |request: ::http::Request<tonic::body::Body>| async move {
+        let blocks = request.headers().get("blocks").and_then(|blocks| blocks.to_str().ok()?.parse().ok()).unwrap_or(0);
+        let made: Vec<Vec<u8>> = (0..blocks).map(|_| black_box(Vec::with_capacity(100))).collect();
+        drop(made);
+        let response = ::http::Response::builder().header("grpc-status", "0").body(tonic::body::Body::empty());
+        Ok::<_, std::convert::Infallible>(response.expect("a response"))
+    };
+    let mut service = layer.layer(tower::service_fn(answer));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        for call in 0..NATIVE_CALLS {
+            let request = ::http::Request::post(NATIVE).header("blocks", call * call).body(tonic::body::Body::empty());
+            let response = tower::Service::call(&mut service, request.expect("a request")).await.expect("answers");
+            drop(response);
+        }
+    });
 }
 
 const CALLED: &str = "/alloc_ladder.v1.Allocations/Snapshot";

@@ -10,7 +10,6 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 use std::thread;
 
-use alloc_ladder::alloc::Mode;
 use alloc_ladder::live::Builder;
 use alloc_ladder::stage::Scope;
 use alloc_ladder::wire::pprof::Profile;

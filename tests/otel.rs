@@ -26,6 +26,8 @@ use greeter::{HelloReply, HelloRequest};
 #[global_allocator]
 static ALLOC: CountingAlloc = CountingAlloc::new();
 
+type Codec<T, U> = tonic_prost::ProstCodec<T, U>;
+
 const RPC: &str = "/otel.Test/Put";
 const PEAK: usize = 64 << 20;
 

@@ -91,7 +91,11 @@ async fn answer(request: Request<()>, guard: Guard, allowance: Allowance) -> Res
     let query = Query(request.uri().query().unwrap_or_default());
     match request.uri().path() {
         "/" => text(StatusCode::OK, INDEX),
-        "/metrics" => respond(StatusCode::OK, prometheus::CONTENT_TYPE, prometheus::render(&Reading::take())),
+        "/metrics" => {
+            let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+            let format = prometheus::Format::of(accept);
+            respond(StatusCode::OK, format.content_type(), prometheus::render(&Reading::take(), format))
+        }
         "/debug/alloc" if query.json(request.headers().get(ACCEPT)) => {
             respond(StatusCode::OK, "application/json", table::json(&Reading::take()))
         }

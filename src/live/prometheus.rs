@@ -1,18 +1,80 @@
-//! The counters in Prometheus's text format, version 0.0.4.
+//! The counters as Prometheus reads them: which metrics there are. How they are written, as text or in protobuf, is the
+//! form's business.
 
-use std::fmt::Write;
+mod protobuf;
+mod text;
 
 use super::memory::Memory;
 use super::reading::{Calls, Open, Reading, Row};
-use crate::method::{CODE_NAMES, CallCounts, LATENCY_UNITS, Spread};
+use crate::method::{CODE_NAMES, CallCounts, LATENCY_UNITS, MethodName, Spread};
 use crate::{Side, Tally};
 
-pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// In which form the metrics are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Text, version 0.0.4: what everybody reads.
+    Text,
+    /// Delimited protobuf messages, in which histograms are native: what a Prometheus asks for that takes those.
+    Protobuf,
+}
+
+impl Format {
+    /// What an `Accept` header prefers; text where it says nothing.
+    pub(super) fn of(accept: Option<&str>) -> Format {
+        let mut best = (Format::Text, 0.0);
+        for range in accept.unwrap_or_default().split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default();
+            let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
+            let value =
+                |name: &str| parameters.iter().find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim());
+            let quality: f64 = value("q").map_or(1.0, |quality| quality.parse().unwrap_or(0.0));
+            let format = match kind {
+                "application/vnd.google.protobuf"
+                    if value("proto") == Some(protobuf::FAMILY) && value("encoding") == Some("delimited") =>
+                {
+                    Format::Protobuf
+                }
+                "text/plain" | "text/*" | "*/*" => Format::Text,
+                _ => continue,
+            };
+            if quality > best.1 {
+                best = (format, quality);
+            }
+        }
+        best.0
+    }
+
+    pub(super) const fn content_type(self) -> &'static str {
+        match self {
+            Format::Text => text::CONTENT_TYPE,
+            Format::Protobuf => protobuf::CONTENT_TYPE,
+        }
+    }
+}
+
+/// What a family is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// Names and values of a metric's labels.
+type Labels<'a> = &'a [(&'a str, &'a str)];
+
+/// How metrics are written. Points belong to the family that was begun last.
+trait Form {
+    fn family(&mut self, name: &'static str, kind: Kind, help: &str);
+    fn point(&mut self, labels: Labels<'_>, value: f64);
+    fn spread(&mut self, labels: Labels<'_>, histogram: &Histogram, spread: &Spread);
+}
 
 /// One family with a value for each of what it is about.
 struct Family<T: 'static> {
     name: &'static str,
-    kind: &'static str,
+    kind: Kind,
     help: &'static str,
     value: fn(&T) -> i64,
 }
@@ -21,31 +83,31 @@ struct Family<T: 'static> {
 const FAMILIES: &[Family<Tally>] = &[
     Family {
         name: "grpc_alloc_blocks_total",
-        kind: "counter",
+        kind: Kind::Counter,
         help: "Blocks allocated, each reallocation one more.",
         value: |tally| tally.blocks as i64,
     },
     Family {
         name: "grpc_alloc_bytes_total",
-        kind: "counter",
+        kind: Kind::Counter,
         help: "Bytes asked of the allocator, each reallocation with its new size.",
         value: |tally| tally.bytes as i64,
     },
     Family {
         name: "grpc_alloc_freed_blocks_total",
-        kind: "counter",
+        kind: Kind::Counter,
         help: "Blocks freed here, wherever they were allocated.",
         value: |tally| tally.freed_blocks as i64,
     },
     Family {
         name: "grpc_alloc_freed_bytes_total",
-        kind: "counter",
+        kind: Kind::Counter,
         help: "Bytes freed here, wherever they were allocated.",
         value: |tally| tally.freed_bytes as i64,
     },
     Family {
         name: "grpc_alloc_net_bytes",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "Bytes allocated here less bytes freed here, wherever they were allocated: not what a row holds, and negative where blocks of another row are freed.",
         value: Tally::live_bytes,
     },
@@ -55,13 +117,13 @@ const FAMILIES: &[Family<Tally>] = &[
 const OPEN: &[Family<Open>] = &[
     Family {
         name: "grpc_alloc_open_calls",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "Calls that are open: not yet answered to the end, nor dropped.",
         value: |open| open.calls as i64,
     },
     Family {
         name: "grpc_alloc_largest_received_bytes",
-        kind: "gauge",
+        kind: Kind::Gauge,
         help: "The largest message on one stream that is still read, in bytes as they arrived (compressed where it is), rounded up to a power of two less one: the buffer it arrived in keeps that size.",
         value: |open| open.largest_received as i64,
     },
@@ -71,25 +133,25 @@ const OPEN: &[Family<Open>] = &[
 const COUNTED: &[Family<CallCounts>] = &[
     Family {
         name: "grpc_alloc_messages_received_total",
-        kind: "counter",
+        kind: Kind::Counter,
         help: "Messages that came from the peer.",
         value: |counts| counts.messages_received as i64,
     },
     Family {
         name: "grpc_alloc_messages_sent_total",
-        kind: "counter",
+        kind: Kind::Counter,
         help: "Messages that went to the peer.",
         value: |counts| counts.messages_sent as i64,
     },
     Family {
         name: "grpc_alloc_payload_received_bytes_total",
-        kind: "counter",
+        kind: Kind::Counter,
         help: "Bytes of the messages that came, as they travelled unless their decoder said how long they are decompressed.",
         value: |counts| counts.payload_bytes_received as i64,
     },
     Family {
         name: "grpc_alloc_payload_sent_bytes_total",
-        kind: "counter",
+        kind: Kind::Counter,
         help: "Bytes of the messages that went, as they travelled unless their encoder said how long they were before compression.",
         value: |counts| counts.payload_bytes_sent as i64,
     },
@@ -106,6 +168,14 @@ struct Histogram {
     units: f64,
     /// Only where the program's allocator counts.
     is_of_allocator: bool,
+}
+
+impl Histogram {
+    /// Bounds and how many calls are at most there, of those that text has.
+    fn bounds(&self, spread: &Spread) -> impl Iterator<Item = (f64, u64)> {
+        let of = |power: usize| (2f64.powi(power as i32) / self.units, spread.up_to(power));
+        self.powers.clone().step_by(2).map(of)
+    }
 }
 
 /// Bounds are fixed, four times the one before: a scraper adds up what instances and times have in common.
@@ -137,22 +207,36 @@ const HISTOGRAMS: &[Histogram] = &[
     },
 ];
 
-pub(super) fn render(reading: &Reading) -> String {
-    let mut text = String::with_capacity(8192 + reading.rows.len() * FAMILIES.len() * 128);
+/// All metrics of a reading.
+pub(super) fn render(reading: &Reading, format: Format) -> Vec<u8> {
+    match format {
+        Format::Text => {
+            let mut form = text::Text::with_capacity(8192 + reading.rows.len() * FAMILIES.len() * 128);
+            write(&mut form, reading);
+            form.finish()
+        }
+        Format::Protobuf => {
+            let mut form = protobuf::Protobuf::default();
+            write(&mut form, reading);
+            form.finish()
+        }
+    }
+}
+
+fn write(form: &mut impl Form, reading: &Reading) {
     for Family { name, kind, help, value } in FAMILIES {
-        head(&mut text, name, kind, help);
+        form.family(name, *kind, help);
         for row in &reading.rows {
-            labelled(&mut text, name, row, value(&row.tally));
+            form.point(&of_row(row), value(&row.tally) as f64);
         }
     }
     if reading.sampled.is_some() {
-        sampled(&mut text, reading);
+        sampled(form, reading);
     }
     for Family { name, kind, help, value } in OPEN {
-        head(&mut text, name, kind, help);
+        form.family(name, *kind, help);
         for open in &reading.methods {
-            let (side, rpc) = (open.method.side.map_or("", Side::name), Escaped(open.method.path));
-            write(&mut text, format_args!("{name}{{side=\"{side}\",rpc=\"{rpc}\"}} {}\n", value(open)));
+            form.point(&of_method(open.method), value(open) as f64);
         }
     }
     for (name, help, value) in [
@@ -161,51 +245,38 @@ pub(super) fn render(reading: &Reading) -> String {
         ("grpc_alloc_heap_peak_slack_bytes", "By how much the peak may be off, either way.", reading.peak_slack_bytes),
         ("grpc_alloc_instrument_bytes", "What these endpoints hold themselves, besides heap bytes.", reading.own_bytes),
     ] {
-        head(&mut text, name, "gauge", help);
-        write(&mut text, format_args!("{name} {value}\n"));
+        form.family(name, Kind::Gauge, help);
+        form.point(&[], value as f64);
     }
-    calls(&mut text, reading);
-    memory(&mut text, &reading.memory);
-    text
+    calls(form, reading);
+    memory(form, &reading.memory);
 }
 
-fn calls(text: &mut String, reading: &Reading) {
-    let labels = |calls: &Calls| {
-        format!("side=\"{}\",rpc=\"{}\"", calls.method.side.map_or("", Side::name), Escaped(calls.method.path))
-    };
-    let name = "grpc_alloc_calls_total";
-    head(text, name, "counter", "Calls that ended, by the code of their status.");
+fn calls(form: &mut impl Form, reading: &Reading) {
+    form.family("grpc_alloc_calls_total", Kind::Counter, "Calls that ended, by the code of their status.");
     for calls in &reading.calls {
         // The first is there before it is counted, so that a rate of errors has what to be divided by.
         let codes = CODE_NAMES.iter().zip(calls.codes).filter(|(code, count)| *count > 0 || **code == CODE_NAMES[0]);
+        let [side, rpc] = of_method(calls.method);
         for (code, count) in codes {
-            write(text, format_args!("{name}{{{},code=\"{code}\"}} {count}\n", labels(calls)));
+            form.point(&[side, rpc, ("code", code)], count as f64);
         }
     }
     for Family { name, kind, help, value } in COUNTED {
-        head(text, name, kind, help);
+        form.family(name, *kind, help);
         for calls in &reading.calls {
-            write(text, format_args!("{name}{{{}}} {}\n", labels(calls), value(&calls.counts)));
+            form.point(&of_method(calls.method), value(&calls.counts) as f64);
         }
     }
     for histogram in HISTOGRAMS.iter().filter(|histogram| reading.is_counted() || !histogram.is_of_allocator) {
-        let Histogram { name, help, spread, powers, units, .. } = histogram;
-        head(text, name, "histogram", help);
+        form.family(histogram.name, Kind::Histogram, histogram.help);
         for calls in &reading.calls {
-            let (labels, spread) = (labels(calls), spread(calls));
-            let total = spread.calls();
-            for power in powers.clone().step_by(2) {
-                let (bound, below) = (2f64.powi(power as i32) / units, spread.up_to(power));
-                write(text, format_args!("{name}_bucket{{{labels},le=\"{bound}\"}} {below}\n"));
-            }
-            write(text, format_args!("{name}_bucket{{{labels},le=\"+Inf\"}} {total}\n"));
-            write(text, format_args!("{name}_sum{{{labels}}} {}\n", spread.sum() as f64 / units));
-            write(text, format_args!("{name}_count{{{labels}}} {total}\n"));
+            form.spread(&of_method(calls.method), histogram, (histogram.spread)(calls));
         }
     }
 }
 
-fn sampled(text: &mut String, reading: &Reading) {
+fn sampled(form: &mut impl Form, reading: &Reading) {
     let live =
         |row: &Row, value: fn(f64, f64) -> f64| row.live.map(|live| value(live.bytes, live.bytes_error().round()));
     for (name, help, value) in [
@@ -216,9 +287,9 @@ fn sampled(text: &mut String, reading: &Reading) {
         ),
         ("grpc_alloc_sampled_live_bytes_error", "The standard error of that.", |_, error| error),
     ] {
-        head(text, name, "gauge", help);
+        form.family(name, Kind::Gauge, help);
         for (row, live) in reading.rows.iter().filter_map(|row| Some((row, live(row, value)?))) {
-            labelled(text, name, row, live);
+            form.point(&of_row(row), live);
         }
     }
     for (name, help, value) in [
@@ -233,69 +304,45 @@ fn sampled(text: &mut String, reading: &Reading) {
             reading.untracked,
         ),
     ] {
-        head(text, name, "counter", help);
-        write(text, format_args!("{name} {value}\n"));
+        form.family(name, Kind::Counter, help);
+        form.point(&[], value as f64);
     }
 }
 
 /// What the kernel and the allocators say: the two figures with the names that dashboards know, and what they hold.
-fn memory(text: &mut String, memory: &Memory) {
+fn memory(form: &mut impl Form, memory: &Memory) {
     if let Some(resident) = memory.resident {
         for (name, help, value) in [
             ("process_resident_memory_bytes", "Resident memory of the process.", resident.bytes),
             ("process_resident_memory_peak_bytes", "The most of it at any time.", resident.peak_bytes),
         ] {
-            head(text, name, "gauge", help);
-            write(text, format_args!("{name} {value}\n"));
+            form.family(name, Kind::Gauge, help);
+            form.point(&[], value as f64);
         }
-        let name = "grpc_alloc_resident_bytes";
-        head(
-            text,
-            name,
-            "gauge",
-            "Resident memory by what it holds: heaps and stacks, code and mapped files, or shared memory.",
-        );
+        let help = "Resident memory by what it holds: heaps and stacks, code and mapped files, or shared memory.";
+        form.family("grpc_alloc_resident_bytes", Kind::Gauge, help);
         for (kind, value) in [("anonymous", resident.anonymous), ("file", resident.file), ("shared", resident.shared)] {
-            write(text, format_args!("{name}{{kind=\"{kind}\"}} {value}\n"));
+            form.point(&[("kind", kind)], value as f64);
         }
     }
     if !memory.allocators.is_empty() {
-        let name = "grpc_alloc_allocator_bytes";
-        head(text, name, "gauge", "What an allocator says it handed out, and what is free and kept from the system.");
+        let help = "What an allocator says it handed out, and what is free and kept from the system.";
+        form.family("grpc_alloc_allocator_bytes", Kind::Gauge, help);
         for allocator in &memory.allocators {
             for (kind, value) in [("in-use", allocator.in_use), ("kept", allocator.kept)] {
-                let allocator = allocator.name;
-                write(text, format_args!("{name}{{allocator=\"{allocator}\",kind=\"{kind}\"}} {value}\n"));
+                form.point(&[("allocator", allocator.name), ("kind", kind)], value as f64);
             }
         }
     }
 }
 
-fn head(text: &mut String, name: &str, kind: &str, help: &str) {
-    write(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+fn of_method(method: MethodName) -> [(&'static str, &'static str); 2] {
+    [("side", method.side.map_or("", Side::name)), ("rpc", method.path)]
 }
 
-fn labelled(text: &mut String, name: &str, row: &Row, value: impl std::fmt::Display) {
-    let (side, rpc, stage) = (row.method.side.map_or("", Side::name), Escaped(row.method.path), row.stage.name());
-    write(text, format_args!("{name}{{side=\"{side}\",rpc=\"{rpc}\",stage=\"{stage}\"}} {value}\n"));
-}
-
-fn write(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    text.write_fmt(arguments).expect("writing to a string cannot fail");
-}
-
-/// A label's value: backslash, quote and line feed are what the format escapes.
-struct Escaped<'a>(&'a str);
-
-impl std::fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.chars().try_for_each(|letter| match letter {
-            '\\' => f.write_str("\\\\"),
-            '"' => f.write_str("\\\""),
-            '\n' => f.write_str("\\n"),
-            letter => f.write_char(letter),
-        })
-    }
+fn of_row(row: &Row) -> [(&'static str, &'static str); 3] {
+    let [side, rpc] = of_method(row.method);
+    [side, rpc, ("stage", row.stage.name())]
 }
 
 #[cfg(test)]
@@ -303,8 +350,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_label_cannot_end_its_quotes_or_its_line() {
-        assert_eq!(Escaped("/a.B/C").to_string(), "/a.B/C");
-        assert_eq!(Escaped("x\"} 1\ny{a=\"\\").to_string(), r#"x\"} 1\ny{a=\"\\"#);
+    fn what_is_asked_for_is_text_unless_protobuf_is_preferred() {
+        let protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+        let others = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        assert_eq!(Format::of(Some(&format!("{protobuf},{others}"))), Format::Protobuf);
+        assert_eq!(Format::of(Some(&format!("{protobuf};q=0.3,{others}"))), Format::Text);
+        assert_eq!(Format::of(Some(&protobuf.replace("delimited", "text"))), Format::Text, "another encoding");
+        for other in [others, "", "*/*", "text/html", "application/vnd.google.protobuf", "text/plain;q=x"] {
+            assert_eq!(Format::of(Some(other)), Format::Text, "{other}");
+        }
+        assert_eq!(Format::of(None), Format::Text);
     }
 }
