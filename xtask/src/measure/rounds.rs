@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn a_seed_gives_the_same_orders_and_every_peer_in_each() {
         let (mut one, mut two) = (7, 7);
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for _ in 0..200 {
             let mut order = [0, 1, 2];
             shuffle(&mut order, &mut one);

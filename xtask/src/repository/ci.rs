@@ -28,7 +28,7 @@ pub(crate) struct Args {
 
 /// Features that tests, examples and documentation need. One set for all of them, so that cargo builds every dependency
 /// once.
-const ALL: &str = "subject,live,otel,sampled,cpu,repository,fuzz,codegen,build,deflate,gzip,zstd,axum";
+const ALL: &str = "subject,live,otel,sampled,usdt,cpu,repository,fuzz,codegen,build,deflate,gzip,zstd,axum";
 
 /// Features of the library that `cargo check` is given alone. Clippy has seen the code with [`ALL`]; this finds a
 /// feature that asks for too little, and code that only some feature uses.
@@ -46,6 +46,7 @@ const ALONE: &[&str] = &[
     "live",
     "otel",
     "sampled",
+    "usdt",
     "record",
     "driver",
     "stacks",
@@ -267,16 +268,20 @@ fn browser() -> Done {
     })
 }
 
-/// In a crate of their own. etcd's client is among them where there is what its build needs.
+/// In workspaces of their own: the seams dropped in, and subjects of which one climbs its steps. etcd's client is among
+/// them where there is what its build needs.
 fn foreign() -> Done {
     let test = ["test", "--manifest-path", "examples/foreign/Cargo.toml", "--target-dir", "target"];
+    let subjects = ["test", "--manifest-path", "examples/subjects/Cargo.toml", "--target-dir", "target"];
     let types = |protoc: PathBuf| Some(protoc.parent()?.parent()?.join("include/google/protobuf/descriptor.proto"));
     if find("protoc").and_then(types).is_some_and(|file| file.is_file()) {
-        return cargo(&[&test[..], &["--features", "etcd"]].concat());
+        cargo(&[&test[..], &["--features", "etcd"]].concat())?;
+        return cargo(&[&subjects[..], &["--workspace"]].concat());
     }
     let why = "etcd's client: there is no `protoc` (apt-get install protobuf-compiler libprotobuf-dev)";
     terminal::labelled(Style::Warning, "skipped", why);
-    cargo(&test)
+    cargo(&test)?;
+    cargo(&[&subjects[..], &["--package", "collector", "--package", "flight"]].concat())
 }
 
 /// In workspaces of their own: a patch is for a whole one. The command copies the crates, which are not in this repository.

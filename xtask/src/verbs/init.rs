@@ -106,7 +106,8 @@ fn text(programs: &[Program]) -> String {
          [window]\n\
          warmup = 256                 # messages before the measured part\n\
          messages = 2000              # of the measured part; or `seconds = 5`\n\
-         rounds = 5\n\
+         rounds = 5                   # that count\n\
+         budget = 60                  # seconds for those that are timed; they end sooner when CPU time is known to 2 %\n\
          \n\
          # A step changes one thing: features, allocator, env, args, revision or patch.\n\
          [[step]]\n\

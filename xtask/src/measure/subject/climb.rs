@@ -83,6 +83,7 @@ impl<'a> Climb<'a> {
                         others as the tree is";
             terminal::labelled(Style::Warning, "note", line);
         }
+        let mut told: Vec<(String, &str)> = Vec::new();
         for (index, step) in self.subject.steps.iter().enumerate() {
             match builder.server(step)? {
                 Ok(server) => self.servers[index] = Some(server),
@@ -90,8 +91,15 @@ impl<'a> Climb<'a> {
                     let log = format!("{}/{BUILD_LOG}", step_folder(index, &step.name));
                     self.folder.write(&log, said.as_bytes())?;
                     let reason = format!("it does not build; what cargo said is in {log}");
-                    let line = format!("step {}: {reason}\n{}", step.name, shortened(&said));
+                    // Steps that differ in how they are started fail to build alike.
+                    let line = match told.iter().find(|(other, _)| *other == said) {
+                        Some((_, other)) => {
+                            format!("step {}: it does not build either, as {other} does not", step.name)
+                        }
+                        None => format!("step {}: {reason}\n{}", step.name, shortened(&said)),
+                    };
                     terminal::labelled(Style::Error, "error", &line);
+                    told.push((said, &step.name));
                     self.run.steps[index].failure = Some(reason);
                 }
             }

@@ -1,7 +1,8 @@
 //! Waiting until a server is ready, and saying in words why one is not.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,9 @@ use crate::measure::subject::{health, ports};
 
 /// How often a server is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long connections that have the server's port may take to give it back: the kernel keeps it for a minute after their
+/// end.
+const CONNECTIONS: Duration = Duration::from_secs(70);
 /// Bytes of a log that an error shows, from its end.
 const SHOWN: u64 = 4096;
 
@@ -21,11 +25,31 @@ const SHOWN: u64 = 4096;
 /// # Errors
 /// [`Kind::Environment`], with the process that listens on it.
 pub(super) fn port_is_free(server: &Server) -> anyhow::Result<()> {
-    let Some(port) = server.port.filter(|port| ports::reachable(*port).is_some()) else { return Ok(()) };
+    let Some(port) = server.port else { return Ok(()) };
+    if ports::reachable(port).is_none() {
+        return port_is_nobody_s(port);
+    }
     let who = ports::holder(port).map_or_else(|| "another program".to_owned(), |process| format!("process {process}"));
     Err(Failure::new(Kind::Environment, format!("port {port} is taken: {who} listens on it"))
         .help("end it, or write another `port` into the file")
         .into())
+}
+
+/// Waits for a port on which nobody listens and that a connection of some program has all the same, as its own end of it:
+/// the kernel hands out most high ports so.
+fn port_is_nobody_s(port: u16) -> anyhow::Result<()> {
+    let until = Instant::now() + CONNECTIONS;
+    while TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err_and(|error| error.kind() == ErrorKind::AddrInUse) {
+        interrupted()?;
+        if Instant::now() >= until {
+            let message = format!("port {port} is taken: a connection of some program has it as its own end");
+            return Err(Failure::new(Kind::Environment, message)
+                .help("write a `port` below 32768 into the file: those above are handed out to connections")
+                .into());
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 /// Waits until the server is ready.
@@ -129,7 +153,6 @@ impl<'a> Seen<'a> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::net::TcpListener;
 
     use super::*;
     use crate::measure::program::Program;

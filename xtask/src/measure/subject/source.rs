@@ -7,17 +7,19 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Deserialize;
 use toml_edit::{DocumentMut, Item, TableLike, value};
 
-use crate::measure::build::LONGEST;
 use crate::measure::interrupt::Cancel;
 use crate::measure::process::{Process, Streams};
 use crate::measure::program::Program;
 use crate::measure::subject::file::{Patch, Step};
+
+/// Somebody's workspace may be large and the machine busy; whoever does not want to wait has Ctrl-C.
+const LONGEST: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// What a tool said that failed.
 pub(super) type Said = String;

@@ -14,6 +14,43 @@ pub(super) fn filled(text: &str, port: Option<u16>, calls: u64) -> String {
     port.map_or(text.clone(), |port| text.replace(PORT, &port.to_string()))
 }
 
+/// What serde says of a value, in the words of who writes such a file.
+pub(super) fn said(message: &str) -> String {
+    let unquoted = |text: &str| text.trim_matches('`').to_owned();
+    if let Some(field) = message.strip_prefix("missing field ") {
+        return format!("{field} is missing");
+    }
+    if let Some((variant, known)) =
+        message.strip_prefix("unknown variant ").and_then(|rest| rest.split_once(", expected "))
+    {
+        return format!("{variant} is not known here; it is {}", known.trim_start_matches("one of "));
+    }
+    let rest = ["invalid type: ", "invalid value: "].into_iter().find_map(|head| message.strip_prefix(head));
+    let Some((is, must)) = rest.and_then(|rest| rest.rsplit_once(", expected ")) else { return message.to_owned() };
+    let is = match is.split_once(' ') {
+        Some(("integer", value)) | Some(("floating", value)) => {
+            format!("the number {}", unquoted(value.trim_start_matches("point ")))
+        }
+        Some(("string", value)) => format!("the text {value}"),
+        Some(("boolean", value)) => unquoted(value),
+        _ if is == "map" => "a table".to_owned(),
+        _ if is == "sequence" => "a list".to_owned(),
+        _ => is.to_owned(),
+    };
+    let must = match must {
+        "u16" => "a whole number from 0 to 65535",
+        "u32" | "u64" => "a whole number, 0 or more",
+        "f64" => "a number",
+        "a string" => "a text in quotes",
+        "a boolean" => "true or false",
+        "a map" => "a table, as { NAME = \"value\" }",
+        "a sequence" => "a list; several tables are each headed [[…]]",
+        _ if must.starts_with("struct ") => "a table",
+        other => other,
+    };
+    format!("it is {is}; it must be {must}")
+}
+
 /// Whether cargo takes the text for a package's name.
 pub(super) fn is_package(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
@@ -28,6 +65,35 @@ mod tests {
     fn placeholders_are_filled() {
         assert_eq!(filled("-n={calls} [::1]:{port}/{x}", Some(7), 2256), "-n=2256 [::1]:7/{x}");
         assert_eq!(filled("{port}", None, 0), "{port}");
+    }
+
+    #[test]
+    fn what_serde_says_is_said_in_the_words_of_the_file() {
+        for (message, words) in [
+            ("missing field `server`", "`server` is missing"),
+            ("invalid type: integer `1`, expected struct ServerTable", "it is the number 1; it must be a table"),
+            ("invalid value: integer `-1`, expected u64", "it is the number -1; it must be a whole number, 0 or more"),
+            (
+                "invalid type: floating point `1.5`, expected u32",
+                "it is the number 1.5; it must be a whole number, 0 or more",
+            ),
+            (
+                "invalid type: string \"50051\", expected u16",
+                "it is the text \"50051\"; it must be a whole number from 0 to 65535",
+            ),
+            (
+                "invalid type: map, expected a sequence",
+                "it is a table; it must be a list; several tables are each headed [[…]]",
+            ),
+            ("invalid type: boolean `true`, expected a string", "it is true; it must be a text in quotes"),
+            (
+                "unknown variant `cleint`, expected `server` or `client`",
+                "`cleint` is not known here; it is `server` or `client`",
+            ),
+            ("a quote is not closed", "a quote is not closed"),
+        ] {
+            assert_eq!(said(message), words);
+        }
     }
 
     #[test]

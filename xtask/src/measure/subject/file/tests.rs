@@ -137,14 +137,14 @@ fn mistakes_are_told_with_file_line_and_key() {
         ),
         (
             "[server]\nbin = \"a\"\nport = \"x\"\n".to_owned(),
-            "alloc-ladder.toml:3: [server] port: invalid type: string \"x\", expected u16",
+            "alloc-ladder.toml:3: [server] port: it is the text \"x\"; it must be a whole number from 0 to 65535",
         ),
         (
             "[server]\nbin = \"a\"\nport = 70000\n".to_owned(),
-            "alloc-ladder.toml:3: [server] port: invalid value: integer `70000`",
+            "alloc-ladder.toml:3: [server] port: it is the number 70000; it must be a whole number from 0 to 65535",
         ),
         ("[server\n".to_owned(), "alloc-ladder.toml:1: not TOML:"),
-        ("name = \"x\"\n".to_owned(), "missing field `server`"),
+        ("name = \"x\"\n".to_owned(), "`server` is missing"),
         (
             "[server]\nport = 1\n".to_owned(),
             "alloc-ladder.toml:2: [server]: it needs one of `command`, `bin` and `example`",
@@ -212,4 +212,21 @@ fn an_unknown_key_has_a_way_out() {
 fn a_file_that_is_not_there_is_no_usage_error_of_its_own() {
     let error = read(Path::new("/nowhere/alloc-ladder.toml")).expect_err("missing").downcast::<Failure>();
     assert_eq!(error.expect("a failure").kind, Kind::Environment);
+}
+
+#[test]
+fn the_examples_files_are_short_and_read() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").join("examples");
+    for (folder, name, steps) in [
+        ("h2-923", "h2-923", 3),
+        ("subjects/collector", "collector", 3),
+        ("subjects/flight", "flight", 3),
+        ("subjects/etcd", "etcd-keys", 3),
+    ] {
+        let path = examples.join(folder).join("alloc-ladder.toml");
+        let subject = read(&path).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((subject.name.as_str(), subject.steps.len()), (name, steps), "{folder}");
+        let lines = std::fs::read_to_string(&path).expect("reads").lines().count();
+        assert!(lines <= 25, "{folder}: {lines} lines");
+    }
 }
