@@ -340,7 +340,7 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
     };
     let max: Vec<(Side, f64)> = figures::sides(run).into_iter().map(|side| (side, bar_max(side))).collect();
     html! {
-        section.panel.ladder aria-labelledby="ladder" {
+        section.panel.ladder.three[timed_columns.len() > 2] aria-labelledby="ladder" {
             div.panel-head {
                 h2 id="ladder" {
                     @if !figures::is_program(run) { "The ladder" }
