@@ -171,8 +171,9 @@ fn one_run(text: &mut String, run: &Run) -> std::fmt::Result {
         return idle(text, run);
     }
     let calls = Some(figures::SOCKET_CALLS).filter(|_| figures::anywhere(run, &metric::SOCKET_CALLS_PER_MESSAGE));
-    let columns: Vec<Figure> = [blocks, bytes].into_iter().chain(calls).chain([cpu]).collect();
-    let last_is = rate.label(noun);
+    // Some runs are counted alone.
+    let is_timed = run.steps.iter().any(|step| cpu.pair(run, step).is_some());
+    let columns: Vec<Figure> = [blocks, bytes].into_iter().chain(calls).chain(is_timed.then_some(cpu)).collect();
     writeln!(text, "## {}\n", heading(run))?;
     writeln!(text, "{}.\n", overview::capitalised(&overview::workload(run.subject.shape, &run.workload)))?;
     write!(text, "| step |")?;
@@ -181,8 +182,12 @@ fn one_run(text: &mut String, run: &Run) -> std::fmt::Result {
             write!(text, " {}<br>{} |", figure.label(noun), side.name())?;
         }
     }
-    writeln!(text, " {cpu}<br>pair | {cpu}<br>pair, vs previous | {last_is} |", cpu = cpu.label(noun))?;
-    writeln!(text, "|---|{}---:|---:|---:|", "---:|".repeat(columns.len() * Side::ALL.len()))?;
+    if is_timed {
+        let (cpu, rate) = (cpu.label(noun), rate.label(noun));
+        write!(text, " {cpu}<br>pair | {cpu}<br>pair, vs previous | {rate} |")?;
+    }
+    let of_pair = if is_timed { "---:|---:|---:|" } else { "" };
+    writeln!(text, "\n|---|{}{of_pair}", "---:|".repeat(columns.len() * Side::ALL.len()))?;
     for view in figures::steps(run) {
         write!(text, "| {} {} |", view.index + 1, view.title().replace('|', "\\|"))?;
         for figure in columns.iter().copied() {
@@ -190,9 +195,12 @@ fn one_run(text: &mut String, run: &Run) -> std::fmt::Result {
                 write!(text, " {} |", cell(figure, figure.sample(view.record, side)))?;
             }
         }
-        let change = view.change(run, cpu, Whose::Pair, Against::Previous);
-        let both = cell(cpu, cpu.pair(run, view.record));
-        writeln!(text, " {both} | {} | {} |", moved(change), cell(rate, rate.pair(run, view.record)))?;
+        if is_timed {
+            let change = view.change(run, cpu, Whose::Pair, Against::Previous);
+            let both = cell(cpu, cpu.pair(run, view.record));
+            write!(text, " {both} | {} | {} |", moved(change), cell(rate, rate.pair(run, view.record)))?;
+        }
+        writeln!(text)?;
     }
     if !run.limits.is_empty() {
         writeln!(text, "\nThe server's CPU seconds per GB beside peers without gRPC, in the same rounds:\n")?;

@@ -4,6 +4,8 @@
 //! beside the clock's, because other programs move the clock's alone. Peak memory is the kernel's of the largest process so
 //! far: tasks run from the least to the most, and where one does not exceed those before it, theirs is what is said.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -90,7 +92,8 @@ fn tasks(args: &Args, folder: &Path) -> anyhow::Result<Vec<Task>> {
     let run = folder.join("ten-steps");
     copy(&layout::runs().join("reference/get"), &run)?;
     let sites = folder.join("sites.json");
-    std::fs::write(&sites, large(args.sites).to_string()).context("the temporary folder is full")?;
+    let full = "the temporary folder is full";
+    large(args.sites, BufWriter::new(File::create(&sites).context(full)?)).context(full)?;
     let mut tasks = vec![
         Task {
             name: "report of ten steps".to_owned(),
@@ -143,25 +146,32 @@ fn do_it(task: &Task) -> anyhow::Result<Took> {
     Ok(Took { wall, cpu, peak_bytes: u64::try_from(after.max_rss()).unwrap_or(0) * 1024 })
 }
 
-/// What dhat would write of so many call sites, no two of which share a stack.
-fn large(sites: u32) -> serde_json::Value {
+/// Writes what dhat would of so many call sites, no two of which share a stack. Site by site: what this process holds is
+/// taken for what its children hold, because the kernel counts them from the moment they are its copies.
+fn large(sites: u32, mut file: impl Write) -> std::io::Result<()> {
+    let names = 4 * sites.isqrt().max(FRAMES);
     let frame =
         |index: u32| format!("0x{index:x}: service::module_{}::function_{index} (src/module.rs:{index}:9)", index % 97);
-    let names = 4 * sites.isqrt().max(FRAMES);
     let table: Vec<String> = std::iter::once("[root]".to_owned()).chain((1..=names).map(frame)).collect();
-    let site = |index: u32| {
-        let outer = (0..FRAMES - 2).map(|depth| 1 + (index / 1000 + depth * 7) % names);
-        let stack: Vec<u32> = [1 + index % names, 1 + index / names % names].into_iter().chain(outer).collect();
-        json!({
-            "tb": 64 * (u64::from(index) % 1000 + 1), "tbk": index % 1000 + 1, "tl": 10, "mb": 64, "mbk": 1, "gb": 64, "gbk": 1,
-            "eb": 0, "ebk": 0, "fs": stack,
-        })
-    };
-    json!({
+    let head = json!({
         "dhatFileVersion": 2, "mode": "rust-heap", "verb": "Allocated", "bklt": true, "bkacc": false, "tu": "µs", "Mtu": "s",
         "tuth": 10, "cmd": "service", "pid": 1, "tg": 1_000_000, "te": 2_000_000, "ftbl": table,
-        "pps": (0..sites).map(site).collect::<Vec<_>>(),
-    })
+    });
+    let head = head.to_string();
+    // The sites are the last field.
+    write!(file, "{},\"pps\":[", head.trim_end_matches('}'))?;
+    for index in 0..sites {
+        let outer = (0..FRAMES - 2).map(|depth| 1 + (index / 1000 + depth * 7) % names);
+        let stack: Vec<u32> = [1 + index % names, 1 + index / names % names].into_iter().chain(outer).collect();
+        let blocks = index % 1000 + 1;
+        let site = json!({
+            "tb": 64 * u64::from(blocks), "tbk": blocks, "tl": 10, "mb": 64, "mbk": 1, "gb": 64, "gbk": 1, "eb": 0, "ebk": 0,
+            "fs": stack,
+        });
+        write!(file, "{}{site}", if index > 0 { "," } else { "" })?;
+    }
+    writeln!(file, "]}}")?;
+    file.flush()
 }
 
 /// Copies a run: its record and what its profilers wrote.
@@ -196,7 +206,9 @@ mod tests {
 
     #[test]
     fn no_two_call_sites_of_the_large_file_share_a_stack() {
-        let file = large(3000);
+        let mut written = Vec::new();
+        large(3000, &mut written).expect("memory takes it");
+        let file: serde_json::Value = serde_json::from_slice(&written).expect("JSON");
         let stacks: BTreeSet<String> =
             file["pps"].as_array().expect("sites").iter().map(|site| site["fs"].to_string()).collect();
         assert_eq!(stacks.len(), 3000);
