@@ -41,6 +41,8 @@ pub(super) struct Allocator {
     pub(super) in_use: u64,
     /// Bytes that are free and not given back to the system.
     pub(super) kept: u64,
+    /// Read before the program allocated or freed much of what it did.
+    pub(super) is_old: bool,
     /// How to have less of them.
     advice: &'static str,
 }
@@ -54,7 +56,7 @@ impl Memory {
         #[cfg(feature = "mimalloc")]
         allocators.extend(mimalloc::read(live_bytes));
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
-        allocators.extend(glibc::read());
+        allocators.extend(glibc::read(live_bytes));
         let _ = live_bytes;
         Memory { resident: Resident::read(), allocators }
     }
@@ -62,6 +64,10 @@ impl Memory {
     /// Where the memory is that is resident and not live, and what to do; `None` where that is little.
     pub(super) fn gap(&self, live_bytes: u64) -> Option<String> {
         let resident = self.resident?;
+        if self.allocators.iter().any(|allocator| allocator.is_old) {
+            // Figures of two moments have no difference.
+            return None;
+        }
         let gap = resident.bytes.saturating_sub(live_bytes);
         if gap < GAP_MIN || gap < resident.bytes / 4 {
             return None;
@@ -125,7 +131,7 @@ mod tests {
     const MB: u64 = 1_000_000;
 
     fn memory(resident: Resident, kept: u64) -> Memory {
-        let glibc = Allocator { name: "glibc", in_use: MB, kept, advice: "malloc_trim" };
+        let glibc = Allocator { name: "glibc", in_use: MB, kept, is_old: false, advice: "malloc_trim" };
         Memory { resident: Some(resident), allocators: vec![glibc] }
     }
 
@@ -155,6 +161,10 @@ mod tests {
         let code = Resident { bytes: 90 * MB, anonymous: 10 * MB, file: 80 * MB, ..Resident::default() };
         let code = memory(code, 5 * MB).gap(2 * MB).expect("a gap");
         assert!(code.contains("80 MB hold code and mapped files"), "{code}");
+        // What the allocator kept a while ago says nothing of now.
+        let mut old = memory(anonymous, MB);
+        old.allocators[0].is_old = true;
+        assert_eq!(old.gap(MB / 10), None);
         // All of it is live, or nearly.
         assert_eq!(memory(anonymous, 2 * MB).gap(820 * MB), None);
         let small = Resident { bytes: 12 * MB, anonymous: 8 * MB, file: 4 * MB, ..Resident::default() };

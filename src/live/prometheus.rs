@@ -328,7 +328,7 @@ fn memory(form: &mut impl Form, memory: &Memory) {
     if !memory.allocators.is_empty() {
         let help = "What an allocator says it handed out, and what is free and kept from the system.";
         form.family("grpc_alloc_allocator_bytes", Kind::Gauge, help);
-        for allocator in &memory.allocators {
+        for allocator in memory.allocators.iter().filter(|allocator| !allocator.is_old) {
             for (kind, value) in [("in-use", allocator.in_use), ("kept", allocator.kept)] {
                 form.point(&[("allocator", allocator.name), ("kind", kind)], value as f64);
             }

@@ -61,6 +61,13 @@ fn memory(text: &mut String, reading: &Reading) {
     }
     for allocator in &reading.memory.allocators {
         let (name, in_use, kept) = (allocator.name, allocator.in_use, allocator.kept);
+        if allocator.is_old {
+            line(
+                text,
+                format_args!("{name} was asked before much of this was allocated or freed: its figures are left out"),
+            );
+            continue;
+        }
         line(text, format_args!("{name} handed out {in_use} bytes and keeps {kept} that are free"));
     }
     if let Some(gap) = reading.gap() {
@@ -185,7 +192,7 @@ pub(super) fn json(reading: &Reading) -> String {
         })
         .collect();
     let resident = reading.memory.resident;
-    let allocators = reading.memory.allocators.iter();
+    let allocators = reading.memory.allocators.iter().filter(|allocator| !allocator.is_old);
     let table = json!({
         "rows": rows,
         "methods": methods,

@@ -16,6 +16,7 @@ pub(super) fn read() -> Option<Allocator> {
         name: "jemalloc",
         in_use: allocated as u64,
         kept: resident.saturating_sub(allocated) as u64,
+        is_old: false,
         advice: "background_thread:true,dirty_decay_ms:1000 in _RJEM_MALLOC_CONF",
     })
 }

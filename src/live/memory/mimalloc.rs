@@ -23,5 +23,6 @@ pub(super) fn read(live_bytes: u64) -> Option<Allocator> {
     }
     // Linked in, and not what allocates.
     let kept = (committed as u64).checked_sub(live_bytes)?;
-    Some(Allocator { name: "mimalloc", in_use: live_bytes, kept, advice: "MIMALLOC_PURGE_DELAY=0 or mi_collect" })
+    let advice = "MIMALLOC_PURGE_DELAY=0 or mi_collect";
+    Some(Allocator { name: "mimalloc", in_use: live_bytes, kept, is_old: false, advice })
 }
