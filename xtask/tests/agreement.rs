@@ -113,8 +113,8 @@ type Figures = (u64, u64);
 fn child_of_the_test() {
     let Some(folder) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
     let recording = |entry: &PathBuf| entry.to_string_lossy().contains("alloc-ladder-");
-    let entries = std::fs::read_dir(&folder).expect("reads").map(|entry| entry.expect("reads").path());
-    let recording = entries.filter(recording).next().expect("this process is recorded");
+    let mut entries = std::fs::read_dir(&folder).expect("reads").map(|entry| entry.expect("reads").path());
+    let recording = entries.find(recording).expect("this process is recorded");
     let tuning = StepSet::Baseline.tuning(Scenario::Unary).expect("the first step");
     let profiler = dhat::Profiler::builder().trim_backtraces(Some(FRAMES)).file_name(folder.join(DHAT)).build();
     let counted = unary::case(tuning, None, CALLS);
