@@ -8,7 +8,7 @@ use super::figures::{self, FigureChange, StepView};
 use super::sites::{self, SeenSites};
 use super::{charts, parts};
 use crate::analyse::by_stack;
-use crate::analyse::fold::Profile;
+use crate::analyse::fold::{Profile, Site};
 use crate::analyse::profiles::Profiles;
 use crate::analyse::symbols::Quality;
 use crate::cli::numbers;
@@ -242,10 +242,19 @@ fn seconds(ms: f64) -> String {
 
 /// The sites that held most when the heap was at its largest.
 fn at_peak(seen: SeenSites<'_>) -> Markup {
-    let total = seen.profile.peak_bytes();
+    // The instrument's own sites are no rows.
+    let of_instrument = |site: &Site| if site.stage == Stage::Instrument { site.peak_bytes } else { 0 };
+    let own = seen.profile.sum(of_instrument);
+    let total = seen.profile.peak_bytes() - own;
     let rows = sites::at_peak(seen);
     html! {
-        h3 { "Live at the peak " small { (numbers::bytes(total as f64)) " by call site" } }
+        h3 {
+            "Live at the peak "
+            small {
+                (numbers::bytes(total as f64)) " by call site"
+                @if own > 0 { ", beside " (numbers::bytes(own as f64)) " of the instrument" }
+            }
+        }
         (parts::scrolling("Live at the peak", html! {
             table.sites.held role="table" {
                 thead role="rowgroup" {
