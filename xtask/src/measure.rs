@@ -6,6 +6,7 @@ pub(crate) mod case;
 pub(crate) mod climb;
 pub(crate) mod cores;
 pub(crate) mod cpu;
+pub(crate) mod daemon;
 pub(crate) mod delay;
 pub(crate) mod environment;
 pub(crate) mod file_server;

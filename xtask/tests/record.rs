@@ -39,6 +39,13 @@ fn main() {
             }
         }
         Some("fail") => std::process::exit(3),
+        Some("daemon") => {
+            unsafe extern "C" {
+                fn daemon(stays_in_folder: i32, keeps_output: i32) -> i32;
+            }
+            assert_eq!(unsafe { daemon(1, 0) }, 0);
+            std::thread::sleep(std::time::Duration::from_secs(300));
+        }
         Some("abort") => std::process::abort(),
         Some("child") => {
             std::process::Command::new(std::env::args().nth(2).unwrap()).status().unwrap();
@@ -221,6 +228,23 @@ fn a_program_that_fails_is_reported_and_kept() {
         assert!(err.contains(says), "{err}");
         assert_eq!(leaf(&run(folder.path()), "01-full"), LEAF);
     }
+}
+
+#[test]
+fn a_daemon_is_told_from_a_program_and_not_left_running() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // A file of its own, so that its processes are known by it.
+    let service = folder.path().join("service");
+    std::fs::copy(full(), &service).expect("copies");
+    let output = profile(folder.path(), &service, &["daemon"]);
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{err}");
+    assert!(err.contains("went on in the background") && err.contains("foreground"), "{err}");
+    assert_eq!(leaf(&run(folder.path()), "01-service"), LEAF, "what came before is kept");
+    let processes = std::fs::read_dir("/proc").expect("reads").flatten();
+    let running =
+        processes.filter(|process| std::fs::read_link(process.path().join("exe")).is_ok_and(|exe| exe == service));
+    assert_eq!(running.count(), 0);
 }
 
 #[test]

@@ -226,7 +226,9 @@ fn remarks(recording: &Recording, quality: Quality) -> Vec<String> {
     say(missed.homeless_blocks, "blocks have no stack: /dev/shm was full, or there were too many stacks");
     say(missed.reentered, "blocks of signal handlers were not recorded");
     say(missed.untracked, "blocks are counted as live for ever: there was no memory to know them again");
-    say(missed.forks, "children were forked; a child is recorded when it executes a program that --children names");
+    let child = if missed.forks == 1 { "child was" } else { "children were" };
+    let forked = format!("{child} forked; a child is recorded when it executes a program that --children names");
+    say(missed.forks, &forked);
     say(if missed.cut * 100 > blocks { missed.cut } else { 0 }, "blocks have stacks whose outermost frames are cut");
     say(
         if missed.foreign * 100 > blocks { missed.foreign } else { 0 },

@@ -23,6 +23,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::analyse::executable::{Executable, Refusal, examine};
 use crate::analyse::recording::{self, BadRecording, Source, Totals, totals};
 use crate::cli::failure::{Failure, Kind};
+use crate::measure::daemon::{self, Which};
 use crate::measure::{preload, program};
 
 /// How often the program is looked at; ten times as often in its first seconds, which may be its last.
@@ -48,6 +49,8 @@ pub(crate) struct Recorded {
     pub(crate) status: ExitStatus,
     /// Whether it was told to end.
     pub(crate) told: bool,
+    /// How many of its processes went on when it had ended, and were ended.
+    pub(crate) left: usize,
     /// The recordings, the program's own first.
     pub(crate) files: Vec<PathBuf>,
     pub(crate) wall: Duration,
@@ -108,6 +111,8 @@ pub(crate) fn record(wanted: &Wanted<'_>, mut progress: impl FnMut(Duration, Tot
         std::thread::sleep(if began.elapsed() < FIRST { LOOK / 10 } else { LOOK });
     };
     let wall = began.elapsed();
+    let which = if told { Which::All } else { Which::Of(&prepared.path) };
+    let left = daemon::end_left(which, folder.path());
     let files = recordings(folder.path(), child.id());
     if files.is_empty() {
         let message = format!("`{}` left no recording ({status})", wanted.command[0]);
@@ -119,7 +124,7 @@ pub(crate) fn record(wanted: &Wanted<'_>, mut progress: impl FnMut(Duration, Tot
             .into());
     }
     let Watched { rss_max, moments, .. } = watched;
-    Ok(Recorded { status, told, files, wall, rss_bytes_max: rss_max, moments, _folder: folder })
+    Ok(Recorded { status, told, left, files, wall, rss_bytes_max: rss_max, moments, _folder: folder })
 }
 
 /// A program that can be started so that it is recorded.

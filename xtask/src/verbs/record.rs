@@ -113,6 +113,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             .help("what it allocated until then is kept in the report, which is marked partial")
             .into());
     }
+    if recorded.left > 0 && !recorded.told {
+        return Err(Failure::new(
+            Kind::Run,
+            format!("`{}` went on in the background, and was ended there", command[0]),
+        )
+        .help("what a forked child allocates is not recorded: start the program so that it stays in the foreground")
+        .into());
+    }
     Ok(())
 }
 
