@@ -54,6 +54,7 @@
 //! | tell stages and methods apart in code of your own | [`stage`], [`method`] | |
 //! | tell them apart in a tonic service | `tonic`: layers, codec, socket, tasks | `tonic`; `transport` for tonic's own transport |
 //! | take call stacks in production | `sampled` | `sampled` |
+//! | show those to a tracer outside of the process | `sampled` | `usdt` |
 //! | read figures over HTTP or gRPC | `live` | `live`, which includes `tonic` and `sampled` |
 //! | export them as OpenTelemetry metrics | `otel` | `otel` |
 //! | let `cargo alloc-ladder attach` read a process | `driver` | `driver` |
