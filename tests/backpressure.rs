@@ -25,6 +25,8 @@ fn window(scenario: Scenario, tuning: &Tuning) -> u64 {
         (Http2::Stock, Scenario::Get) => 2 << 20,
         (Http2::Stock, _) => 1 << 20,
         (Http2::Tuned, _) => 4 << 20,
+        // hyper widens none beyond this.
+        (Http2::Adaptive, _) => 16 << 20,
     }
 }
 
