@@ -55,6 +55,7 @@ const ALONE: &[&str] = &[
     "clap",
     "subject",
     // What the command builds besides.
+    "subject,tls",
     "subject,unstaged",
     "subject,mimalloc",
     "subject,jemalloc",
