@@ -31,10 +31,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 
 pub use shard::SHARDS;
 pub use snapshot::{Row, Snapshot};
+#[cfg(feature = "live")]
+pub(crate) use switch::Switch;
 #[cfg(feature = "recorder")]
 pub use switch::{Alloc, Mode, VARIABLE};
-#[cfg(feature = "live")]
-pub(crate) use switch::{Exactly, Switch};
 pub use tally::{SIZE_BUCKETS, Tally};
 
 use crate::stage;

@@ -68,11 +68,12 @@ fn streams_stay_open_and_what_they_hold_is_known() {
 
 #[test]
 fn sockets_count_what_goes_through_them() {
-    let workload = Workload { chunk: 100, messages: 2000, warmup: 100, ..Workload::default() };
+    // 20 MB: windows hold little of it.
+    let workload = Workload { chunk: 1000, messages: 20_000, warmup: 100, ..Workload::default() };
     let socket = run(&Case { workload, ..Case::new(Scenario::Put) }).socket.expect("counted");
     // Both ends are in this process. tonic sends what is ready up to 32 KiB at a time, so a write has many messages.
-    assert!((1..1000).contains(&socket.writes), "{socket:?}");
-    assert!((1..1000).contains(&socket.reads), "{socket:?}");
+    assert!((1..10_000).contains(&socket.writes), "{socket:?}");
+    assert!((1..10_000).contains(&socket.reads), "{socket:?}");
 }
 
 #[cfg(feature = "tls")]

@@ -162,15 +162,17 @@ static ASKING: std::sync::Mutex<u32> = std::sync::Mutex::new(0);
 
 #[cfg(feature = "live")]
 impl Switch {
-    /// Takes every stack from now on; `None` of an [`Alloc`] that nothing was ever asked of: it is not the program's.
-    pub(crate) fn exactly(self) -> Option<Exactly> {
+    /// Whether it is the program's: nothing was ever asked of any other [`Alloc`].
+    pub(crate) fn is_in_use(self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    /// Takes every stack from now on.
+    pub(crate) fn exactly(self) -> Exactly {
         let mut asking = ASKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if self.0.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
         self.0.fetch_or(EXACT, Ordering::Relaxed);
         *asking += 1;
-        Some(Exactly(self.0))
+        Exactly(self.0)
     }
 }
 

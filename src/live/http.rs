@@ -119,16 +119,16 @@ async fn pprof(kind: profile::Kind, query: Query<'_>, exact: Option<Switch>, all
             &format!("seconds must be a whole number up to {}\n", profile::SECONDS_MAX),
         );
     };
-    let exactly = match (query.value("every"), kind) {
+    let exact = match (query.value("every"), kind) {
         (None, _) => None,
-        (Some("1"), profile::Kind::Allocs) if seconds > 0 => match exact.and_then(Switch::exactly) {
-            Some(exactly) => Some(exactly),
+        (Some("1"), profile::Kind::Allocs) if seconds > 0 => match exact.filter(|switch| switch.is_in_use()) {
+            Some(switch) => Some(switch),
             None => return text(StatusCode::NOT_IMPLEMENTED, NOT_EXACT),
         },
         (Some(_), _) => return text(StatusCode::BAD_REQUEST, EVERY),
     };
     allowance.extend(seconds);
-    match profile::take(kind, seconds, exactly).await {
+    match profile::take(kind, seconds, exact).await {
         Ok(profile) => respond(StatusCode::OK, "application/octet-stream", Bytes::from_owner(profile)),
         Err(busy @ NoProfile::Busy) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{}\n", busy.message())),
         Err(failed @ NoProfile::Failed) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{}\n", failed.message())),

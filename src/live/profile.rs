@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 
 use super::modules::{self, Module};
-use crate::alloc::Exactly;
+use crate::alloc::Switch;
 use crate::alloc::aside::Aside;
 use crate::sampled::exact::Exact;
 use crate::sampled::{self, Frame, Profile};
@@ -56,10 +56,12 @@ impl NoProfile {
 const NAMES_LAST: Duration = Duration::from_secs(60);
 
 /// Everything so far, or what happens in the next `seconds`: every stack of it where the allocator was asked for that.
-pub(super) async fn take(kind: Kind, seconds: u32, exactly: Option<Exactly>) -> Result<Aside<Vec<u8>>, NoProfile> {
+pub(super) async fn take(kind: Kind, seconds: u32, exact: Option<Switch>) -> Result<Aside<Vec<u8>>, NoProfile> {
     let permit = AT_ONCE.try_acquire().map_err(|_| NoProfile::Busy)?;
-    let now = if exactly.is_some() { Reading::exact } else { Reading::now };
+    let now = if exact.is_some() { Reading::exact } else { Reading::now };
     let before = if seconds == 0 { None } else { Some(Aside::new(now)) };
+    // Read before stacks are taken and again when they are not any more: a reading is not of one moment.
+    let exactly = exact.map(Switch::exactly);
     if seconds > 0 {
         tokio::time::sleep(Duration::from_secs(u64::from(seconds))).await;
     }
