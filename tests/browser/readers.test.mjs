@@ -59,11 +59,11 @@ async function open(viewer, use, { hash = "" } = {}) {
 const number = (text) => Number(text.replaceAll(",", ""));
 const sum = (numbers) => [...numbers].reduce((total, value) => total + value, 0);
 
-// The first and the last step of every reference run, both sides: as this project's own builds wrote them.
+// The first and the last step of every reference run that has stacks, both sides: as this project's own builds wrote them.
 function written() {
   return readdirSync(REFERENCE, { withFileTypes: true }).filter((entry) => entry.isDirectory()).flatMap(({ name: run }) => {
     const steps = readdirSync(join(REFERENCE, run)).filter((name) => /^\d+-/.test(name)).sort();
-    return [steps.at(0), steps.at(-1)].flatMap((step) => ["server", "client"].map((side) => `${run}/${step}/${side}/dhat.json`));
+    return [steps.at(0), steps.at(-1)].filter(Boolean).flatMap((step) => ["server", "client"].map((side) => `${run}/${step}/${side}/dhat.json`));
   });
 }
 
