@@ -37,13 +37,13 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[derive(Clone)]
 pub struct Ladder<H = Counting> {
     tuning: Tuning,
-    traffic: Traffic,
+    carried: Carried,
     handler: H,
 }
 
 /// What a call has to know of the workload. Small, because tonic copies the service for every call.
 #[derive(Clone, Copy, Debug)]
-struct Traffic {
+struct Carried {
     compress: Option<Compression>,
     tls: bool,
     /// Unary calls carry an export in place of a user.
@@ -52,9 +52,9 @@ struct Traffic {
     metadata: u16,
 }
 
-impl Traffic {
-    fn of(workload: &Workload) -> Traffic {
-        Traffic {
+impl Carried {
+    fn of(workload: &Workload) -> Carried {
+        Carried {
             compress: workload.compress,
             tls: workload.tls,
             exports: workload.spans > 0,
@@ -181,28 +181,28 @@ impl Ladder {
 impl<H: Handler> Ladder<H> {
     /// The service for a tuning, with a handler of its own.
     pub fn handled_by(tuning: Tuning, handler: H) -> Self {
-        Ladder { tuning, traffic: Traffic::of(&Workload::default()), handler }
+        Ladder { tuning, carried: Carried::of(&Workload::default()), handler }
     }
 
     /// For this traffic: what its messages are, and how they are sent.
     pub fn carrying(mut self, workload: Workload) -> Self {
-        self.traffic = Traffic::of(&workload);
+        self.carried = Carried::of(&workload);
         self
     }
 
     /// Whether its connections are encrypted.
     pub(super) fn security(&self) -> Security {
-        Security::of(self.traffic.tls)
+        Security::of(self.carried.tls)
     }
 
     /// Whether unary calls carry an export in place of a user.
     pub(super) fn takes_exports(&self) -> bool {
-        self.traffic.exports
+        self.carried.exports
     }
 
     /// The service as one call has it.
     fn of_call<B>(&self, request: &Request<B>) -> Self {
-        Ladder { tuning: self.tuning, traffic: self.traffic, handler: self.handler.of_call(request.headers()) }
+        Ladder { tuning: self.tuning, carried: self.carried, handler: self.handler.of_call(request.headers()) }
     }
 
     fn put(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
@@ -217,7 +217,7 @@ impl<H: Handler> Ladder<H> {
     fn put_with<M: Payload>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
         let method = PutMethod(self.of_call(&request));
         let codec = ProstCodec::<pb_owned::PutSummary, M>::stock();
-        let compress = self.traffic.compress;
+        let compress = self.carried.compress;
         match self.tuning.deframe {
             Deframe::Contiguous => Box::pin(async move {
                 let mut grpc = grpc!(Grpc::new(codec), compress).accept_compressed(CompressionEncoding::Gzip);
@@ -245,7 +245,7 @@ impl<H: Handler> Ladder<H> {
     fn get_stock<M: Outgoing>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
         let method = GetMethod::<M, H>(self.of_call(&request), PhantomData);
         let codec = ProstCodec::<M, pb_owned::GetRequest>::of_stream(&self.tuning);
-        let mut grpc = grpc!(Grpc::new(codec), self.traffic.compress);
+        let mut grpc = grpc!(Grpc::new(codec), self.carried.compress);
         Box::pin(async move { Ok(grpc.server_streaming(method, request).await) })
     }
 
@@ -253,7 +253,7 @@ impl<H: Handler> Ladder<H> {
     fn get_with<M: Outgoing>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
         let method = GetMethod::<M, H>(self.of_call(&request), PhantomData);
         let codec = ProstCodec::<M, pb_owned::GetRequest>::stock();
-        let mut grpc = grpc!(steps::server::Grpc::new(codec), self.traffic.compress);
+        let mut grpc = grpc!(steps::server::Grpc::new(codec), self.carried.compress);
         Box::pin(async move { Ok(grpc.server_streaming(method, request).await) })
     }
 
@@ -277,11 +277,11 @@ impl<H: Handler> Ladder<H> {
         let codec = ProstCodec::<U, U>::of_users(&self.tuning);
         match self.tuning.bodies {
             Bodies::Stock => {
-                let mut grpc = grpc!(Grpc::new(codec), self.traffic.compress);
+                let mut grpc = grpc!(Grpc::new(codec), self.carried.compress);
                 Box::pin(async move { Ok(grpc.unary(method, request).await) })
             }
             Bodies::Recycled => {
-                let mut grpc = grpc!(steps::server::Grpc::new(codec), self.traffic.compress);
+                let mut grpc = grpc!(steps::server::Grpc::new(codec), self.carried.compress);
                 Box::pin(async move { Ok(grpc.unary(method, request).await) })
             }
         }
@@ -330,7 +330,7 @@ impl<U: UnaryRecord, H: Handler> UnaryService<U> for CreateUserMethod<H> {
             let (entries, _, mut user) = request.into_parts();
             ladder.created(&mut user);
             let mut response = tonic::Response::new(user);
-            metadata::answer(u32::from(ladder.traffic.metadata), &entries, response.metadata_mut());
+            metadata::answer(u32::from(ladder.carried.metadata), &entries, response.metadata_mut());
             Ok(response)
         })
     }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::measure::process::processes;
+
 /// How long it may take to end when told to.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -38,9 +40,7 @@ pub(crate) fn end_left(which: Which<'_>, folder: &Path) -> usize {
 }
 
 fn left(which: Which<'_>, folder: &Path) -> Vec<Pid> {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let numbers = processes.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
-    numbers.filter(|process| is_of(*process, which, folder)).collect()
+    processes().filter(|process| is_of(*process, which, folder)).collect()
 }
 
 /// Whether a process runs that was started to record into `folder`. One that has ended and is not waited for has neither

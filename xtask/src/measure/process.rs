@@ -334,8 +334,8 @@ struct Watch(Child);
 impl Watch {
     /// `None` where there is nobody to watch any more, or no shell.
     fn over(group: Pid) -> Option<Watch> {
-        let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", "read -r nothing; kill -KILL 0"]).process_group(group.as_raw_pid());
+        let mut shell = Program::new("/bin/sh").args(["-c", "read -r nothing; kill -KILL 0"]).command();
+        shell.process_group(group.as_raw_pid());
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok().map(Watch)
     }
 }

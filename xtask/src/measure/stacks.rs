@@ -60,9 +60,7 @@ fn without_registry(text: &str) -> String {
         let from = &rest[at + REGISTRY.len()..];
         match from.find(['/', '"']) {
             Some(end) if end > 0 && from[end..].starts_with('/') => {
-                let path = rest[..at]
-                    .rfind(begins)
-                    .map_or(0, |before| before + rest[before..].chars().next().map_or(0, char::len_utf8));
+                let path = rest[..at].rmatch_indices(begins).next().map_or(0, |(place, before)| place + before.len());
                 kept.push_str(&rest[..path]);
                 rest = &from[end + 1..];
             }
