@@ -68,8 +68,8 @@ fn instance() {
     let live = alloc_ladder::serve("127.0.0.1:0").expect("serves");
     let method = Method::register(Side::Server, RPC);
     let scopes = [Stage::Marshal, Stage::ReceiveBuffer, Stage::Handler].map(|stage| Scope::new(method, stage));
-    writeln!(std::io::stderr(), "serves {}", live.addr()).expect("the test reads");
     calls();
+    writeln!(std::io::stderr(), "serves {}", live.addr()).expect("the test reads");
     let running = std::thread::spawn(move || {
         let mut kept = Vec::new();
         loop {
@@ -87,19 +87,23 @@ fn instance() {
     live.stop();
 }
 
-/// Calls through a server's layer, within the process, that go on.
+/// Calls through a server's layer, within the process, that go on. The first has ended when this returns: what is
+/// served of a call's distribution begins with a call that has ended.
 fn calls() {
     let layer = ServerLayer::new().methods(["/alloc_ladder.v1.Allocations/Snapshot"]);
     let mut client = AllocationsClient::new(layer.layer(alloc_ladder::live::allocations_for_anybody()));
+    let (ended, first) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             loop {
                 client.snapshot(SnapshotRequest {}).await.expect("answers");
+                let _ = ended.send(());
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         })
     });
+    first.recv().expect("a call");
 }
 
 fn start_instance() -> (Reaped, SocketAddr) {
