@@ -100,7 +100,9 @@ fn a_child_that_goes_on_is_told_and_ended() {
     let root = tempfile::tempdir().expect("a temporary folder");
     for start in ["sleep 600 &", "setsid sleep 600 &"] {
         let tag = format!("rest-{}-{}", std::process::id(), start.len());
-        let mut running = attach(root.path(), &tag, &[], &script(start)).spawn().expect("starts");
+        // The script goes when its child has become what it is to be named as.
+        let text = format!("{start} until [ \"$(cat /proc/$!/comm)\" = sleep ]; do :; done");
+        let mut running = attach(root.path(), &tag, &[], &script(&text)).spawn().expect("starts");
         let mut said = Heard::of(running.stderr.take().expect("piped"));
         let line = said.until("goes on");
         assert!(line.contains("the program left (exit status: 0) while a child (process "), "{line}");
