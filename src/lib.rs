@@ -63,25 +63,9 @@
 //!
 //! # In continuous integration
 //! A test fails with [`assert_allocs!`]. What a whole program allocates is held to the budgets that
-//! `cargo alloc-ladder check --bless` once wrote to `alloc-ladder-budgets.toml`. This workflow for GitHub Actions records a
-//! program that makes the same calls each time and ends, marks the line of the call site where a budget is passed, and adds a
-//! table to the job's summary:
-//!
-//! ```yaml
-//! name: allocations
-//! on: [pull_request]
-//! jobs:
-//!   budgets:
-//!     runs-on: ubuntu-latest
-//!     steps:
-//!       - uses: actions/checkout@v4
-//!         with: { fetch-depth: 0 }
-//!       - run: cargo install --locked --git https://github.com/alloc-ladder/alloc-ladder cargo-alloc-ladder
-//!       - run: CARGO_PROFILE_RELEASE_DEBUG=1 cargo build --release
-//!       - run: cargo alloc-ladder profile -- target/release/smoke-test
-//!       - run: cargo alloc-ladder check --format markdown >> "$GITHUB_STEP_SUMMARY" || true
-//!       - run: cargo alloc-ladder check --format github
-//! ```
+//! `cargo alloc-ladder check --bless` once wrote to `alloc-ladder-budgets.toml`. The README has a workflow for GitHub Actions:
+//! it records a program that makes the same calls each time and ends, adds a table to the job's summary, and marks the line of
+//! the call site where a budget is passed.
 //!
 //! `--format junit` writes a report that Jenkins, GitLab and others show, and `cargo alloc-ladder compare --base main` what
 //! changed since the branch was left, where both commits have a run.
