@@ -12,6 +12,7 @@ pub(crate) mod environment;
 pub(crate) mod file_server;
 pub(crate) mod follow;
 pub(crate) mod foreground;
+pub(crate) mod guest;
 pub(crate) mod import;
 pub(crate) mod instructions;
 pub(crate) mod interrupt;

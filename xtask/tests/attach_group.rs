@@ -1,4 +1,5 @@
-//! `attach` and what a program may be: children, daemons, readers of the terminal, programs that are stopped.
+//! `attach` and what a program may be: children, daemons, readers of the terminal, programs that are stopped. Those that
+//! `profile` records read the terminal as well.
 //!
 //! The programs are shell scripts that leave the counters an instrumented program would leave.
 
@@ -153,6 +154,7 @@ fn on_a_terminal(root: &Path, line: &str) -> (File, Child) {
     let shell = Command::new("setsid")
         .args(["--ctty", "/bin/sh", "-c", line])
         .env("XTASK", env!("CARGO_BIN_EXE_xtask"))
+        .env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))
         .env("NO_COLOR", "1")
         .env("CARGO_MANIFEST_DIR", root.join("xtask"))
         .stdin(clone())
@@ -206,4 +208,21 @@ fn ctrl_c_ends_a_program_that_has_the_terminal() {
     assert!(said.contains("then bye") && !said.contains("never"), "{said}");
     assert!(!said.contains("failed"), "{said}");
     assert!(status.success(), "{status}");
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_recorded_program_reads_the_terminal_too() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let line = "\"$XTASK\" profile -- /bin/cat; read last; echo then $last";
+    let (mut person, mut shell) = on_a_terminal(root.path(), line);
+    let mut said = Heard::of(person.try_clone().expect("clones"));
+    // A line, and the end of what is typed.
+    person.write_all(b"hello\n\x04").expect("types");
+    said.until("Report");
+    person.write_all(b"bye\n").expect("types");
+    let heard = said.rest().to_owned();
+    assert!(shell.wait().expect("ends").success(), "{heard}");
+    assert_eq!(heard.matches("hello").count(), 2, "the terminal and the program show it: {heard}");
+    assert!(heard.contains("blocks and") && heard.contains("then bye"), "{heard}");
 }

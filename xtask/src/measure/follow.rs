@@ -4,20 +4,18 @@
 //! daemon). Processes that go on when the program has left are followed too.
 
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant, SystemTime};
 
 use alloc_ladder::driver;
-use rustix::process::{Pid, PidfdFlags, Signal, getpgid, kill_current_process_group, pidfd_open, pidfd_send_signal};
-use signal_hook::consts::{SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU};
+use rustix::process::{Pid, PidfdFlags, Signal, getpgid, pidfd_open, pidfd_send_signal};
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
-use crate::measure::foreground::Foreground;
-use crate::measure::interrupt::{Cancel, catch_interrupts, interrupted};
-use crate::measure::process::{Process, State, Streams, group, processes};
+use crate::measure::guest::{Ended, Guest, number};
+use crate::measure::interrupt::{catch_interrupts, interrupted};
+use crate::measure::process::{State, group, processes};
 use crate::measure::program::Program;
 
 /// How long a program may take to end when told to.
@@ -48,50 +46,30 @@ pub(crate) fn follow(
     limit: Option<Duration>,
 ) -> anyhow::Result<Followed> {
     catch_interrupts()?;
-    let program = program.clone().env(driver::OUT, folder);
     // Ctrl-C does not end its waits: it ends the program, after its counters were read.
-    let process = Process::start("program", &program, Streams::Shared, &Cancel::default()).map_err(|error| {
-        Failure::new(Kind::Environment, format!("{error:#}"))
-            .help("name the program's file, as `-- target/release/my-server`")
-    })?;
-    let id = number(process.id());
-    terminal::progress("Attached", &format!("to {name} (process {id})"));
+    let guest = Guest::start("attach", &program.clone().env(driver::OUT, folder))?;
+    terminal::progress("Attached", &format!("to {name} (process {})", guest.number()));
     let until = limit.and_then(|limit| Instant::now().checked_add(limit));
-    let terminal = Foreground::of_this();
-    Following { process, id, folder, until, terminal, waits: None }.finish()
+    Following { guest, folder, until }.finish()
 }
 
 struct Following<'a> {
-    process: Process,
-    id: u32,
+    guest: Guest,
     folder: &'a Path,
     until: Option<Instant>,
-    terminal: Option<Foreground>,
-    /// The signal that stopped it when it wanted the terminal, until it can have it.
-    waits: Option<i32>,
 }
 
 impl Following<'_> {
     fn finish(mut self) -> anyhow::Result<Followed> {
-        let process = self.id;
+        let process = self.guest.number();
         loop {
-            match self.process.look()? {
-                State::Ended(status) => {
-                    // Ctrl-C on a terminal that was lent reaches the program alone.
-                    let lent = self.terminal.take().is_some_and(|terminal| terminal.is_lent());
-                    let told = lent && matches!(status.signal(), Some(SIGINT | SIGQUIT));
-                    self.follow_the_rest(status);
-                    return Ok(Followed { process, status, told });
-                }
-                State::Stopped(signal) => self.stopped(signal),
-                State::Running => {}
-            }
-            if self.waits.is_some() && self.lend() {
-                self.waits = None;
+            if let Some(Ended { status, told }) = self.guest.look()? {
+                self.follow_the_rest(status);
+                return Ok(Followed { process, status, told });
             }
             if self.is_over() {
                 self.end();
-                return match self.process.look()? {
+                return match self.guest.process.look()? {
                     State::Ended(status) => Ok(Followed { process, status, told: true }),
                     _ => Err(Failure::new(Kind::Run, "the program cannot be ended, not even by SIGKILL").into()),
                 };
@@ -132,77 +110,32 @@ impl Following<'_> {
         }
     }
 
-    /// Says why the program was stopped, and sees to it that it goes on where that is to be had.
-    fn stopped(&mut self, signal: i32) {
-        match signal {
-            SIGTTIN | SIGTTOU if self.lend() => {}
-            SIGTTIN | SIGTTOU => {
-                self.waits = Some(signal);
-                let line = "the program is stopped: it wants the terminal, which attach does not have itself; it goes on \
-                            when attach is brought to the foreground";
-                terminal::labelled(Style::Warning, "warning", line);
-            }
-            SIGTSTP if self.terminal.as_ref().is_some_and(Foreground::is_lent) => {
-                if let Some(terminal) = &mut self.terminal {
-                    terminal.take_back();
-                }
-                // As the shell would have stopped both. Without a shell the kernel stops nobody.
-                let _ = kill_current_process_group(Signal::TSTP);
-                if !self.lend() {
-                    self.waits = Some(signal);
-                }
-            }
-            _ => {
-                let line = format!(
-                    "the program was stopped ({}); `kill -CONT {}` lets it go on, Ctrl-C ends it",
-                    name(signal),
-                    self.id,
-                );
-                terminal::labelled(Style::Warning, "warning", &line);
-            }
-        }
-    }
-
-    /// Lets the program have the terminal, and go on.
-    fn lend(&mut self) -> bool {
-        let group = self.process.id();
-        let lent = self.terminal.as_mut().is_some_and(|terminal| terminal.lend(group));
-        if lent {
-            self.process.signal(Signal::CONT);
-        }
-        lent
-    }
-
     /// Waits for counters newer than now, then tells all of it to end; makes it if it will not.
     fn end(&mut self) {
         let asked = SystemTime::now();
         let fresh = |records: &[Record]| records.iter().any(|record| record.written > asked);
         wait(4 * driver::INTERVAL, || fresh(&records(self.folder)) || self.rest().is_empty());
-        self.process.signal(Signal::TERM);
-        strays(self.folder, self.process.id()).iter().for_each(|stray| stray.signal(Signal::TERM));
+        self.guest.process.signal(Signal::TERM);
+        strays(self.folder, self.guest.process.id()).iter().for_each(|stray| stray.signal(Signal::TERM));
         // One that is stopped hears of it only when it goes on.
-        self.process.signal(Signal::CONT);
-        wait(PATIENCE, || self.process.is_gone() && self.rest().is_empty());
+        self.guest.process.signal(Signal::CONT);
+        wait(PATIENCE, || self.guest.process.is_gone() && self.rest().is_empty());
         let rest = self.rest();
         if !rest.is_empty() {
             let line = format!("{} did not end at SIGTERM and is killed", shown(&rest));
             terminal::labelled(Style::Warning, "warning", &line);
         }
-        self.process.signal(Signal::KILL);
-        strays(self.folder, self.process.id()).iter().for_each(|stray| stray.signal(Signal::KILL));
-        wait(PATIENCE, || self.process.is_gone() && self.rest().is_empty());
+        self.guest.process.signal(Signal::KILL);
+        strays(self.folder, self.guest.process.id()).iter().for_each(|stray| stray.signal(Signal::KILL));
+        wait(PATIENCE, || self.guest.process.is_gone() && self.rest().is_empty());
     }
 
     /// The processes of it that have not ended.
     fn rest(&self) -> Vec<Pid> {
-        let mut rest = group(self.process.id());
-        rest.extend(strays(self.folder, self.process.id()).iter().map(|stray| stray.process));
+        let mut rest = group(self.guest.process.id());
+        rest.extend(strays(self.folder, self.guest.process.id()).iter().map(|stray| stray.process));
         rest
     }
-}
-
-fn number(process: Pid) -> u32 {
-    process.as_raw_pid().unsigned_abs()
 }
 
 fn wait(limit: Duration, mut until: impl FnMut() -> bool) {
@@ -253,10 +186,6 @@ fn shown(processes: &[Pid]) -> String {
         [process] => format!("a child ({})", one(process)),
         processes => format!("children ({})", processes.iter().map(one).collect::<Vec<_>>().join("; ")),
     }
-}
-
-fn name(signal: i32) -> String {
-    signal_hook::low_level::signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
 }
 
 /// Counters that a process left.

@@ -8,22 +8,22 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use alloc_ladder::record::{Moment, Recorded as Seen};
 use alloc_ladder::recorder::{Variable, layout};
 use anyhow::Context;
-use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::analyse::executable::{Executable, Refusal, examine};
 use crate::analyse::recording::{self, BadRecording, Source, Totals, totals};
 use crate::cli::failure::{Failure, Kind};
 use crate::measure::daemon::{self, Which};
+use crate::measure::guest::{Ended, Guest};
+use crate::measure::interrupt::{catch_interrupts, interrupted};
+use crate::measure::process::State;
+use crate::measure::program::Program;
 use crate::measure::{preload, program};
 
 /// How often the program is looked at; ten times as often in its first seconds, which may be its last.
@@ -84,28 +84,30 @@ impl Source for File {
 /// When the program cannot be recorded, cannot be started, or leaves no recording.
 pub(crate) fn record(wanted: &Wanted<'_>, mut progress: impl FnMut(Duration, Totals, u64)) -> anyhow::Result<Recorded> {
     let prepared = prepare(&wanted.command[0], wanted.children, wanted.anyway)?;
-    let mut command = Command::new(&prepared.path);
-    command
-        .args(&wanted.command[1..])
-        .process_group(0)
-        .envs(prepared.environment.iter().map(|(name, value)| (name, value)));
+    let environment = prepared.environment.iter().cloned();
+    let program = environment.fold(Program::new(&prepared.path), |program, (name, value)| program.env(name, value));
     let folder = prepared.folder;
-    let interrupted = interrupts()?;
+    catch_interrupts()?;
     let began = Instant::now();
-    let mut child = command.spawn().map_err(|error| {
-        Failure::new(Kind::Environment, format!("cannot start `{}`: {error}", wanted.command[0]))
-            .help("name the program's file, as `-- target/release/service`")
-    })?;
-    let mut watched = Watched::new(folder.path(), child.id());
-    let over = || interrupted.load(Ordering::Relaxed) || wanted.time.is_some_and(|time| began.elapsed() >= time);
+    let mut guest = Guest::start("profile", &program.args(&wanted.command[1..]))?;
+    let process = guest.number();
+    let mut watched = Watched::new(folder.path(), process);
+    let over = || interrupted().is_err() || wanted.time.is_some_and(|time| began.elapsed() >= time);
     let (status, told) = loop {
-        if let Some(status) = child.try_wait()? {
-            break (status, false);
+        if let Some(Ended { status, told }) = guest.look()? {
+            break (status, told);
         }
         if over() {
-            break (end(&mut child, &mut watched, began)?, true);
+            watched.look(began);
+            guest.process.end(PATIENCE);
+            let State::Ended(status) = guest.process.look()? else {
+                return Err(Failure::new(Kind::Run, "the program cannot be ended, not even by SIGKILL").into());
+            };
+            break (status, true);
         }
-        if let Some(totals) = watched.look(began) {
+        if let Some(totals) = watched.look(began)
+            && !guest.has_terminal()
+        {
             progress(began.elapsed(), totals, watched.rss_max);
         }
         std::thread::sleep(if began.elapsed() < FIRST { LOOK / 10 } else { LOOK });
@@ -113,7 +115,7 @@ pub(crate) fn record(wanted: &Wanted<'_>, mut progress: impl FnMut(Duration, Tot
     let wall = began.elapsed();
     let which = if told { Which::All } else { Which::Of(&prepared.path) };
     let left = daemon::end_left(which, folder.path());
-    let files = recordings(folder.path(), child.id());
+    let files = recordings(folder.path(), process);
     if files.is_empty() {
         let message = format!("`{}` left no recording ({status})", wanted.command[0]);
         return Err(Failure::new(Kind::Run, message)
@@ -250,15 +252,6 @@ fn programs(path: &Path, children: &[String]) -> Option<String> {
     Some(own.iter().chain(children).map(String::as_str).collect::<Vec<_>>().join(":"))
 }
 
-/// A flag that Ctrl-C sets, and SIGTERM.
-fn interrupts() -> anyhow::Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&flag)).context("cannot listen for Ctrl-C")?;
-    }
-    Ok(flag)
-}
-
 /// A program that runs.
 struct Watched {
     folder: PathBuf,
@@ -320,23 +313,6 @@ impl Watched {
 fn kilobytes(status: &str, field: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(field));
     line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).map_or(0, |kb| kb * 1024)
-}
-
-/// Tells the program and what it started to end; makes them if they will not.
-fn end(child: &mut Child, watched: &mut Watched, began: Instant) -> anyhow::Result<ExitStatus> {
-    watched.look(began);
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process id is a positive number")?;
-    // Where it has ended by itself meanwhile there is nobody to tell.
-    let _ = kill_process_group(group, Signal::TERM);
-    let asked = Instant::now();
-    while asked.elapsed() < PATIENCE {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        std::thread::sleep(LOOK / 5);
-    }
-    let _ = kill_process_group(group, Signal::KILL);
-    Ok(child.wait()?)
 }
 
 /// The recordings of a folder, those of the process first, then the largest.
