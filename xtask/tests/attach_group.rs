@@ -146,7 +146,7 @@ fn a_program_that_was_stopped_is_named_and_ends_when_told() {
 
 /// A shell on a terminal of its own: the end that a person has, and the shell.
 fn on_a_terminal(root: &Path, line: &str) -> (File, Child) {
-    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
     grantpt(&person).and_then(|()| unlockpt(&person)).expect("a terminal");
     let name = ptsname(&person, Vec::new()).expect("a name").into_string().expect("ASCII");
     let terminal = File::options().read(true).write(true).open(name).expect("opens");
@@ -225,4 +225,32 @@ fn a_recorded_program_reads_the_terminal_too() {
     assert!(shell.wait().expect("ends").success(), "{heard}");
     assert_eq!(heard.matches("hello").count(), 2, "the terminal and the program show it: {heard}");
     assert!(heard.contains("blocks and") && heard.contains("then bye"), "{heard}");
+}
+
+#[test]
+fn a_program_ends_when_the_terminal_is_closed_unless_that_is_to_be_ignored() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    // As `nohup` does.
+    for (before, outlives) in [("", false), ("trap '' HUP; ", true)] {
+        let tag = format!("closed-{}-{outlives}", std::process::id());
+        let program = "/bin/sh -c 'echo ready >&2; exec sleep 600'";
+        let line = format!("{before}{TAG}={tag} exec \"$XTASK\" attach -- {program}");
+        let (person, mut shell) = on_a_terminal(root.path(), &line);
+        let mut said = Heard::of(person);
+        said.until("ready");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", pid(&shell))).expect("it runs");
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask").trim();
+        assert_eq!(
+            ignored.ends_with(['1', '3', '5', '7', '9', 'b', 'd', 'f']),
+            outlives,
+            "SIGHUP is the first: {ignored}"
+        );
+        // The person's end is closed.
+        drop(said);
+        if outlives {
+            kill_process(pid(&shell), Signal::TERM).expect("it runs");
+        }
+        shell.wait().expect("ends");
+        assert_eq!(left_over(&tag), Vec::<String>::new(), "{line}");
+    }
 }
