@@ -118,7 +118,7 @@ fn draw(before: &Profile, after: &Profile) {
         union(before, after, unit);
         after.folded(unit);
     }
-    pprof::encode(&[(Side::Server, "", after)]);
+    pprof::encode(&[(Side::Server, "", after)], std::io::sink()).expect("a sink takes it");
     let stacks = |profile: &Profile| Stacks { profile: profile.clone(), messages: 3 };
     changes(&stacks(before), &stacks(after));
 }

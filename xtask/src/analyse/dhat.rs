@@ -3,8 +3,11 @@
 //! Only what the other formats are made of is kept: every program point's counts, and of its frames the names and the
 //! source lines. Addresses and the folders of cargo and the compiler are dropped while reading.
 
+use std::fmt;
+
 use alloc_ladder::Stage;
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::analyse::frame::file::shown;
 
@@ -16,9 +19,13 @@ pub(crate) const LARGEST_TOTAL: u64 = 1 << 61;
 const VERSION: u64 = 2;
 
 /// One dhat file.
+///
+/// PERF: the frames of all points lie in one vector, so that a hundred thousand stacks take what their numbers take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Dhat {
     pub(crate) points: Vec<Point>,
+    /// Places in `names`: those of one point after those of another.
+    frames: Vec<u32>,
     /// Function names, shared by the points.
     pub(crate) names: Vec<String>,
     /// Where each name's frame is, as `src/main.rs:40`; empty where the file does not say.
@@ -42,32 +49,42 @@ impl Default for Measured {
     }
 }
 
-/// One program point, read under dhat's own field names: a distinct stack and what was allocated there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// One program point: a distinct stack and what was allocated there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Point {
-    #[serde(rename = "tbk")]
     pub(crate) blocks: u64,
-    #[serde(rename = "tb")]
     pub(crate) bytes: u64,
     /// Live when the whole heap was at its largest.
-    #[serde(rename = "gbk", default)]
     pub(crate) peak_blocks: u64,
-    #[serde(rename = "gb", default)]
     pub(crate) peak_bytes: u64,
     /// Live at the end.
-    #[serde(rename = "ebk", default)]
     pub(crate) live_blocks: u64,
-    #[serde(rename = "eb", default)]
     pub(crate) live_bytes: u64,
     /// Blocks freed before their thread allocated again. Only a recording's file says so.
-    #[serde(default)]
     pub(crate) temporary: u64,
     /// The stage of the seam it was in. Only a recording's file says so.
-    #[serde(default)]
     pub(crate) stage: Option<Stage>,
-    /// Places in [`Dhat::names`], leaf first.
-    #[serde(rename = "fs")]
-    pub(crate) frames: Vec<u32>,
+    /// Where its frames lie among those of all points.
+    frames: Span,
+}
+
+/// A part of a long vector: half of what a range takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    from: u32,
+    to: u32,
+}
+
+impl Span {
+    /// What was appended to a vector that was `from` long.
+    pub(crate) fn since<T>(from: usize, all: &[T]) -> Span {
+        let place = |place: usize| u32::try_from(place).expect("a file has fewer than four billion frames");
+        Span { from: place(from), to: place(all.len()) }
+    }
+
+    pub(crate) fn of<T>(self, all: &[T]) -> &[T] {
+        &all[self.from as usize..self.to as usize]
+    }
 }
 
 /// Why a dhat file cannot be read.
@@ -124,10 +141,10 @@ impl Dhat {
             positions: parts().map(|(_, position)| position.map_or_else(String::new, line)).collect(),
             measured: file.measured,
             stages_mislead: file.stages_by_stack == Some(false),
-            points: file.points,
+            points: file.stacks.points,
+            frames: file.stacks.frames,
         };
-        let frames = dhat.points.iter().flat_map(|point| &point.frames);
-        if let Some(frame) = frames.max().filter(|frame| **frame as usize >= dhat.names.len()) {
+        if let Some(frame) = dhat.frames.iter().max().filter(|frame| **frame as usize >= dhat.names.len()) {
             return Err(BadDhat::Frame(*frame));
         }
         dhat.fits("blocks", |point| point.blocks)?;
@@ -138,6 +155,11 @@ impl Dhat {
         dhat.fits("bytes at the end", |point| point.live_bytes)?;
         dhat.fits("temporary blocks", |point| point.temporary)?;
         Ok(dhat)
+    }
+
+    /// The frames of a point, leaf first: places in [`Dhat::names`].
+    pub(crate) fn frames(&self, point: &Point) -> &[u32] {
+        point.frames.of(&self.frames)
     }
 
     fn fits(&self, what: &'static str, count: fn(&Point) -> u64) -> Result<(), BadDhat> {
@@ -272,13 +294,72 @@ struct File {
     version: u64,
     mode: String,
     #[serde(rename = "pps")]
-    points: Vec<Point>,
+    stacks: Stacks,
     #[serde(rename = "ftbl")]
     frames: Vec<String>,
     #[serde(rename = "stagesByStack", default)]
     stages_by_stack: Option<bool>,
     #[serde(default)]
     measured: Measured,
+}
+
+/// A point under dhat's own field names.
+#[derive(Deserialize)]
+struct Listed {
+    tbk: u64,
+    tb: u64,
+    #[serde(default)]
+    gbk: u64,
+    #[serde(default)]
+    gb: u64,
+    #[serde(default)]
+    ebk: u64,
+    #[serde(default)]
+    eb: u64,
+    #[serde(default)]
+    temporary: u64,
+    #[serde(default)]
+    stage: Option<Stage>,
+    fs: Vec<u32>,
+}
+
+/// All points. A point's own vector of frames lives until the next point is read.
+struct Stacks {
+    points: Vec<Point>,
+    frames: Vec<u32>,
+}
+
+impl<'de> Deserialize<'de> for Stacks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Stacks, D::Error> {
+        deserializer.deserialize_seq(Stacks { points: Vec::new(), frames: Vec::new() })
+    }
+}
+
+impl<'de> Visitor<'de> for Stacks {
+    type Value = Stacks;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("program points")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut all: A) -> Result<Stacks, A::Error> {
+        while let Some(Listed { tbk, tb, gbk, gb, ebk, eb, temporary, stage, fs }) = all.next_element()? {
+            let from = self.frames.len();
+            self.frames.extend_from_slice(&fs);
+            self.points.push(Point {
+                blocks: tbk,
+                bytes: tb,
+                peak_blocks: gbk,
+                peak_bytes: gb,
+                live_blocks: ebk,
+                live_bytes: eb,
+                temporary,
+                stage,
+                frames: Span::since(from, &self.frames),
+            });
+        }
+        Ok(self)
+    }
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 //! merged, counts never are, so the totals of everything rendered from it equal dhat's.
 
 use std::cmp::Ordering;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io;
 
 use alloc_ladder::Stage;
 
 use crate::analyse::classify::{self, Rule};
-use crate::analyse::dhat::{Dhat, Measured, Point};
+use crate::analyse::dhat::{Dhat, Measured, Point, Span};
 use crate::analyse::frame::name::Name;
 use crate::analyse::frame::runtime;
 
@@ -45,11 +46,9 @@ impl Unit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Site {
     pub(crate) stage: Stage,
-    /// Root first, leaf last, without the stage: places among the profile's names, which sort as the names do.
-    frames: Vec<u32>,
-    /// The source line of each frame: places among the profile's positions. Of stacks that read the same, those of the
-    /// one that allocated most bytes.
-    lines: Vec<u32>,
+    /// Root first, leaf last, without the stage: a part of the profile's frames. Of stacks that read the same, those of
+    /// the one that allocated most bytes.
+    frames: Span,
     pub(crate) blocks: u64,
     pub(crate) bytes: u64,
     /// Live when the whole heap was at its largest.
@@ -71,11 +70,6 @@ impl Site {
         }
     }
 
-    /// Root first, leaf last: places in [`Profile::names`].
-    pub(crate) fn places(&self) -> &[u32] {
-        &self.frames
-    }
-
     fn add(&mut self, other: &Site) {
         self.blocks += other.blocks;
         self.bytes += other.bytes;
@@ -89,15 +83,19 @@ impl Site {
 
 /// Every stack of one side of one step.
 ///
-/// PERF: stacks hold numbers and not names, so that a hundred thousand of them are compared, merged and drawn in the
-/// time it takes to read them.
+/// PERF: stacks hold numbers and not names, and the numbers of all lie in one vector, so that a hundred thousand of them
+/// are compared, merged and drawn in the time and in the memory that it takes to read them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Profile {
     /// Sorted, each once, shortened.
     names: Vec<String>,
     /// Distinct in (stage, frames) and sorted by them, stages in the order of [`Stage::ALL`].
     pub(crate) sites: Vec<Site>,
-    /// Source lines, as `src/main.rs:40`; empty texts where a frame has none.
+    /// The frames of all sites, those of one after those of another, as the file numbers them.
+    frames: Vec<u32>,
+    /// Of each frame of the file its place in `names`.
+    places: Vec<u32>,
+    /// Of each frame of the file its source line, as `src/main.rs:40`; an empty text where it has none.
     positions: Vec<String>,
     /// Which figures the sites have beside what was allocated.
     pub(crate) measured: Measured,
@@ -149,8 +147,9 @@ impl<'a> Parsed<'a> {
     }
 
     /// `text` names a frame; `frames` turns a stack, leaf first, into the frames to keep, root first: all by their place
-    /// in the file, whose last is followed by that of [`UNKNOWN`]. It is also given the places in the sorted names.
-    fn profile(&self, text: fn(&Name) -> &str, frames: impl Fn(&[u32], &[u32]) -> Vec<u32>) -> Profile {
+    /// in the file, whose last is followed by that of [`UNKNOWN`]. It is also given the places in the sorted names, and
+    /// appends.
+    fn profile(&self, text: fn(&Name) -> &str, frames: impl Fn(&[u32], &[u32], &mut Vec<u32>)) -> Profile {
         let mut names: Vec<&str> = self.names.iter().map(text).chain([UNKNOWN]).collect();
         let listed = names.clone();
         names.sort_unstable();
@@ -159,6 +158,7 @@ impl<'a> Parsed<'a> {
         let places: Vec<u32> = listed.iter().map(place).collect();
         let mut said: Vec<Said> = Vec::new();
         let mut sites = Vec::with_capacity(self.dhat.points.len());
+        let mut all = Vec::new();
         for point in &self.dhat.points {
             let by_stack = self.by_stack(point);
             let stage = match point.stage {
@@ -178,16 +178,22 @@ impl<'a> Parsed<'a> {
                     said.push(Said { by_scope, by_stack, blocks, bytes });
                 }
             }
-            sites.push(site(stage, point, frames(&point.frames, &places), &places));
+            let from = all.len();
+            frames(self.dhat.frames(point), &places, &mut all);
+            sites.push(site(stage, point, Span::since(from, &all)));
         }
         said.retain(|_| self.dhat.points.iter().any(|point| point.stage.is_some()));
         Profile {
+            names: names.into_iter().map(str::to_owned).collect(),
+            sites,
+            frames: all,
+            places,
             positions: self.dhat.positions.iter().cloned().chain([String::new()]).collect(),
             measured: self.dhat.measured,
             stages_mislead: self.dhat.stages_mislead,
             said,
-            ..Profile::merged(names.into_iter().map(str::to_owned).collect(), sites)
         }
+        .merged()
     }
 
     /// What the names on a stack say of it.
@@ -195,19 +201,18 @@ impl<'a> Parsed<'a> {
         if self.dhat.stages_mislead {
             return Stage::Other;
         }
-        classify::first(point.frames.iter().filter_map(|frame| {
+        classify::first(self.dhat.frames(point).iter().filter_map(|frame| {
             let frame = *frame as usize;
             Some((&self.names[frame], self.rules[frame]?))
         }))
     }
 }
 
-/// A point's site, whose frames are given by their place in the file.
-fn site(stage: Stage, point: &Point, lines: Vec<u32>, places: &[u32]) -> Site {
+/// A point's site.
+fn site(stage: Stage, point: &Point, frames: Span) -> Site {
     Site {
         stage,
-        frames: lines.iter().map(|frame| places[*frame as usize]).collect(),
-        lines,
+        frames,
         blocks: point.blocks,
         bytes: point.bytes,
         peak_bytes: point.peak_bytes,
@@ -226,47 +231,65 @@ impl Profile {
         let std: Vec<bool> = parsed.names.iter().map(is_std).collect();
         parsed.profile(
             |name| &name.short,
-            |stack, places| {
-                let mut frames: Vec<u32> = Vec::with_capacity(stack.len());
+            |stack, places, frames| {
+                let from = frames.len();
                 for frame in stack.iter().rev().filter(|frame| !hidden[**frame as usize]) {
                     // A closure's frame above its function's, and a poll above the same poll, say nothing twice. The
                     // inner of two is where it happens.
-                    match frames.last_mut() {
+                    match frames[from..].last_mut() {
                         Some(last) if places[*last as usize] == places[*frame as usize] => *last = *frame,
                         _ => frames.push(*frame),
                     }
                 }
-                if frames.is_empty() {
+                if frames.len() == from {
                     // Nothing but runtime: the innermost frame that is not allocator or std says which part of it.
                     let inner = stack.iter().find(|frame| !std[**frame as usize]).or(stack.first());
                     frames.push(inner.copied().unwrap_or(places.len() as u32 - 1));
                 }
-                frames
             },
         )
     }
 
     /// Every frame with its whole name, the runtime's included: the raw folded file.
     pub(crate) fn raw(dhat: &Dhat) -> Profile {
-        let whole = |stack: &[u32], _: &[u32]| stack.iter().rev().copied().collect();
+        let whole = |stack: &[u32], _: &[u32], frames: &mut Vec<u32>| frames.extend(stack.iter().rev());
         Parsed::of(dhat).profile(|name| &name.full, whole)
     }
 
     /// Sorts the sites, and makes one of those that read the same.
-    fn merged(names: Vec<String>, mut sites: Vec<Site>) -> Profile {
-        let of = |site: &Site| (order(site.stage), std::cmp::Reverse(site.bytes));
-        sites.sort_unstable_by(|a, b| {
-            let ((stage, bytes), (other, more)) = (of(a), of(b));
-            (stage, &a.frames, bytes).cmp(&(other, &b.frames, more))
-        });
+    fn merged(mut self) -> Profile {
+        let mut sites = std::mem::take(&mut self.sites);
+        sites.sort_unstable_by(|a, b| self.order(a, b).then_with(|| b.bytes.cmp(&a.bytes)));
         sites.dedup_by(|next, site| {
-            let same = (next.stage, &next.frames) == (site.stage, &site.frames);
+            let same = self.order(next, site).is_eq();
             if same {
                 site.add(next);
             }
             same
         });
-        Profile { names, sites, ..Profile::default() }
+        // The frames as the sites lie, without those of sites that are gone.
+        let mut frames = Vec::with_capacity(self.frames.len());
+        for site in &mut sites {
+            let from = frames.len();
+            frames.extend_from_slice(site.frames.of(&self.frames));
+            site.frames = Span::since(from, &frames);
+        }
+        Profile { sites, frames, ..self }
+    }
+
+    /// How two sites lie to each other: by stage, then by the names of their frames.
+    fn order(&self, a: &Site, b: &Site) -> Ordering {
+        let (left, right) = (a.frames.of(&self.frames), b.frames.of(&self.frames));
+        // PERF: a loop, because the command is built without optimisation and this runs some twenty times a site.
+        let by_frames = || {
+            for (a, b) in left.iter().zip(right) {
+                if a != b && self.places[*a as usize] != self.places[*b as usize] {
+                    return self.places[*a as usize].cmp(&self.places[*b as usize]);
+                }
+            }
+            left.len().cmp(&right.len())
+        };
+        order(a.stage).cmp(&order(b.stage)).then_with(by_frames)
     }
 
     /// A profile made up for a test: of each stack its stage, its frames and its figures.
@@ -278,20 +301,25 @@ impl Profile {
         names.dedup();
         let place =
             |name: &F| names.binary_search_by(|other| other.as_str().cmp(name.as_ref())).expect("listed") as u32;
-        let site = |(stage, frames, figures): &(Stage, Vec<F>, Figures)| Site {
-            stage: *stage,
-            frames: frames.iter().map(place).collect(),
-            lines: Vec::new(),
-            blocks: figures.blocks,
-            bytes: figures.bytes,
-            peak_bytes: figures.peak_bytes,
-            peak_blocks: figures.peak_blocks,
-            live_bytes: figures.live_bytes,
-            live_blocks: figures.live_blocks,
-            temporary: figures.temporary,
+        let mut all = Vec::new();
+        let mut site = |(stage, frames, figures): &(Stage, Vec<F>, Figures)| {
+            let from = all.len();
+            all.extend(frames.iter().map(place));
+            Site {
+                stage: *stage,
+                frames: Span::since(from, &all),
+                blocks: figures.blocks,
+                bytes: figures.bytes,
+                peak_bytes: figures.peak_bytes,
+                peak_blocks: figures.peak_blocks,
+                live_bytes: figures.live_bytes,
+                live_blocks: figures.live_blocks,
+                temporary: figures.temporary,
+            }
         };
-        let sites = stacks.iter().map(site).collect();
-        Profile::merged(names, sites)
+        let sites = stacks.iter().map(&mut site).collect();
+        let places = (0..names.len() as u32).collect();
+        Profile { names, sites, frames: all, places, ..Profile::default() }.merged()
     }
 
     /// The names of frames, sorted, each once.
@@ -299,14 +327,20 @@ impl Profile {
         &self.names
     }
 
-    /// The names of a site's frames, root first.
-    pub(crate) fn frames(&self, site: &Site) -> impl DoubleEndedIterator<Item = &str> + Clone {
-        site.frames.iter().map(|place| self.names[*place as usize].as_str())
+    /// A site's frames, root first: places in [`Profile::names`].
+    pub(crate) fn places(&self, site: &Site) -> impl DoubleEndedIterator<Item = u32> + ExactSizeIterator + Clone {
+        site.frames.of(&self.frames).iter().map(|frame| self.places[*frame as usize])
     }
 
-    /// The source lines of a site's frames, root first; none of a profile that has none.
+    /// The names of a site's frames, root first.
+    pub(crate) fn frames(&self, site: &Site) -> impl DoubleEndedIterator<Item = &str> + Clone {
+        self.places(site).map(|place| self.names[place as usize].as_str())
+    }
+
+    /// The source lines of a site's frames, root first; empty texts in a profile that has none.
     pub(crate) fn lines(&self, site: &Site) -> impl DoubleEndedIterator<Item = &str> + Clone {
-        site.lines.iter().map(|place| self.positions.get(*place as usize).map_or("", String::as_str))
+        let frames = site.frames.of(&self.frames).iter();
+        frames.map(|frame| self.positions.get(*frame as usize).map_or("", String::as_str))
     }
 
     /// Blocks and bytes by stage: every stage, in the order of [`Stage::ALL`], zeros included.
@@ -320,18 +354,47 @@ impl Profile {
     }
 
     /// Folded stacks, a line each: `stage;frame;…;leaf N`. Sites of nothing in this unit have no line.
-    pub(crate) fn folded(&self, unit: Unit) -> String {
-        // PERF: one append a frame; a large file has millions of them.
-        let frames: Vec<String> = self.names.iter().map(|name| format!(";{name}")).collect();
-        let mut text = String::new();
+    ///
+    /// # Errors
+    /// Those of `into`.
+    pub(crate) fn fold(&self, unit: Unit, into: &mut dyn io::Write) -> io::Result<()> {
+        // PERF: sites are sorted, so that a line begins as the one before it: what they share is not written again.
+        let mut line = String::new();
+        let mut ends: Vec<(u32, usize)> = Vec::new();
+        let mut last = None;
         for site in self.sites.iter().filter(|site| site.value(unit) > 0) {
-            text.push_str(site.stage.name());
-            for place in &site.frames {
-                text.push_str(&frames[*place as usize]);
+            let frames = site.frames.of(&self.frames);
+            if last != Some(site.stage) {
+                last = Some(site.stage);
+                ends.clear();
+                line.clear();
+                line.push_str(site.stage.name());
             }
-            let _ = writeln!(text, " {}", site.value(unit));
+            let mut shared = 0;
+            while shared < ends.len() && shared < frames.len() && ends[shared].0 == frames[shared] {
+                shared += 1;
+            }
+            ends.truncate(shared);
+            line.truncate(ends.last().map_or(site.stage.name().len(), |(_, end)| *end));
+            for frame in &frames[shared..] {
+                line.push(';');
+                line.push_str(&self.names[self.places[*frame as usize] as usize]);
+                ends.push((*frame, line.len()));
+            }
+            let stack = line.len();
+            let _ = writeln!(line, " {}", site.value(unit));
+            into.write_all(line.as_bytes())?;
+            line.truncate(stack);
         }
-        text
+        Ok(())
+    }
+
+    /// What [`Profile::fold`] writes.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn folded(&self, unit: Unit) -> String {
+        let mut text = Vec::new();
+        self.fold(unit, &mut text).expect("memory takes it");
+        String::from_utf8(text).expect("names are text")
     }
 
     /// Blocks allocated.
@@ -396,9 +459,9 @@ pub(crate) fn joined<'a>(before: &'a Profile, after: &'a Profile) -> Joined<'a> 
         profile.names.iter().map(place).collect()
     };
     let renumbered = |profile: &'a Profile| {
-        let places = places(profile);
+        let joined = places(profile);
         profile.sites.iter().map(move |site| {
-            let frames: Vec<u32> = site.frames.iter().map(|place| places[*place as usize]).collect();
+            let frames: Vec<u32> = profile.places(site).map(|place| joined[place as usize]).collect();
             (site, frames)
         })
     };

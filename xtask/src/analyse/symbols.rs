@@ -122,7 +122,7 @@ struct Point {
     /// The stage of the seam it was in.
     #[serde(skip_serializing_if = "Option::is_none")]
     stage: Option<Stage>,
-    fs: Vec<usize>,
+    fs: Vec<u32>,
 }
 
 /// Names a recording. `look_up` says what a module's binary has to say of an address as the file numbers it, and `root` is
@@ -134,7 +134,7 @@ pub(crate) fn name(
     mut look_up: impl FnMut(&Module, u64) -> Found,
 ) -> Named {
     let mut names = Names { texts: vec!["[root]".to_owned()], places: HashMap::new() };
-    let mut known: HashMap<u64, Vec<usize>> = HashMap::new();
+    let mut known: HashMap<u64, Vec<u32>> = HashMap::new();
     let mut how = HashMap::from([(How::Whole as u8, 0u64)]);
     let executable = recording.executable().map_or(0, |module| module.code.start);
     let mut points = Vec::with_capacity(recording.stacks.len());
@@ -154,7 +154,7 @@ pub(crate) fn name(
             });
             frames.extend_from_slice(found);
         }
-        let own = frames.iter().take_while(|frame| is_recorder(&names.texts[**frame])).count();
+        let own = frames.iter().take_while(|frame| is_recorder(&names.texts[**frame as usize])).count();
         frames.drain(..own);
         points.push(point(stack, frames));
     }
@@ -164,7 +164,7 @@ pub(crate) fn name(
     Named { measured, ..Named::new(command.to_owned(), recording.process, quality, points, names.texts) }
 }
 
-fn point(stack: &Stack, frames: Vec<usize>) -> Point {
+fn point(stack: &Stack, frames: Vec<u32>) -> Point {
     Point {
         tb: stack.bytes,
         tbk: stack.blocks,
@@ -224,17 +224,18 @@ impl Named {
 /// Texts of frames, each once.
 struct Names {
     texts: Vec<String>,
-    places: HashMap<String, usize>,
+    places: HashMap<String, u32>,
 }
 
 impl Names {
-    fn place(&mut self, text: String) -> usize {
+    fn place(&mut self, text: String) -> u32 {
         if let Some(place) = self.places.get(&text) {
             return *place;
         }
-        self.places.insert(text.clone(), self.texts.len());
+        let place = u32::try_from(self.texts.len()).expect("a file has fewer than four billion frames");
+        self.places.insert(text.clone(), place);
         self.texts.push(text);
-        self.texts.len() - 1
+        place
     }
 }
 
@@ -367,7 +368,7 @@ mod tests {
         let text = serde_json::to_vec(&named).expect("serialises");
         let dhat = Dhat::parse(&text).expect("a dhat file");
         let frames = |point: usize| {
-            dhat.points[point].frames.iter().map(|at| dhat.names[*at as usize].as_str()).collect::<Vec<_>>()
+            dhat.frames(&dhat.points[point]).iter().map(|at| dhat.names[*at as usize].as_str()).collect::<Vec<_>>()
         };
         assert_eq!(frames(0), ["prost::encoding::encode", "srv::main"], "the recorder's own frames are gone");
         assert_eq!(frames(1), ["srv::Keep::all"]);

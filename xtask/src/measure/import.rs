@@ -117,6 +117,8 @@ pub(crate) fn import(
     };
     let dhat = Dhat::parse(&json).map_err(|error| bad(error.to_string(), "name a file of dhat's heap mode"))?;
     let mut step = write(folder, index, about, &json, counts)?;
+    // PERF: what the stacks are folded into needs the room.
+    drop(json);
     profiles.insert(index, about.side, dhat);
     for stacks in &mut step.stacks {
         stacks.recorded = recorded.as_ref().map(|recorded| record::Recorded {

@@ -107,7 +107,7 @@ pub(crate) const RAW: [&str; 2] = ["bytes.raw.folded", "blocks.raw.folded"];
 /// Whether a file's raw folded stacks are small enough to be written.
 fn is_raw_written(dhat: &Dhat) -> bool {
     let frame = |frame: &u32| dhat.names[*frame as usize].len() as u64 + 1;
-    let bytes = dhat.points.iter().map(|point| point.frames.iter().map(frame).sum::<u64>());
+    let bytes = dhat.points.iter().map(|point| dhat.frames(point).iter().map(frame).sum::<u64>());
     bytes.sum::<u64>() <= RAW_BYTES_MAX
 }
 
@@ -174,13 +174,17 @@ impl Made<'_> {
         let Made { run, step, side, profile, before, .. } = *self;
         let name = &run.steps[step].name;
         let subtitle = format!("{} messages", self.messages);
-        let raw = is_raw_written(self.dhat).then(|| Profile::raw(self.dhat));
+        let fold = |profile: &Profile, file: &str| {
+            Unit::ALL.into_iter().try_for_each(|unit| {
+                dir.write_by(&format!("{folder}/{}{file}", unit.name()), |into| profile.fold(unit, into))
+            })
+        };
+        if is_raw_written(self.dhat) {
+            fold(&Profile::raw(self.dhat), ".raw.folded")?;
+        }
+        fold(profile, ".folded")?;
         for unit in Unit::ALL {
             let title = format!("{} allocated by the {side}, {name}", unit.name());
-            if let Some(raw) = &raw {
-                write(&format!("{}.raw.folded", unit.name()), raw.folded(unit).as_bytes())?;
-            }
-            write(&format!("{}.folded", unit.name()), profile.folded(unit).as_bytes())?;
             write(&format!("{}.svg", unit.name()), flame::svg(profile, unit, &title, &subtitle)?.as_bytes())?;
             if let Some(before) = before {
                 let title = format!("{title}: change from {}", run.steps[step - 1].name);
@@ -191,7 +195,7 @@ impl Made<'_> {
             }
         }
         let rpc = Scenario::of(&run.subject).map_or("", Scenario::path);
-        write("profile.pb.gz", &pprof::encode(&[(side, rpc, profile)]))
+        dir.write_by(&format!("{folder}/profile.pb.gz"), |into| pprof::encode(&[(side, rpc, profile)], into))
     }
 }
 

@@ -159,7 +159,8 @@ pub(crate) fn differential_layout(before: &Profile, after: &Profile, unit: Unit)
 
 fn plain(profile: &Profile, unit: Unit) -> Graph<'_, Stage> {
     let names = profile.names().iter().map(String::as_str).collect();
-    let stacks = profile.sites.iter().map(|site| Stack::plain(site.stage, site.places().to_vec(), site.value(unit)));
+    let stacks = profile.sites.iter();
+    let stacks = stacks.map(|site| Stack::plain(site.stage, profile.places(site).collect(), site.value(unit)));
     Graph::new(unit.name(), names, stacks.collect())
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::io::Write;
+use std::io::{self, Write};
 
 use alloc_ladder::Side;
 use flate2::Compression;
@@ -16,14 +16,19 @@ use prost::Message;
 
 use crate::analyse::fold::Profile;
 
-/// The gzipped profile of every side and RPC given. The same profiles give the same bytes: no time is written.
-pub(crate) fn encode(profiles: &[(Side, &str, &Profile)]) -> Vec<u8> {
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-    gzip.write_all(&profile(profiles).encode_to_vec()).expect("writing to memory cannot fail");
-    gzip.finish().expect("writing to memory cannot fail")
-}
+/// How many samples are made before they are written.
+const PART: usize = 1000;
 
-fn profile(profiles: &[(Side, &str, &Profile)]) -> proto::Profile {
+/// Writes the gzipped profile of every side and RPC given. The same profiles give the same bytes: no time is written.
+///
+/// PERF: messages of this format that follow each other are one. So it is written in parts, and the samples of a large
+/// file are never all in memory.
+///
+/// # Errors
+/// Those of `into`.
+pub(crate) fn encode(profiles: &[(Side, &str, &Profile)], into: impl Write) -> io::Result<()> {
+    let mut gzip = GzEncoder::new(into, Compression::fast());
+    let mut part = |profile: proto::Profile| gzip.write_all(&profile.encode_to_vec());
     let mut strings = Table::default();
     // The format wants the empty string first: 0 stands for "not given".
     strings.index(String::new());
@@ -38,28 +43,27 @@ fn profile(profiles: &[(Side, &str, &Profile)]) -> proto::Profile {
         value_type("peak_space", "bytes"),
     ];
     let default_sample_type = sample_type[1].r#type;
-    let mut sample = Vec::new();
     for (side, rpc, profile) in profiles {
         // Each name is looked up once, however many stacks hold it.
         let mut known: Vec<Option<u64>> = vec![None; profile.names().len()];
-        for site in &profile.sites {
-            let mut location = |place: &u32| {
-                let place = *place as usize;
-                // The format numbers from 1.
-                *known[place].get_or_insert_with(|| functions.index(profile.names()[place].clone()) as u64 + 1)
-            };
-            // The format wants the leaf first.
-            let location_id = site.places().iter().rev().map(&mut location).collect();
-            let labels = [("side", side.name()), ("rpc", rpc), ("stage", site.stage.name())];
-            let label = labels.into_iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| proto::Label {
-                key: strings.index(key.to_owned()),
-                str: strings.index(value.to_owned()),
+        for sites in profile.sites.chunks(PART) {
+            let sample = sites.iter().map(|site| {
+                let mut location = |place: u32| {
+                    let place = place as usize;
+                    // The format numbers from 1.
+                    *known[place].get_or_insert_with(|| functions.index(profile.names()[place].clone()) as u64 + 1)
+                };
+                // The format wants the leaf first.
+                let location_id = profile.places(site).rev().map(&mut location).collect();
+                let labels = [("side", side.name()), ("rpc", rpc), ("stage", site.stage.name())];
+                let label = labels.into_iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| {
+                    proto::Label { key: strings.index(key.to_owned()), str: strings.index(value.to_owned()) }
+                });
+                let label = label.collect();
+                let value = [site.blocks, site.bytes, site.peak_bytes].map(signed).to_vec();
+                proto::Sample { location_id, value, label }
             });
-            sample.push(proto::Sample {
-                location_id,
-                value: [site.blocks, site.bytes, site.peak_bytes].map(signed).to_vec(),
-                label: label.collect(),
-            });
+            part(proto::Profile { sample: sample.collect(), ..proto::Profile::default() })?;
         }
     }
     let mapping = proto::Mapping { id: 1, filename: strings.index("alloc-ladder".to_owned()), has_functions: true };
@@ -71,15 +75,16 @@ fn profile(profiles: &[(Side, &str, &Profile)]) -> proto::Profile {
         let system_name = strings.index(format!("rust:{name}"));
         function.push(proto::Function { id, name: strings.index(name), system_name });
     }
-    proto::Profile {
+    part(proto::Profile {
         sample_type,
-        sample,
         mapping: vec![mapping],
         location,
         function,
         string_table: strings.values,
         default_sample_type,
-    }
+        sample: Vec::new(),
+    })?;
+    gzip.finish().map(drop)
 }
 
 /// A count as the format has it. What a dhat file adds up to fits by far: its reader refuses more.

@@ -4,7 +4,7 @@
 //! be plain ([`crate::store::name`]), so no component is `..`, and the whole path stays below the open folder.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,17 +82,22 @@ pub(super) fn is_file(root: BorrowedFd<'_>, path: &str) -> bool {
 /// Writes a file beside its place and renames it: a reader finds all of it, or what was there before. A link at
 /// its place is replaced, and a file with another name elsewhere (a hard link) keeps its content. Missing folders on
 /// the way are made.
-pub(super) fn write(root: BorrowedFd<'_>, path: &str, content: &[u8], flush: Flush) -> io::Result<()> {
+pub(super) fn write(
+    root: BorrowedFd<'_>,
+    path: &str,
+    flush: Flush,
+    content: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let (folder, name) = parent(root, path, Missing::IsMade)?;
-    replace(folder.as_fd(), name, content, flush)
+    replace(folder.as_fd(), name, flush, content)
 }
 
 /// As [`write()`], for a name of which the caller is sure.
 pub(super) fn replace(
     folder: BorrowedFd<'_>,
     name: impl rustix::path::Arg,
-    content: &[u8],
     flush: Flush,
+    content: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
     static WRITTEN: AtomicU64 = AtomicU64::new(0);
     let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
@@ -101,8 +106,7 @@ pub(super) fn replace(
     let _ = unlinkat(folder, &new, AtFlags::empty());
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(folder, &new, flags, Mode::from_raw_mode(0o666))?);
-    let written = file
-        .write_all(content)
+    let written = content(&mut file)
         .and_then(|()| if flush == Flush::First { file.sync_data() } else { Ok(()) })
         .and_then(|()| Ok(renameat(folder, &new, folder, name)?));
     if written.is_err() {

@@ -5,7 +5,7 @@
 //! line is written by [`whole()`].
 
 use std::fs::{DirBuilder, File};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -126,7 +126,23 @@ impl RunFolder {
     /// # Errors
     /// When it cannot be written, or a folder on the way there is a link.
     pub(crate) fn write(&self, file: &str, content: &[u8]) -> anyhow::Result<()> {
-        self.put(file, content, Flush::Later)
+        self.put(file, Flush::Later, |into| into.write_all(content))
+    }
+
+    /// Writes a file as [`RunFolder::write`] does, bit by bit: what is large is never whole in memory.
+    ///
+    /// # Errors
+    /// As [`RunFolder::write`], and those of `content`.
+    pub(crate) fn write_by(
+        &self,
+        file: &str,
+        content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.put(file, Flush::Later, |into| {
+            let mut into = BufWriter::new(into);
+            content(&mut into)?;
+            into.flush()
+        })
     }
 
     /// Writes the run's record.
@@ -135,7 +151,8 @@ impl RunFolder {
     /// As [`RunFolder::write`], and when the record has a name that reading it would refuse.
     pub(crate) fn save(&self, run: &Run) -> anyhow::Result<()> {
         name::check(&self.path.join(RUN_JSON), run)?;
-        self.put(RUN_JSON, (serde_json::to_string_pretty(run)? + "\n").as_bytes(), Flush::First)
+        let text = serde_json::to_string_pretty(run)? + "\n";
+        self.put(RUN_JSON, Flush::First, |into| into.write_all(text.as_bytes()))
     }
 
     /// What of the run that the folder holds goes when another takes its place: record, page and the folders of its
@@ -165,9 +182,9 @@ impl RunFolder {
         Ok(())
     }
 
-    fn put(&self, file: &str, content: &[u8], flush: Flush) -> anyhow::Result<()> {
+    fn put(&self, file: &str, flush: Flush, content: impl FnOnce(&mut File) -> io::Result<()>) -> anyhow::Result<()> {
         self.plain(file)
-            .and_then(|()| beneath::write(self.folder.as_fd(), file, content, flush))
+            .and_then(|()| beneath::write(self.folder.as_fd(), file, flush, content))
             .with_context(|| format!("cannot write {}", self.path.join(file).display()))
     }
 
@@ -196,7 +213,7 @@ impl Drop for RunFolder {
 pub(crate) fn whole(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or_else(|| io::Error::from(ErrorKind::IsADirectory));
-    name.and_then(|name| beneath::replace(folder(parent)?.as_fd(), name, content, Flush::First))
+    name.and_then(|name| beneath::replace(folder(parent)?.as_fd(), name, Flush::First, |into| into.write_all(content)))
         .with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -36,7 +36,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (created, stamp) = environment::now();
     let folder = RunFolder::create_new(&layout::runs(), &format!("open-{stamp}"))?;
-    let page = read(&args, &folder, created);
+    let page = terminal::rendering(folder.path(), || read(&args, &folder, created));
     if page.is_err() {
         // A folder without a run is in everybody's way.
         let _ = std::fs::remove_dir_all(folder.path());

@@ -93,8 +93,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let recorded = recorded?;
     let failed = !recorded.status.success() && !recorded.told;
     let mut profiles = Profiles::default();
-    let (folder, run, imported) = keep(&args, &command, &recorded, failed, &mut profiles)?;
-    let page = page::write_all(&folder, &run, &mut profiles)?;
+    let (created, stamp) = environment::now();
+    let folder = RunFolder::create_new(&layout::runs(), &format!("profile-{stamp}"))?;
+    let (run, imported, page) = terminal::rendering(folder.path(), || {
+        let (run, imported) = keep(&args, &command, &recorded, failed, created, &folder, &mut profiles)?;
+        let page = page::write_all(&folder, &run, &mut profiles)?;
+        anyhow::Ok((run, imported, page))
+    })?;
     for note in imported.iter().flat_map(|imported| &imported.notes) {
         terminal::labelled(Style::Warning, "warning", note);
     }
@@ -130,10 +135,10 @@ fn keep(
     command: &[String],
     recorded: &Recorded,
     failed: bool,
+    created: String,
+    folder: &RunFolder,
     profiles: &mut Profiles,
-) -> anyhow::Result<(RunFolder, Run, Vec<Imported>)> {
-    let (created, stamp) = environment::now();
-    let folder = RunFolder::create_new(&layout::runs(), &format!("profile-{stamp}"))?;
+) -> anyhow::Result<(Run, Vec<Imported>)> {
     let root = layout::root().to_string_lossy().into_owned();
     let line = command.join(" ");
     let mut imported = Vec::new();
@@ -142,7 +147,7 @@ fn keep(
         record::copy(file, &kept)?;
         let name = import::step_name(&command[0], index);
         let about = About { name, side: args.side, command: &line, root: &root, symbols: &args.symbols, blocks: false };
-        imported.push(import::import(&kept, &folder, index, &about, profiles)?);
+        imported.push(import::import(&kept, folder, index, &about, profiles)?);
     }
     let mut steps: Vec<_> = imported.iter().map(|imported| imported.step.clone()).collect();
     for step in steps.iter_mut().take(1) {
@@ -159,7 +164,7 @@ fn keep(
     let mut run = import::run(folder.name(), created, line.clone(), steps, failed);
     run.environment = environment::of_program(line, Path::new(&command[0]));
     folder.save(&run)?;
-    Ok((folder, run, imported))
+    Ok((run, imported))
 }
 
 fn text(imported: &[Imported], recorded: &Recorded, profiles: &Profiles) -> String {

@@ -3,6 +3,7 @@
 //! inferno says where a frame is in samples, exactly; which stacks those samples are is known here. So a frame's name,
 //! stage and counts are looked up by its place, never parsed back from a title.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::ops::Range;
 
@@ -160,9 +161,10 @@ impl<'a, G: Group> Graph<'a, G> {
             match reader.read_event().context("inferno's SVG is not XML")? {
                 Event::Eof => break,
                 Event::Empty(rect) if rect.name().as_ref() == "rect" => {
-                    if let (Some(x), Some(width)) = (number(&rect, "fg:x")?, number(&rect, "fg:w")?) {
-                        let y = number(&rect, "y")?.context("a frame of inferno's SVG has no y")?;
-                        places.push((x, x + width, y as usize));
+                    if let [Some(x), Some(width), y] = texts(&rect, ["fg:x", "fg:w", "y"])? {
+                        let y = y.context("a frame of inferno's SVG has no y")?;
+                        let (x, width) = (number(&x)?, number(&width)?);
+                        places.push((x, x + width, number(&y)? as usize));
                     }
                 }
                 _ => {}
@@ -273,18 +275,30 @@ fn paint<'a, G: Group>(group: impl Iterator<Item = Event<'a>>, graph: &Graph<'_,
 fn with<'a>(element: &BytesStart<'a>, key: &str, value: &str) -> BytesStart<'a> {
     let name = element.name().as_ref().to_owned();
     let mut copy = BytesStart::new(name);
-    for attribute in element.attributes().flatten().filter(|attribute| attribute.key.as_ref() != key) {
+    for attribute in element.attributes().with_checks(false).flatten().filter(|attribute| attribute.key.as_ref() != key)
+    {
         copy.push_attribute(attribute);
     }
     copy.push_attribute((key, value));
     copy
 }
 
-fn number(element: &BytesStart<'_>, key: &str) -> Result<Option<u64>> {
-    let Some(attribute) = element.try_get_attribute(key)? else { return Ok(None) };
-    let text = attribute.value.as_ref();
-    // Percentages are places on the screen, not samples.
-    text.parse().map(Some).with_context(|| format!("{key}={text:?} in inferno's SVG is no count"))
+/// Some of an element's attributes.
+///
+/// PERF: read once, and without asking of each whether it was there before: inferno writes none twice.
+fn texts<'a, const N: usize>(element: &'a BytesStart<'_>, keys: [&str; N]) -> Result<[Option<Cow<'a, str>>; N]> {
+    let mut found = [const { None }; N];
+    for attribute in element.attributes().with_checks(false) {
+        let attribute = attribute.context("an attribute of inferno's SVG is not XML")?;
+        if let Some(place) = keys.iter().position(|key| *key == attribute.key.as_ref()) {
+            found[place] = Some(attribute.value);
+        }
+    }
+    Ok(found)
+}
+
+fn number(text: &str) -> Result<u64> {
+    text.parse().with_context(|| format!("{text:?} in inferno's SVG is no count"))
 }
 
 /// `12 345 → 678 bytes, −94.5%`.

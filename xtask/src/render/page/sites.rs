@@ -37,31 +37,31 @@ pub(crate) struct Allocated {
 }
 
 /// Who allocates, and who calls it; each with the line of source that most of the bytes come through.
-#[derive(Clone, Default)]
-struct Lines {
-    leaf: String,
-    caller: String,
+#[derive(Clone, Copy, Default)]
+struct Lines<'a> {
+    leaf: &'a str,
+    caller: &'a str,
     bytes: u64,
 }
 
-pub(crate) struct SiteRow {
+pub(crate) struct SiteRow<'a> {
     stage: Stage,
-    leaf: String,
-    caller: String,
-    lines: Lines,
+    leaf: &'a str,
+    caller: &'a str,
+    lines: Lines<'a>,
     before: Option<Allocated>,
     pub(crate) after: Allocated,
 }
 
-impl SiteRow {
+impl SiteRow<'_> {
     /// The two cells of a row that say where it allocates.
     pub(crate) fn names(&self) -> Markup {
         html! {
             th role="rowheader" scope="row" {
                 (charts::swatch(self.stage)) span.spoken { (charts::words(self.stage)) ": " }
-                " " bdi.code { (clipped(&self.leaf)) } (place(&self.lines.leaf))
+                " " bdi.code { (clipped(self.leaf)) } (place(self.lines.leaf))
             }
-            td role="cell" { bdi.code { (clipped(&self.caller)) } (place(&self.lines.caller)) }
+            td role="cell" { bdi.code { (clipped(self.caller)) } (place(self.lines.caller)) }
         }
     }
 }
@@ -83,7 +83,7 @@ struct Total {
 }
 
 impl Total {
-    fn of(rows: &[SiteRow], beside: Measured, has_previous: bool) -> Total {
+    fn of(rows: &[SiteRow<'_>], beside: Measured, has_previous: bool) -> Total {
         let amounts = || rows.iter().flat_map(|row| [Some(row.after), row.before]).flatten();
         Total {
             allocated: rows.iter().map(|row| row.after).fold(Allocated::default(), Allocated::plus),
@@ -206,7 +206,7 @@ fn numbers(noun: &str, amount: Allocated, total: Total, moved: &Markup) -> Marku
     }
 }
 
-fn moved(row: &SiteRow, has_previous: bool) -> Markup {
+fn moved(row: &SiteRow<'_>, has_previous: bool) -> Markup {
     match row.before {
         _ if !has_previous => html! { span.quiet { "–" } },
         None => html! { span.worse { b { "new" } } },
@@ -216,24 +216,17 @@ fn moved(row: &SiteRow, has_previous: bool) -> Markup {
 }
 
 /// Largest first, by whichever of before and after is larger: what vanished keeps its place.
-fn rows(this: SeenSites<'_>, previous: Option<SeenSites<'_>>) -> Vec<SiteRow> {
+fn rows<'a>(this: SeenSites<'a>, previous: Option<SeenSites<'a>>) -> Vec<SiteRow<'a>> {
     let mut after = gather(this);
     let mut before = previous.map(gather).unwrap_or_default();
-    let mut rows: Vec<SiteRow> = Vec::new();
-    let row = |(stage, leaf, caller): (Stage, &str, &str), lines, before, after| SiteRow {
-        stage,
-        leaf: leaf.to_owned(),
-        caller: caller.to_owned(),
-        lines,
-        before,
-        after,
-    };
+    let mut rows: Vec<SiteRow<'a>> = Vec::new();
+    let row = |(stage, leaf, caller), lines, before, after| SiteRow { stage, leaf, caller, lines, before, after };
     while let Some((key, (amount, lines))) = after.pop_first() {
         let before = before.remove(&key).map(|(amount, _)| amount);
         rows.push(row(key, lines, before, amount));
     }
     rows.extend(before.into_iter().map(|(key, (amount, lines))| row(key, lines, Some(amount), Allocated::default())));
-    let size = |row: &SiteRow| {
+    let size = |row: &SiteRow<'_>| {
         let before = row.before.unwrap_or_default();
         (row.after.bytes.max(before.bytes), row.after.blocks.max(before.blocks))
     };
@@ -245,7 +238,7 @@ fn rows(this: SeenSites<'_>, previous: Option<SeenSites<'_>>) -> Vec<SiteRow> {
 }
 
 /// The rows that held something when the heap was at its largest, by what they held.
-pub(crate) fn at_peak(this: SeenSites<'_>) -> Vec<SiteRow> {
+pub(crate) fn at_peak(this: SeenSites<'_>) -> Vec<SiteRow<'_>> {
     let mut rows = rows(this, None);
     rows.retain(|row| row.after.peak_bytes > 0.0);
     rows.sort_by(|a, b| b.after.peak_bytes.total_cmp(&a.after.peak_bytes));
@@ -253,9 +246,9 @@ pub(crate) fn at_peak(this: SeenSites<'_>) -> Vec<SiteRow> {
 }
 
 /// Sites by stage, allocating frame and caller, per message.
-fn gather<'a>(per: SeenSites<'a>) -> BTreeMap<(Stage, &'a str, &'a str), (Allocated, Lines)> {
+fn gather<'a>(per: SeenSites<'a>) -> BTreeMap<(Stage, &'a str, &'a str), (Allocated, Lines<'a>)> {
     let messages = per.stacks.messages.max(1) as f64;
-    let mut amounts: BTreeMap<(Stage, &str, &str), (Allocated, Lines)> = BTreeMap::new();
+    let mut amounts: BTreeMap<_, (Allocated, Lines<'a>)> = BTreeMap::new();
     for site in per.profile.sites.iter().filter(|site| site.stage != Stage::Instrument) {
         let ends = ends(per.profile.frames(site));
         let (amount, lines) = amounts.entry((site.stage, ends.leaf, ends.caller)).or_default();
@@ -269,7 +262,7 @@ fn gather<'a>(per: SeenSites<'a>) -> BTreeMap<(Stage, &'a str, &'a str), (Alloca
         });
         if site.bytes >= lines.bytes {
             let line = |from_leaf: Option<usize>| {
-                from_leaf.and_then(|place| per.profile.lines(site).nth_back(place)).unwrap_or("").to_owned()
+                from_leaf.and_then(|place| per.profile.lines(site).nth_back(place)).unwrap_or("")
             };
             *lines = Lines { leaf: line(Some(0)), caller: line(ends.caller_place), bytes: site.bytes };
         }

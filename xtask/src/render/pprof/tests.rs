@@ -12,6 +12,12 @@ fn fixture(text: &str) -> Profile {
     Profile::from_dhat(&Dhat::parse(text.as_bytes()).expect("the fixture is a dhat file"))
 }
 
+fn written(profiles: &[(Side, &str, &Profile)]) -> Vec<u8> {
+    let mut file = Vec::new();
+    encode(profiles, &mut file).expect("memory takes it");
+    file
+}
+
 fn decode(file: &[u8]) -> proto::Profile {
     let mut bytes = Vec::new();
     GzDecoder::new(file).read_to_end(&mut bytes).expect("gzip");
@@ -28,7 +34,7 @@ fn label<'a>(profile: &'a proto::Profile, sample: &proto::Sample, key: &str) -> 
 fn totals_by_side_and_stage_are_the_profiles() {
     let server = fixture(include_str!("../../../tests-data/put-server.json"));
     let client = fixture(include_str!("../../../tests-data/unary-client.json"));
-    let decoded = decode(&encode(&[(Side::Server, "/s/Put", &server), (Side::Client, "/s/Unary", &client)]));
+    let decoded = decode(&written(&[(Side::Server, "/s/Put", &server), (Side::Client, "/s/Unary", &client)]));
     let mut totals: HashMap<(String, String), [i64; 3]> = HashMap::new();
     for sample in &decoded.sample {
         let key = |name| label(&decoded, sample, name).expect("labelled").to_owned();
@@ -56,7 +62,7 @@ fn stacks_read_leaf_first_and_names_are_no_system_names() {
         (alloc_ladder::Stage::Marshal, frames.split(';').collect::<Vec<_>>(), figures)
     };
     let profile = Profile::of(&[stack("root;Vec<T>::leaf", 10), stack("root;mid;root", 20)]);
-    let decoded = decode(&encode(&[(Side::Server, "", &profile)]));
+    let decoded = decode(&written(&[(Side::Server, "", &profile)]));
     let string = |index: i64| decoded.string_table[index as usize].as_str();
     let mut text = String::new();
     for of in &decoded.sample_type {
@@ -85,7 +91,7 @@ fn stacks_read_leaf_first_and_names_are_no_system_names() {
 #[test]
 fn the_same_profiles_give_the_same_bytes() {
     let profile = fixture(include_str!("../../../tests-data/get-server.json"));
-    let file = encode(&[(Side::Server, "/s/Get", &profile)]);
-    assert_eq!(file, encode(&[(Side::Server, "/s/Get", &profile)]));
-    assert_eq!(decode(&encode(&[])).sample.len(), 0);
+    let file = written(&[(Side::Server, "/s/Get", &profile)]);
+    assert_eq!(file, written(&[(Side::Server, "/s/Get", &profile)]));
+    assert_eq!(decode(&written(&[])).sample.len(), 0);
 }

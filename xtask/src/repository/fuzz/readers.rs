@@ -98,7 +98,9 @@ fn draw(before: &Profile, after: &Profile) -> Result<(), String> {
             hold!(count.is_some(), "a folded line without a count: {line:?}");
         }
     }
-    let export = pprof::Profile::read(&pprof_export::encode(&[(Side::Server, "", after)]));
+    let mut file = Vec::new();
+    pprof_export::encode(&[(Side::Server, "", after)], &mut file).map_err(|error| error.to_string())?;
+    let export = pprof::Profile::read(&file);
     let values = export.map_err(|error| format!("our own pprof: {error}"))?.sample;
     hold!(values.iter().all(|sample| sample.value.iter().all(|value| *value >= 0)), "a negative value in pprof");
     let stacks = |profile: &Profile| Stacks { profile: profile.clone(), messages: 3 };
