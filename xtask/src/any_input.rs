@@ -197,7 +197,7 @@ proptest! {
         if let Ok(run) = Run::from_json(&text) && fits::check(&text).is_ok() {
             let profiles = Profiles::default();
             page::render(&run, &profiles);
-            crate::render::text::summary::text(&run, &profiles, std::path::Path::new("report.html"), None);
+            crate::render::text::summary::text(&run, &profiles, std::path::Path::new("report.html"), None, Some(80));
         }
     }
 

@@ -2,6 +2,9 @@
 
 use crate::cli::terminal::{Style, escaped, paint};
 
+/// Blanks between two columns.
+const GAP: usize = 2;
+
 /// Rows of cells; every column is as wide as its widest cell.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -41,12 +44,22 @@ impl Table {
         self.rows.push(cells.into());
     }
 
+    /// The width of every column.
+    fn widths(&self) -> Vec<usize> {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let widest = |column| self.rows.iter().filter_map(|row| row.get(column)).map(Cell::width).max().unwrap_or(0);
+        (0..columns).map(widest).collect()
+    }
+
+    /// How many characters the longest line has, at most.
+    pub(crate) fn width(&self) -> usize {
+        let widths = self.widths();
+        widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)
+    }
+
     /// The lines, columns two blanks apart, no blanks at their ends.
     pub(crate) fn render(&self) -> String {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns)
-            .map(|column| self.rows.iter().filter_map(|row| row.get(column)).map(Cell::width).max().unwrap_or(0))
-            .collect();
+        let widths = self.widths();
         let mut text = String::new();
         for row in &self.rows {
             // Blanks are owed until something follows them.
@@ -54,7 +67,7 @@ impl Table {
             for (cell, width) in row.iter().zip(&widths) {
                 let blanks = width - cell.width();
                 if cell.text.is_empty() {
-                    owed += blanks + 2;
+                    owed += blanks + GAP;
                     continue;
                 }
                 let (before, after) = if cell.right { (blanks, 0) } else { (0, blanks) };
@@ -63,7 +76,7 @@ impl Table {
                     Some(style) => text.push_str(&paint(style, &cell.text)),
                     None => text.push_str(&cell.text),
                 }
-                owed = after + 2;
+                owed = after + GAP;
             }
             text.push('\n');
         }
@@ -84,6 +97,7 @@ mod tests {
         table.row([Cell::left("tuned-h2"), Cell::right("3.0").style(Style::Better)]);
         table.row([Cell::left(""), Cell::right("−12"), Cell::left("< 0.05")]);
         let plain = terminal::plain(&table.render());
+        assert_eq!(table.width(), 24);
         assert_eq!(plain, "step      allocs  p\ntuned-h2     3.0\n             −12  < 0.05\n");
     }
 }

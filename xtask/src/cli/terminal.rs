@@ -240,6 +240,16 @@ pub(crate) fn is_watched() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stderr())
 }
 
+/// How many columns the terminal has that results go to; `None` where they go to a file or another program.
+pub(crate) fn width() -> Option<usize> {
+    let stdout = std::io::stdout();
+    if !std::io::IsTerminal::is_terminal(&stdout) {
+        return None;
+    }
+    // A terminal that does not know its size says 0.
+    rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 /// A path as a reader would type it from here.
 pub(crate) fn path(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();

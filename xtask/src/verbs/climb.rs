@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args, open: bool, json: bool) -> anyhow::Result<()> {
     if json {
         terminal::result(&(serde_json::to_string_pretty(&run)? + "\n"))?;
     } else {
-        terminal::result(&summary::text(&run, &profiles, &page, None))?;
+        terminal::result(&summary::text(&run, &profiles, &page, None, terminal::width()))?;
     }
     if let Err(error) = measured {
         terminal::progress("Kept", &format!("what was measured until then, marked partial: {}", terminal::path(&page)));

@@ -209,7 +209,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if args.json {
         terminal::result(&(serde_json::to_string_pretty(run)? + "\n"))?;
     } else {
-        terminal::result(&summary::text(run, &profiles, &page, args.link))?;
+        terminal::result(&summary::text(run, &profiles, &page, args.link, terminal::width()))?;
     }
     terminal::progress("Finished", &format!("in {:.1} s", began.elapsed().as_secs_f64()));
     if args.open && !browser::open(&page) {

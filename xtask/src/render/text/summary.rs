@@ -44,6 +44,25 @@ const COLUMNS: &[(&Metric, &[Whose])] = &[
     (&metric::INSTRUCTIONS_PER_MESSAGE, SIDES),
 ];
 
+/// What a table for a narrow terminal has, the most telling first: each where there is still room for it.
+const TELLING: &[(&Metric, &[Whose])] = &[
+    (&metric::ALLOCS_PER_MESSAGE, SIDES),
+    (&metric::CPU_PER_GB, &[Whose::Pair]),
+    (&metric::CPU_PER_MESSAGE, &[Whose::Pair]),
+    (&metric::LIVE_PER_STREAM, SIDES),
+    (&metric::AMPLIFICATION, SIDES),
+    (&metric::BYTES_PER_MESSAGE, SIDES),
+    // These are there where they were asked for.
+    (&metric::INSTRUCTIONS_PER_MESSAGE, SIDES),
+    (&metric::LIVE_PER_MESSAGE, &[Whose::Side(Side::Server)]),
+    (&metric::PEAK_HEAP, &[Whose::Side(Side::Server)]),
+    (&metric::CPU_PER_GB, SIDES),
+    (&metric::CPU_PER_MESSAGE, SIDES),
+    (&metric::THROUGHPUT, &[Whose::Pair]),
+    (&metric::CALLS_PER_SECOND, &[Whose::Pair]),
+    (&metric::SOCKET_CALLS_PER_MESSAGE, SIDES),
+];
+
 /// What is said of streams that carry next to nothing.
 const OF_IDLE: [&Metric; 2] = [&metric::LIVE_PER_STREAM, &metric::PEAK_HEAP];
 
@@ -87,8 +106,9 @@ fn noun(run: &Run) -> &'static str {
     if run.subject.shape == Shape::Unary { "call" } else { "msg" }
 }
 
-/// The ladder as a table, how well the attributions agree, and where the report lies.
-pub(crate) fn text(run: &Run, profiles: &Profiles, page: &Path, link: Option<Rate>) -> String {
+/// The ladder as a table, how well the attributions agree, and where the report lies. Where the terminal has so many columns
+/// of characters, and the ladder's table more, the least telling of the table's columns are left out and named.
+pub(crate) fn text(run: &Run, profiles: &Profiles, page: &Path, link: Option<Rate>, width: Option<usize>) -> String {
     let mut text = String::new();
     let subject = &run.subject.name;
     let rounds = run.steps.iter().map(|step| step.of(Side::Server, Instrument::Time).count());
@@ -103,7 +123,7 @@ pub(crate) fn text(run: &Run, profiles: &Profiles, page: &Path, link: Option<Rat
     };
     let _ = writeln!(text, "\n{}", paint(Style::Bold, &title));
     let stacks_alone = run.steps.iter().all(|step| step.measurements.is_empty());
-    text.push_str(&if stacks_alone { seen_by_dhat(run, profiles) } else { ladder(run) });
+    text.push_str(&if stacks_alone { seen_by_dhat(run, profiles) } else { ladder(run, width) });
     let agreement = agreement(run, profiles);
     if !agreement.is_empty() {
         let title = "attribution by scope and by stack, shares of bytes";
@@ -207,10 +227,54 @@ fn peers(run: &Run, link: Option<Rate>) -> String {
     format!("{}\n{}\n", paint(Style::Bold, "without gRPC, in the same rounds, and the last step"), table.render())
 }
 
-fn ladder(run: &Run) -> String {
+/// A column of the ladder's table.
+type Column = (&'static Metric, Whose);
+
+fn ladder(run: &Run, width: Option<usize>) -> String {
+    let marks = Marks::of(run);
+    let all = columns(run);
+    let whole = table(run, &marks, &all, true);
+    let Some(width) = width.filter(|width| *width < whole.width()) else {
+        return whole.render() + &unsettled(run, &marks);
+    };
+    let mut shown: Vec<Column> = Vec::new();
+    for (metric, whose) in TELLING {
+        let of = |(of, its): &Column| of == metric && whose.contains(its);
+        let with: Vec<Column> = all.iter().copied().filter(|column| of(column) || shown.contains(column)).collect();
+        if shown.is_empty() || table(run, &marks, &with, false).width() <= width {
+            shown = with;
+        }
+    }
+    let shows_pair = |metric: &Metric| shown.iter().any(|(of, whose)| *of == metric && *whose == Whose::Pair);
+    let named = |(metric, _): &Column| match shows_pair(metric) {
+        true => format!("{} of each side", label(run, metric)),
+        false => label(run, metric),
+    };
+    let mut left_out: Vec<String> = all.iter().filter(|column| !shown.contains(column)).map(named).collect();
+    left_out.dedup();
+    left_out.push("± of what is shown".to_owned());
+    let left_out = format!("no room for {}: the report has them\n", left_out.join(", "));
+    table(run, &marks, &shown, false).render() + &left_out + &unsettled(run, &marks)
+}
+
+/// A metric's label, of this run's messages.
+fn label(run: &Run, metric: &Metric) -> String {
+    metric.label.replace("/msg", &format!("/{}", noun(run)))
+}
+
+/// A label on two lines.
+fn split(label: &str) -> (&str, &str) {
+    match label.find([' ', '/']) {
+        Some(at) => (&label[..at], label[at..].trim_start()),
+        None => ("", label),
+    }
+}
+
+/// Every column that says something of the run.
+fn columns(run: &Run) -> Vec<Column> {
     let shape = run.subject.shape;
     let alone = marks::alone(run);
-    let columns: Vec<(&Metric, Whose)> = COLUMNS
+    COLUMNS
         .iter()
         .filter(|(metric, _)| metric.is_meant_for(shape) && metric.says_something_of(run))
         .filter(|(metric, _)| !run.workload.idle || OF_IDLE.contains(metric))
@@ -218,8 +282,13 @@ fn ladder(run: &Run) -> String {
         // A program by itself has no pair but itself.
         .filter(|(metric, whose)| *whose != Whose::Pair || alone.is_none() || metric.sides(shape).len() == 1)
         .filter(|(metric, whose)| run.steps.iter().any(|step| !metric.rounds(step, shape, *whose).is_empty()))
-        .collect();
-    let marks = Marks::of(run);
+        .collect()
+}
+
+/// The ladder's table with these columns, and with the spread of what was sampled.
+fn table(run: &Run, marks: &Marks, columns: &[Column], spread: bool) -> Table {
+    let shape = run.subject.shape;
+    let alone = marks::alone(run);
     let mut table = Table::default();
     let head = |cell: &dyn Fn(&Metric, Whose) -> String, first: &str, last: &str| {
         let mut row = vec![Cell::left(""), Cell::left(first)];
@@ -229,9 +298,10 @@ fn ladder(run: &Run) -> String {
     };
     // What a step saves on one side may be what it costs on the other: the pair's CPU time says whether it is a saving.
     let judged = Some(cpu(shape)).filter(|cpu| columns.iter().any(|(metric, _)| metric == cpu));
-    let label = |metric: &Metric| metric.label.replace("/msg", &format!("/{}", noun(run)));
     let timed = |words: &'static str| if judged.is_some() { words } else { "" };
-    table.row(head(&|metric, _| label(metric), "", timed(if alone.is_some() { "CPU" } else { "pair's CPU" })));
+    let of = if alone.is_some() { "CPU" } else { "pair's CPU" };
+    table.row(head(&|metric, _| split(&label(run, metric)).0.to_owned(), "", ""));
+    table.row(head(&|metric, _| split(&label(run, metric)).1.to_owned(), "", timed(of)));
     let one = |metric: &Metric| metric.sides(shape).len() == 1;
     table.row(head(
         &|metric, whose| if one(metric) { String::new() } else { whose.name().to_owned() },
@@ -240,9 +310,9 @@ fn ladder(run: &Run) -> String {
     ));
     for (index, step) in run.steps.iter().enumerate() {
         let mut row = vec![Cell::right((index + 1).to_string()), Cell::left(step.name.clone())];
-        for (metric, whose) in &columns {
+        for (metric, whose) in columns {
             let samples: Vec<f64> = metric.rounds(step, shape, *whose).into_values().collect();
-            row.push(Cell::right(figure(metric, &samples)));
+            row.push(Cell::right(figure(metric, &samples, spread)));
         }
         if let Some(cpu) = judged {
             let judged = marks.get(index, Against::Previous, cpu, Whose::Pair);
@@ -253,7 +323,7 @@ fn ladder(run: &Run) -> String {
     if let [first, .., last] = run.steps.as_slice() {
         let mut row = vec![Cell::left(""), Cell::left(format!("{} vs 1", run.steps.len()))];
         let short = |ratio: &Ratio| format!("{} {}", ratio.multiple(), numbers::plus_minus(ratio.reach()));
-        for (metric, whose) in &columns {
+        for (metric, whose) in columns {
             let judged = match (metric.is_exact(), whose) {
                 (true, Whose::Side(side)) => {
                     judge::steps(&[run], metric, *side, None, [first, last], judge::ALPHA).map(|pair| pair.judged)
@@ -264,7 +334,7 @@ fn ladder(run: &Run) -> String {
         }
         table.row(row);
     }
-    table.render() + &unsettled(run, &marks)
+    table
 }
 
 /// The steps of which more rounds would tell more.
@@ -288,14 +358,14 @@ fn unsettled(run: &Run, marks: &Marks) -> String {
     )
 }
 
-/// A median, with its spread where there are rounds enough to have one.
-fn figure(metric: &Metric, samples: &[f64]) -> String {
+/// A median, with its spread where that is wanted and there are rounds enough to have one.
+fn figure(metric: &Metric, samples: &[f64], spread: bool) -> String {
     if samples.is_empty() {
         return "—".to_owned();
     }
     let shown = metric.show(median(samples));
     match metric.accuracy {
-        Accuracy::Sampled if samples.len() > 1 => {
+        Accuracy::Sampled if spread && samples.len() > 1 => {
             format!("{shown} {}", plus_minus(samples, |value| metric.show(value)))
         }
         _ => shown,
@@ -443,7 +513,7 @@ mod tests {
             ],
             ..fixture::run("put-a", Scenario::Put)
         };
-        let text = ladder(&run);
+        let text = ladder(&run, None);
         let line = |name: &str| text.lines().find(|line| line.contains(name)).expect("a row").trim_end().to_owned();
         assert!(line("2  pooled-message").contains(" ~ ×"), "{text}");
         assert!(line("3  bytes-field").contains(" ×1.000 [1.000, 1.000]"), "settled, and nothing to mark: {text}");
@@ -451,6 +521,31 @@ mod tests {
         assert!(line("4 vs 1").contains(&paint(Style::Better, "−96.9%")), "{text}");
         assert!(line("unsettled").contains("pooled-message (server ±"), "{text}");
         assert!(!line("unsettled").contains("bytes-field"), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_what_tells_most() {
+        let step = |name| {
+            let timed = (0..12).flat_map(|round| {
+                Side::ALL.map(|side| fixture::time(side, round, 1_000_000 + u64::from(round), 1_000_000))
+            });
+            let counted = Side::ALL.map(|side| fixture::count(side, 0, &[(Stage::Handler, 3000, 1 << 20)]));
+            fixture::step(name, timed.chain(counted).collect())
+        };
+        let run = Run { steps: vec![step("baseline"), step("pooled-message")], ..fixture::run("put-a", Scenario::Put) };
+        let lines = |width| terminal::plain(&ladder(&run, width)).lines().map(str::to_owned).collect::<Vec<_>>();
+        let whole = lines(None);
+        assert!(whole[1].contains("GB/s") && !whole.concat().contains("no room for"), "{whole:#?}");
+        let wide = whole.iter().map(|line| line.chars().count()).max().expect("lines");
+        assert_eq!(lines(Some(wide)), whole);
+        for width in [wide - 1, 100, 80] {
+            let lines = lines(Some(width));
+            let table: Vec<_> = lines.iter().take_while(|line| !line.starts_with("no room for")).collect();
+            assert!(table.iter().all(|line| line.chars().count() <= width), "{width}: {lines:#?}");
+            assert!(table[0].contains("allocs") && table[1].contains("pair's CPU"), "{width}: {lines:#?}");
+            assert_eq!(table.len(), whole.iter().take_while(|line| !line.starts_with("unsettled")).count());
+            assert!(lines.len() > table.len(), "what is left out is named");
+        }
     }
 
     #[test]
@@ -462,7 +557,7 @@ mod tests {
             )],
             ..fixture::run("put-a", Scenario::Put)
         };
-        let text = |rounds| text(&run(rounds), &Profiles::default(), Path::new("report.html"), None);
+        let text = |rounds| text(&run(rounds), &Profiles::default(), Path::new("report.html"), None, None);
         assert!(text(1).contains("put, one round"));
         assert!(text(3).contains("median of 3 rounds, ± is the far end of the range (75 % coverage)"));
         assert!(text(10).contains("median of 10 rounds, ± is the far end of a 95 % interval"));

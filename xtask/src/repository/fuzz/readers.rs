@@ -175,7 +175,7 @@ pub(super) fn run() -> anyhow::Result<Try> {
         if rng.u64(..DRAWN / 4) == 0 {
             let page = page::render(&run, &Profiles::default());
             hold!(!page.contains(SCRIPT), "the page holds the record's own script");
-            summary::text(&run, &Profiles::default(), Path::new("report.html"), None);
+            summary::text(&run, &Profiles::default(), Path::new("report.html"), None, Some(80));
         }
         Ok(Outcome::Accepted)
     }))
