@@ -26,6 +26,7 @@ pub fn generator(builder: tonic_prost_build::Builder) -> Generator {
         stock: builder.service_generator(),
         library: "::alloc_ladder".to_owned(),
         pooled: BTreeMap::new(),
+        encoded: BTreeMap::new(),
         over: None,
     }
 }
@@ -36,20 +37,32 @@ pub struct Generator {
     library: String,
     /// Messages by their proto path, and whether a method was seen to use it.
     pooled: BTreeMap<String, bool>,
+    encoded: BTreeMap<String, bool>,
     over: Option<String>,
 }
 
 impl std::fmt::Debug for Generator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Generator").field("pooled", &self.pooled).field("over", &self.over).finish_non_exhaustive()
+        let settings = [("pooled", &self.pooled), ("encoded", &self.encoded)];
+        let mut debug = f.debug_struct("Generator");
+        settings.iter().for_each(|(name, messages)| _ = debug.field(name, messages));
+        debug.field("over", &self.over).finish_non_exhaustive()
     }
 }
 
 impl Generator {
     /// Methods take and give this message (`.package.Message`) as `alloc_ladder::steps::Pooled`, which handlers and callers
-    /// see: the one setting that changes signatures. Generating fails where no method has the message.
+    /// see: signatures change. Generating fails where no method has the message.
     pub fn pooled(mut self, message: &str) -> Self {
         self.pooled.insert(message.to_owned(), false);
+        self
+    }
+
+    /// Methods answer with this message (`.package.Message`), once or in a stream, as `alloc_ladder::steps::Encoded`, which is
+    /// encoded once however many calls it answers. Handlers and callers see it: signatures change. A message that methods
+    /// take stays as it is. Generating fails where no method answers with the message.
+    pub fn encoded(mut self, message: &str) -> Self {
+        self.encoded.insert(message.to_owned(), false);
         self
     }
 
@@ -74,14 +87,17 @@ impl ServiceGenerator for Generator {
     fn generate(&mut self, mut service: Service, buf: &mut String) {
         let library = &self.library;
         for method in &mut service.methods {
-            for (rust, proto) in [
-                (&mut method.input_type, &method.input_proto_type),
-                (&mut method.output_type, &method.output_proto_type),
-            ] {
-                if let Some(seen) = self.pooled.get_mut(proto) {
-                    *seen = true;
-                    *rust = edit::pooled(library, rust);
-                }
+            let (input, output) = (&method.input_proto_type, &method.output_proto_type);
+            if let Some(seen) = self.pooled.get_mut(input) {
+                *seen = true;
+                method.input_type = edit::within(library, "Pooled", &method.input_type);
+            }
+            if let Some(seen) = self.encoded.get_mut(output) {
+                *seen = true;
+                method.output_type = edit::within(library, "Encoded", &method.output_type);
+            } else if let Some(seen) = self.pooled.get_mut(output) {
+                *seen = true;
+                method.output_type = edit::within(library, "Pooled", &method.output_type);
             }
         }
         let mut own = String::new();
@@ -97,12 +113,15 @@ impl ServiceGenerator for Generator {
     }
 
     /// # Panics
-    /// Where a message of this package that was to be pooled is none of a method's.
+    /// Where a message of this package that was to be pooled is none of a method's, or one that was to be encoded none that
+    /// a method answers with.
     fn finalize_package(&mut self, package: &str, buf: &mut String) {
         let of_package =
             |message: &str| message.rsplit_once('.').is_some_and(|(of, _)| of.trim_start_matches('.') == package);
         let unused = self.pooled.iter().find(|(message, seen)| !**seen && of_package(message));
         assert!(unused.is_none(), "no method takes or gives {}, which is to be pooled", unused.expect("some").0);
+        let unused = self.encoded.iter().find(|(message, seen)| !**seen && of_package(message));
+        assert!(unused.is_none(), "no method answers with {}, which is to be encoded", unused.expect("some").0);
         self.stock.finalize_package(package, buf);
     }
 }

@@ -103,6 +103,7 @@ pub mod client;
 pub mod compress;
 pub(crate) mod decode;
 mod encode;
+mod encoded;
 pub(crate) mod frames;
 mod http2;
 pub mod lean;
@@ -120,6 +121,7 @@ pub mod tonic;
 
 pub use aligned::AlignedIo;
 pub use channel::LeanChannel;
+pub use encoded::Encoded;
 pub use http2::Http2;
 pub use parts::PartsBuf;
 pub use per_core::{Incoming, listeners, per_core, per_core_on};

@@ -1,4 +1,5 @@
-//! Three times the same service: as tonic generates it, with the steps' bodies, and with pooled messages as well.
+//! The same service several times: as tonic generates it, with the steps' bodies, with pooled messages as well, and with
+//! messages that are encoded once for many streams.
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Config::new()
         .service_generator(Box::new(generator(configure()).pooled(".toy.v1.User").pooled(".toy.v1.Chunk")))
         .out_dir(folder("pooled")?)
+        .compile_fds(descriptors.clone())?;
+
+    // For messages that many calls are answered with.
+    Config::new()
+        .service_generator(Box::new(generator(configure()).encoded(".toy.v1.Chunk")))
+        .out_dir(folder("encoded")?)
         .compile_fds(descriptors.clone())?;
 
     // A server over the trait that the first one generated: for handlers written against another crate's code.

@@ -9,11 +9,11 @@ const TRAIT_END: &str = "\n    }\n";
 pub(super) const UNKNOWN: &str =
     "this version of alloc-ladder knows what tonic-build 0.14 generates; use versions that belong together";
 
-/// A message's type with a pool around it. A path that begins with `::` is taken by tonic as it is; another is relative to
+/// A message's type within one of this crate's, `Pooled` or `Encoded`. A path that begins with `::` is taken by tonic as it is; another is relative to
 /// the module around the service's.
-pub(super) fn pooled(library: &str, rust: &str) -> String {
+pub(super) fn within(library: &str, outer: &str, rust: &str) -> String {
     let outside = if rust.starts_with("::") || rust.starts_with("crate::") { "" } else { "super::" };
-    format!("{library}::steps::Pooled<{outside}{rust}>")
+    format!("{library}::steps::{outer}<{outside}{rust}>")
 }
 
 /// The modules with this crate's `tonic` in each.
@@ -50,9 +50,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pooled_message_is_named_from_where_the_service_stands() {
-        assert_eq!(pooled("::alloc_ladder", "Chunk"), "::alloc_ladder::steps::Pooled<super::Chunk>");
-        assert_eq!(pooled("::alloc_ladder", "::other::Chunk"), "::alloc_ladder::steps::Pooled<::other::Chunk>");
+    fn a_message_within_another_type_is_named_from_where_the_service_stands() {
+        assert_eq!(within("::alloc_ladder", "Pooled", "Chunk"), "::alloc_ladder::steps::Pooled<super::Chunk>");
+        assert_eq!(
+            within("::alloc_ladder", "Encoded", "::other::Chunk"),
+            "::alloc_ladder::steps::Encoded<::other::Chunk>"
+        );
     }
 
     #[test]

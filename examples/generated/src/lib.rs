@@ -1,4 +1,5 @@
-//! One service, generated four ways. The handler is one file, included beside each: it knows none of them.
+//! One service, generated several ways. The handler is one file, included beside each: it knows none of them. Where answers
+//! are encoded once, handlers see it: that one has its own in `tests/fan_out.rs`.
 
 #![allow(
     missing_docs,
@@ -38,6 +39,13 @@ pub mod pooled {
     }
     include!("../../support/toy/handler.rs");
     include!("../../support/toy/caller.rs");
+}
+
+/// With answers that are encoded once for many streams.
+pub mod encoded {
+    pub mod pb {
+        include!(concat!(env!("OUT_DIR"), "/encoded/toy.v1.rs"));
+    }
 }
 
 /// A server with the steps' bodies over the trait of [`stock`].
