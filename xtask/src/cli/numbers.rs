@@ -45,6 +45,11 @@ pub(crate) fn grouped(value: f64) -> String {
     text
 }
 
+/// So many of something, as `1 step` or `3 steps`.
+pub(crate) fn several(many: usize, noun: &str) -> String {
+    format!("{many} {noun}{}", if many == 1 { "" } else { "s" })
+}
+
 /// A count: `2 000`.
 pub(crate) fn count(value: u64) -> String {
     grouped(value as f64)

@@ -7,6 +7,7 @@ use alloc_ladder::record::Instrument;
 use alloc_ladder::subject::ladder::{Runtime, StepSet};
 use alloc_ladder::subject::scenario::{CHUNK_MAX, RECEIVE_LIMIT, Scenario, Workload};
 
+use crate::cli::numbers::several;
 use crate::cli::quantity::{Rate, Size};
 use crate::measure::build::Allocator;
 use crate::measure::remote::At;
@@ -149,9 +150,9 @@ impl Plan {
         };
         let streams = if streams == 1 { String::new() } else { format!(" · {streams} streams") };
         let special: String = self.workload.special().into_iter().map(|word| format!(" · {word}")).collect();
-        let steps = self.sets.len();
+        let steps = several(self.sets.len(), "step");
         let instruments: Vec<&str> = self.instruments.iter().map(|instrument| instrument.name()).collect();
-        format!("{scenario} · {messages} {noun}s{size}{streams}{special} · {steps} steps · {}", instruments.join(", "))
+        format!("{scenario} · {messages} {noun}s{size}{streams}{special} · {steps} · {}", instruments.join(", "))
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::cli::browser;
+use crate::cli::numbers::several;
 use crate::cli::terminal::{self, Style, rendering};
 use crate::measure::subject::climb::Climb;
 use crate::measure::subject::{self, found};
@@ -57,9 +58,9 @@ pub(crate) fn run(args: &Args, open: bool, json: bool) -> anyhow::Result<()> {
     let folder = RunFolder::create_new(&layout::runs(), &format!("{}-{stamp}", found::plain(&subject.name)))?;
     let rounds = match subject.window.budget {
         Some(seconds) => format!("rounds for {seconds} s"),
-        None => format!("{} rounds", subject.window.rounds),
+        None => several(subject.window.rounds as usize, "round"),
     };
-    let words = format!("{} · {} steps · {rounds}", subject.name, subject.steps.len());
+    let words = format!("{} · {} · {rounds}", subject.name, several(subject.steps.len(), "step"));
     terminal::progress("Profiling", &words);
     let mut climb = Climb::new(&subject, folder, created);
     let measured = climb.build(builds.path()).and_then(|()| climb.measure());

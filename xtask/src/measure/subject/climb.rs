@@ -13,6 +13,7 @@ use alloc_ladder::recorder::Variable;
 use crate::analyse::marks;
 use crate::analyse::profiles::Profiles;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::numbers::several;
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
 use crate::measure::import::{self, About};
@@ -128,9 +129,13 @@ impl<'a> Climb<'a> {
             return self.save();
         }
         self.save()?;
-        let of = self.run.steps.len();
-        Err(Failure::new(Kind::Run, format!("{} of {of} steps failed: {}", failed.len(), failed.join(", ")))
-            .help("why stands above and in the run's folder; the other steps were measured, and the run is marked partial")
+        let of = several(self.run.steps.len(), "step");
+        let others = match failed.len() == self.run.steps.len() {
+            true => "",
+            false => "; the other steps were measured, and the run is marked partial",
+        };
+        Err(Failure::new(Kind::Run, format!("{} of {of} failed: {}", failed.len(), failed.join(", ")))
+            .help(format!("why stands above and in the run's folder{others}"))
             .into())
     }
 
