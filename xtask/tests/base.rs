@@ -85,7 +85,7 @@ fn runs_of_anybody_s_program_are_found_by_revision_and_what_is_missing_is_said()
     let Repository { folder, base, head } = repository();
     let (root, runs) = (folder.path(), folder.path().join("target/alloc-ladder"));
     let compare = |args: &[&str]| compare(env!("CARGO_BIN_EXE_cargo-alloc-ladder"), root, None, args);
-    refused(&compare(&["main"]), 2, &["there is no run of what is checked out", "attach -- PROGRAM"]);
+    refused(&compare(&["main"]), 2, &["there is no run of what is checked out", "profile -- PROGRAM"]);
     put(&runs, &record("attach-2", &head, Shape::Program));
     refused(&compare(&["main"]), 2, &["where `main` was left", "`attach-2`", "git checkout --detach", &base[..12]]);
     put(&runs, &record("attach-1", &base, Shape::Program));

@@ -132,7 +132,7 @@ pub(crate) fn command() -> &'static str {
 pub(crate) fn first_run(scenario: Option<Scenario>) -> String {
     match place().program {
         Program::Xtask => format!("cargo xtask profile {}", scenario.unwrap_or(Scenario::Put)),
-        Program::AllocLadder => "cargo alloc-ladder attach -- PROGRAM".to_owned(),
+        Program::AllocLadder => "cargo alloc-ladder profile -- PROGRAM".to_owned(),
     }
 }
 
