@@ -39,6 +39,7 @@
 //! | lean channel | [`LeanChannel::connect`] | tonic's channel: buffer, reconnection, balancing, boxes of each call | all those: see [`channel`] | connections that break and have to come again |
 //! | lean server | [`lean::serve`] | hyper and a task for each call; two DATA frames a message become one | TLS, HTTP/1, keepalive: see [`lean`] | servers that face the internet |
 //! | pooled messages | `.pooled(".package.Message")` at [`build::generator`](crate::build) | the strings, vectors and nested messages of what is received | signatures say [`Pooled<Message>`](Pooled); kept memory a thread | messages of `Bytes`; messages that are kept |
+//! | encode once | [`Encoded::new(&message)`](Encoded), `.encoded(".package.Message")` at [`build::generator`](crate::build) | where a message goes to many streams: the clone and the encoding for each of them but the first | signatures of what methods answer with say [`Encoded<Message>`](Encoded); clients of the same build script call [`message()`](Encoded::message) | messages that differ from stream to stream; a message whose payload is one large `Bytes`, which costs next to nothing to encode |
 //! | allocator | `#[global_allocator]` of mimalloc or jemalloc | no block: it makes each cheaper | a dependency in C, and memory that it keeps | where other steps have left no blocks |
 //!
 //! The allocator is no step of the study's ladders: it is chosen when a program is built, and a step of a ladder changes one

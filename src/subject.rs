@@ -20,7 +20,11 @@ pub mod codec;
 #[cfg(feature = "subject")]
 pub mod connect;
 #[cfg(feature = "subject")]
+pub mod echo;
+#[cfg(feature = "subject")]
 pub mod export;
+#[cfg(feature = "subject")]
+pub mod fan_out;
 #[cfg(feature = "subject")]
 pub mod http2;
 #[cfg(feature = "subject")]

@@ -6,12 +6,12 @@
 mod steady;
 
 use alloc_ladder::CountingAlloc;
-use alloc_ladder::subject::scenario::Scenario;
+use alloc_ladder::subject::scenario::{Rpc, Scenario};
 
 #[global_allocator]
 static ALLOC: CountingAlloc = CountingAlloc::new();
 
 #[test]
 fn the_last_step_allocates_nothing_per_message() {
-    steady::assert_the_last_step_allocates_nothing_per_message(Scenario::Put);
+    steady::assert_the_last_step_allocates_nothing_per_message(Scenario::Put, Rpc::Put);
 }

@@ -24,6 +24,9 @@ fn build() {
     drop(
 alloc_ladder::build::generator(tonic_prost_build::configure()).pooled(".package.Message")
     );
+    drop(
+alloc_ladder::build::generator(tonic_prost_build::configure()).encoded(".package.Message")
+    );
 prost_build::Config::new().bytes(["."])
     ;
 prost_build::Config::new().extern_path(".package.Message", "crate::View")

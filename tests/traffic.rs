@@ -58,6 +58,25 @@ fn exports_are_taken_whole_by_either_codec() {
 }
 
 #[test]
+fn every_stream_gets_the_same_exports() {
+    let workload = Workload { messages: 40, warmup: 2, streams: 4, spans: 512, ..Workload::default() };
+    assert_eq!(on_each_step(Scenario::Get, workload), ladder(Scenario::Get).len());
+    let set = StepSet::Only("encode-once".to_owned());
+    assert_eq!(run(&Case { set, workload, ..Case::new(Scenario::Get) }).messages, workload.messages);
+}
+
+#[test]
+fn messages_come_back_on_the_stream_they_were_sent_on() {
+    let workload = Workload { chunk: 70_000, messages: 20, warmup: 2, streams: 2, echo: 3, ..Workload::default() };
+    assert_eq!(on_each_step(Scenario::Put, workload), ladder(Scenario::Put).len());
+    // Steps by themselves, which receive as one body does and send as the other.
+    for only in ["rope", "zero-copy"] {
+        let set = StepSet::Only(only.to_owned());
+        assert_eq!(run(&Case { set, workload, ..Case::new(Scenario::Put) }).messages, workload.messages, "{only}");
+    }
+}
+
+#[test]
 fn streams_stay_open_and_what_they_hold_is_known() {
     let workload =
         Workload { chunk: 200, messages: 1, warmup: 1, streams: 30, connections: 3, idle: true, ..Workload::default() };

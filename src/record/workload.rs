@@ -26,9 +26,14 @@ pub struct Workload {
     /// Entries of custom metadata that every unary call carries, and its answer; a stream has its metadata once.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub metadata: u32,
-    /// Spans of the export that a unary call carries in place of a user; 0 for the user.
+    /// Spans of the export that a unary call carries in place of a user, and a message of get in place of a chunk; 0 where
+    /// they carry those.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub spans: u32,
+    /// How many messages of a stream are under way at most where the server of put sends every one back, on the stream it
+    /// came on; 0 where it sends none. A message and its echo count as one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub echo: u32,
     /// Whether connections are encrypted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tls: bool,
@@ -79,6 +84,7 @@ impl Workload {
             self.compress.map(|compression| compression.name().to_owned()),
             plural(self.metadata, "entry of metadata", "entries of metadata"),
             plural(self.spans, "span", "spans"),
+            (self.echo > 0).then(|| format!("echo, {} under way", self.echo)),
             self.tls.then(|| "TLS".to_owned()),
             self.idle.then(|| "idle".to_owned()),
             (self.round_trip_us > 0).then(|| format!("round trip {} ms", f64::from(self.round_trip_us) / 1000.0)),
@@ -110,6 +116,7 @@ impl Default for Workload {
             compress: None,
             metadata: 0,
             spans: 0,
+            echo: 0,
             tls: false,
             idle: false,
             round_trip_us: 0,
@@ -134,12 +141,14 @@ mod tests {
             compress: Some(Compression::Zstd),
             metadata: 10,
             spans: 1,
+            echo: 3,
             tls: true,
             idle: true,
             round_trip_us: 2500,
             ..Workload::default()
         };
-        let words = ["zstd", "10 entries of metadata", "one span", "TLS", "idle", "round trip 2.5 ms"];
+        let words =
+            ["zstd", "10 entries of metadata", "one span", "echo, 3 under way", "TLS", "idle", "round trip 2.5 ms"];
         assert_eq!(workload.special(), words);
         let json = serde_json::to_string(&workload).expect("serialises");
         assert_eq!(serde_json::from_str::<Workload>(&json).expect("reads"), workload);

@@ -326,6 +326,16 @@ fn single<M: Message + Send + 'static>(message: M, sending: Sending) -> Body {
     Body::new(EncodeBody::new(tokio_stream::once(Ok(message)), sending).single())
 }
 
+/// The body of a request of these messages, uncompressed.
+#[cfg(feature = "subject")]
+pub(crate) fn body<S>(source: S) -> Body
+where
+    S: Stream + Send + 'static,
+    S::Item: Message,
+{
+    stream(source, Sending { side: Side::Client, encoding: None, limit: None })
+}
+
 fn stream<S>(source: S, sending: Sending) -> Body
 where
     S: Stream + Send + 'static,

@@ -32,7 +32,7 @@ const TONICS_BYTES: usize = 16;
 const TONICS_YIELD_BYTES: usize = 32 * 1024;
 
 /// The messages of a request.
-pub(super) fn request<B, M>(body: B, receiving: Receiving) -> Streaming<M>
+pub(crate) fn request<B, M>(body: B, receiving: Receiving) -> Streaming<M>
 where
     B: Body + Send + 'static,
     B::Error: Into<BoxError>,

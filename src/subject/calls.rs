@@ -14,15 +14,15 @@ use tonic::metadata::MetadataMap;
 
 use super::codec::{ProstCodec, grpc};
 use super::connect::{self, StagedChannel, StagedLean};
+use super::echo::client as echo;
 use super::lean::client::LeanClient;
 use super::message::{Copied, Outgoing, Payload};
 use super::secure::Security;
-use crate::Side;
 use crate::record::Compression;
 use crate::steps::{self, Http2, Pooled};
 use crate::subject::ladder::{ClientStack, Deframe, Encode, Glue, MessageSource, Payload as PayloadType, Tuning};
 use crate::subject::pb::{bytes as pb_bytes, owned as pb_owned};
-use crate::subject::scenario::Scenario;
+use crate::subject::scenario::{Rpc, Scenario};
 use crate::tonic::StagedStream;
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -69,7 +69,7 @@ pub(super) enum Link {
 }
 
 impl Connection {
-    /// Connects to `address` (`host:port` or a Unix socket's path) for calls of `scenario`.
+    /// Connects to `address` (`host:port` or a Unix socket's path) for calls of `rpc`.
     ///
     /// # Errors
     /// When nobody answers; the message names the address.
@@ -77,9 +77,10 @@ impl Connection {
         tuning: Tuning,
         settings: Option<Http2>,
         address: (&str, Security),
-        scenario: Scenario,
+        rpc: impl Into<Rpc>,
     ) -> anyhow::Result<Connection> {
-        let receives = scenario.receiver() == Side::Client;
+        let rpc = rpc.into();
+        let receives = rpc.client_receives();
         let link = match (tuning.glue, tuning.client) {
             (Glue::Generated, ClientStack::Channel) => {
                 Link::Channel(connect::channel(&tuning, settings, address, receives).await?)
@@ -87,7 +88,7 @@ impl Connection {
             (Glue::Generated, ClientStack::Lean) => {
                 Link::Lean(connect::lean(&tuning, settings, address, receives).await?)
             }
-            (Glue::ByHand, _) => Link::ByHand(connect::by_hand(&tuning, settings, address, scenario.path()).await?),
+            (Glue::ByHand, _) => Link::ByHand(connect::by_hand(&tuning, settings, address, rpc.path()).await?),
         };
         Ok(Connection { tuning, compress: None, link })
     }
@@ -106,6 +107,18 @@ impl Connection {
         match self.link {
             Link::Channel(channel) => put(channel, (&self.tuning, self.compress), upload).await,
             Link::Lean(channel) => put(channel, (&self.tuning, self.compress), upload).await,
+            Link::ByHand(_) => bail!("a client written by hand makes unary calls alone"),
+        }
+    }
+
+    /// Makes an `Echo` call: sends the messages and receives every one of them again, in any encoding but a compressed one.
+    ///
+    /// # Errors
+    /// When the call fails, a [`tonic::Status`] where the server sent one, or with what `traffic` makes of a message.
+    pub async fn echo(self, traffic: &mut (impl Upload + Download + Send)) -> anyhow::Result<()> {
+        match self.link {
+            Link::Channel(channel) => echo::call(channel, &self.tuning, traffic).await,
+            Link::Lean(channel) => echo::call(channel, &self.tuning, traffic).await,
             Link::ByHand(_) => bail!("a client written by hand makes unary calls alone"),
         }
     }
@@ -240,7 +253,7 @@ pub(super) fn unready(error: impl Into<BoxError>) -> anyhow::Error {
 }
 
 /// A request to a client.
-fn with_headers<T>(headers: HeaderMap, message: T) -> tonic::Request<T> {
+pub(super) fn with_headers<T>(headers: HeaderMap, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     *request.metadata_mut() = MetadataMap::from_headers(headers);
     request

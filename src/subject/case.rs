@@ -71,8 +71,17 @@ impl Case {
         if metadata > METADATA_MAX || spans > SPANS_MAX {
             return Err(BadCase::TooMuch);
         }
-        if (metadata > 0 || spans > 0) && self.scenario != Scenario::Unary || idle && self.scenario != Scenario::Put {
+        let elsewhere = match self.scenario {
+            Scenario::Put => metadata > 0 || spans > 0,
+            Scenario::Get => metadata > 0 || idle,
+            Scenario::Unary => idle,
+        };
+        if elsewhere {
             return Err(BadCase::Elsewhere(self.scenario));
+        }
+        let Workload { echo, compress, retain, .. } = self.workload;
+        if echo > 0 && (self.scenario != Scenario::Put || idle || compress.is_some() || retain > 0) {
+            return Err(BadCase::Echo);
         }
         let mut tuning = self.set.tuning(self.scenario)?;
         if let Some(runtime) = self.runtime {
@@ -116,8 +125,11 @@ pub enum BadCase {
     #[error("a call carries at most {METADATA_MAX} entries of metadata and {SPANS_MAX} spans")]
     TooMuch,
     /// Traffic that only another scenario has.
-    #[error("metadata and spans are unary's, idle streams are put's; `{0}` has none")]
+    #[error("metadata is unary's, spans are unary's and get's, idle streams are put's; `{0}` has others")]
     Elsewhere(Scenario),
+    /// An echo of what does not come back.
+    #[error("an echo is of put's messages, neither idle nor compressed nor kept")]
+    Echo,
     /// A step is to carry what it cannot.
     #[error("what is written by hand carries no metadata and does not compress")]
     ByHand,
@@ -167,6 +179,11 @@ mod tests {
         assert_eq!(of(workload), Err(BadCase::Elsewhere(Scenario::Get)));
         let workload = Workload { spans: SPANS_MAX + 1, ..stock };
         assert_eq!(Case { workload, ..Case::new(Scenario::Unary) }.tuning(), Err(BadCase::TooMuch));
+        let echo = Workload { echo: 1, ..stock };
+        assert_eq!(of(echo), Err(BadCase::Echo), "get sends nothing that could come back");
+        assert_eq!(Case { workload: echo, ..Case::new(Scenario::Put) }.tuning(), Ok(Tuning::default()));
+        let workload = Workload { compress: Some(Compression::Gzip), ..echo };
+        assert_eq!(Case { workload, ..Case::new(Scenario::Put) }.tuning(), Err(BadCase::Echo));
         let set = StepSet::Only("step".to_owned());
         assert!(matches!(Case { set, ..Case::new(Scenario::Get) }.tuning(), Err(BadCase::Step(_))));
     }

@@ -15,7 +15,9 @@ use tonic::client::GrpcService;
 
 use super::calls::{BoxError, Connection, Download, Link, Upload, unready};
 use super::codec::{ProstCodec, grpc};
+use super::echo::{InTurn, Turns};
 use super::export::{SwapExport, sample_export};
+use super::fan_out;
 use super::http2;
 use super::lean::client::LeanClient;
 use super::message::{Outgoing, Payload, content};
@@ -28,9 +30,9 @@ use crate::record::Latency;
 use crate::stage::{Scope, Staged};
 use crate::steps;
 use crate::subject::ladder::{Bodies, Codec, Tuning};
-use crate::subject::pb::owned as pb_owned;
+use crate::subject::pb::owned::{self as pb_owned, Export};
 use crate::subject::peer::pace::Pace;
-use crate::subject::scenario::{Scenario, Workload};
+use crate::subject::scenario::{Rpc, SPAN_BYTES, Scenario, Workload};
 use crate::{Side, Stage};
 
 /// How often a stream that is open all the time sends a message.
@@ -58,22 +60,23 @@ impl Client {
     /// When a call fails or the server counted something else than was sent.
     pub async fn run(self, scenario: Scenario, address: &str) -> anyhow::Result<Option<Latency>> {
         let settings = http2::settings(&self.tuning, &self.workload);
+        let rpc = Rpc::of(scenario, &self.workload);
         let mut connections = Vec::new();
         for _ in 0..self.workload.connections {
             let address = (address, Security::of(self.workload.tls));
-            let connection = Connection::open(self.tuning, settings, address, scenario).await?;
+            let connection = Connection::open(self.tuning, settings, address, rpc).await?;
             connections.push(connection.compressed(self.workload.compress));
         }
-        let method = crate::Method::register(Side::Client, scenario.path());
+        let method = crate::Method::register(Side::Client, rpc.path());
         let mut streams = JoinSet::new();
         for stream in 0..self.workload.streams {
             let connection = connections[stream as usize % connections.len()].clone();
             let client = self.clone();
             let work = async move {
-                match scenario {
-                    Scenario::Put => client.put(connection, stream).await.map(|()| Vec::new()),
-                    Scenario::Get => client.get(connection).await.map(|()| Vec::new()),
-                    Scenario::Unary => client.unary(connection.link).await,
+                match rpc {
+                    Rpc::Put => client.put(connection, stream).await.map(|()| Vec::new()),
+                    Rpc::Get | Rpc::Echo => client.receive(connection).await.map(|()| Vec::new()),
+                    Rpc::CreateUser => client.unary(connection.link).await,
                 }
             };
             streams.spawn(Staged::new(Scope::new(method, Stage::Handler), work));
@@ -117,11 +120,40 @@ impl Client {
         Ok(())
     }
 
-    async fn get(self, connection: Connection) -> anyhow::Result<()> {
+    /// Receives the messages of a `Get`, or those of an `Echo`, which it sends meanwhile.
+    async fn receive(self, connection: Connection) -> anyhow::Result<()> {
+        if self.workload.spans > 0 {
+            return self.subscribe(connection).await;
+        }
         let mut traffic = Metered::new(&self);
-        connection.get(&mut traffic).await?;
+        match self.workload.echo {
+            0 => connection.get(&mut traffic).await?,
+            _ => connection.echo(&mut traffic).await?,
+        }
         let (messages, received) = (self.workload.messages_per_stream(), traffic.received);
         ensure!(received == messages, "asked for {messages} messages, received {received}");
+        Ok(())
+    }
+
+    /// Receives the exports of a `Get`.
+    async fn subscribe(self, Connection { link, compress, .. }: Connection) -> anyhow::Result<()> {
+        let (messages, spans) = (self.workload.messages_per_stream(), self.workload.spans as usize);
+        let bytes = spans * SPAN_BYTES;
+        let mut count = 0;
+        let received = |export: Export| {
+            ensure!(export.spans.len() == spans, "asked for {spans} spans, received {}", export.spans.len());
+            drop(export);
+            self.meter.message(bytes);
+            count += 1;
+            Ok(())
+        };
+        let how = (&self.tuning, compress);
+        match link {
+            Link::Channel(channel) => fan_out::subscribe(channel, how, messages, received).await?,
+            Link::Lean(channel) => fan_out::subscribe(channel, how, messages, received).await?,
+            Link::ByHand(_) => bail!("a client written by hand makes unary calls alone"),
+        }
+        ensure!(count == messages, "asked for {messages} messages, received {count}");
         Ok(())
     }
 
@@ -186,6 +218,8 @@ struct Metered {
     meter: Arc<Meter>,
     received: u64,
     pace: Option<Pace>,
+    /// Where what is sent comes back.
+    turns: Option<Turns>,
 }
 
 impl Metered {
@@ -193,7 +227,8 @@ impl Metered {
         let Client { workload, meter, .. } = client;
         // Flow control holds the server to what the client reads.
         let pace = workload.rate_bits.map(Pace::new);
-        Metered { workload: *workload, meter: Arc::clone(meter), received: 0, pace }
+        let turns = (workload.echo > 0).then(|| Turns::of(workload.echo));
+        Metered { workload: *workload, meter: Arc::clone(meter), received: 0, pace, turns }
     }
 }
 
@@ -201,15 +236,18 @@ impl Upload for Metered {
     fn outgoing<M: Outgoing>(&self) -> impl Stream<Item = M> + Send + 'static {
         let Workload { chunk, rate_bits, .. } = self.workload;
         let payload = content(chunk);
-        let meter = Arc::clone(&self.meter);
+        // What comes back is counted when it does.
+        let meter = (self.workload.echo == 0).then(|| Arc::clone(&self.meter));
         let mut left = self.workload.messages_per_stream();
         let source = tokio_stream::iter(std::iter::from_fn(move || {
             left = left.checked_sub(1)?;
             let message = M::with_payload(&payload);
-            meter.message(payload.len());
+            if let Some(meter) = &meter {
+                meter.message(payload.len());
+            }
             Some(message)
         }));
-        Paced::new(source, chunk, rate_bits)
+        Paced::new(InTurn::new(source, self.turns.clone()), chunk, rate_bits)
     }
 }
 
@@ -246,6 +284,9 @@ impl Download for Metered {
         drop(message);
         self.meter.message(bytes);
         self.received += 1;
+        if let Some(turns) = &self.turns {
+            turns.back();
+        }
         if let Some(pace) = &mut self.pace {
             pace.wait(bytes).await;
         }

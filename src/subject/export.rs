@@ -148,11 +148,13 @@ impl Message for SwapExport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::subject::scenario::SPAN_BYTES;
 
     #[test]
     fn both_codecs_read_and_answer_the_same() {
         let sample = sample_export(512);
         assert_eq!(sample.spans.len(), 512);
+        assert_eq!(sample.encoded_len(), 512 * SPAN_BYTES);
         let bytes = sample.encode_to_vec();
         let (mut owned, mut swapped) = (sample.clone(), SwapExport::from(&sample));
         assert_eq!((swapped.encoded_len(), swapped.encode_to_vec()), (bytes.len(), bytes));

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::subject::scenario::Scenario;
+use crate::subject::scenario::{Scenario, Workload};
 use crate::{Side, Stage};
 
 /// What the subject service and client do differently from stock tonic and prost. The default is stock.
@@ -46,6 +46,8 @@ pub struct Tuning {
     pub glue: Glue,
     /// The socket between client and server.
     pub socket: Socket,
+    /// What of a message that goes to many streams is done for each.
+    pub fan_out: FanOut,
 }
 
 impl Tuning {
@@ -173,6 +175,13 @@ choices! {
         /// A Unix domain socket.
         Unix,
     }
+    /// See [`Tuning::fan_out`].
+    FanOut {
+        /// A clone of the message, which is encoded for it.
+        #[default] Each,
+        /// Nothing: the message was encoded once, and each has the bytes.
+        Once,
+    }
 }
 
 /// The figure that a step's cost shows in, taken from a run before and after the step.
@@ -243,6 +252,16 @@ pub const fn apart(scenario: Scenario) -> &'static [Step] {
         Scenario::Get => rows::GET_APART,
         Scenario::Unary => &[],
     }
+}
+
+/// The steps that are [`apart`] and an answer to this traffic.
+pub fn answers(scenario: Scenario, workload: &Workload) -> impl Iterator<Item = &'static Step> {
+    let Workload { round_trip_us, spans, .. } = *workload;
+    apart(scenario).iter().filter(move |step| {
+        let mut tuning = Tuning::default();
+        (step.apply)(&mut tuning);
+        round_trip_us > 0 && tuning.http2 == Http2::Adaptive || spans > 0 && tuning.fan_out == FanOut::Once
+    })
 }
 
 /// The step called `name` and its index, counted from 0; those that are [`apart`] follow the ladder's.
@@ -373,6 +392,19 @@ mod tests {
                 let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
                 assert_eq!(changed, usize::from(index > 0), "{scenario} {}", step.name);
             }
+        }
+    }
+
+    #[test]
+    fn a_step_that_is_apart_answers_one_kind_of_traffic() {
+        let far = Workload { round_trip_us: 1000, ..Workload::default() };
+        let exports = Workload { spans: 512, ..Workload::default() };
+        for scenario in Scenario::ALL {
+            let of = |workload: Workload| answers(scenario, &workload).map(|step| step.name).collect::<Vec<_>>();
+            assert!(of(Workload::default()).is_empty());
+            let mut all = [of(far), of(exports)].concat();
+            all.sort_by_key(|name| apart(scenario).iter().position(|step| step.name == *name));
+            assert_eq!(all, apart(scenario).iter().map(|step| step.name).collect::<Vec<_>>(), "each once");
         }
     }
 

@@ -46,9 +46,9 @@ impl Scenario {
     /// The RPC method's path.
     pub const fn path(self) -> &'static str {
         match self {
-            Scenario::Put => "/ladder.v1.Ladder/Put",
-            Scenario::Get => "/ladder.v1.Ladder/Get",
-            Scenario::Unary => "/ladder.v1.Ladder/CreateUser",
+            Scenario::Put => Rpc::Put.path(),
+            Scenario::Get => Rpc::Get.path(),
+            Scenario::Unary => Rpc::CreateUser.path(),
         }
     }
 
@@ -88,6 +88,55 @@ impl fmt::Display for Scenario {
     }
 }
 
+/// A method of the study's service: each scenario's own, and what put calls where its messages come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rpc {
+    /// `Put(stream Chunk)`.
+    Put,
+    /// `Get(GetRequest) returns (stream Chunk)`.
+    Get,
+    /// `CreateUser(User) returns (User)`.
+    CreateUser,
+    /// `Echo(stream Chunk) returns (stream Chunk)`.
+    Echo,
+}
+
+impl Rpc {
+    /// Every method.
+    pub const ALL: [Rpc; 4] = [Rpc::Put, Rpc::Get, Rpc::CreateUser, Rpc::Echo];
+
+    /// What a scenario calls for this traffic.
+    pub const fn of(scenario: Scenario, workload: &Workload) -> Rpc {
+        match scenario {
+            Scenario::Put if workload.echo > 0 => Rpc::Echo,
+            Scenario::Put => Rpc::Put,
+            Scenario::Get => Rpc::Get,
+            Scenario::Unary => Rpc::CreateUser,
+        }
+    }
+
+    /// Its path.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Rpc::Put => "/ladder.v1.Ladder/Put",
+            Rpc::Get => "/ladder.v1.Ladder/Get",
+            Rpc::CreateUser => "/ladder.v1.Ladder/CreateUser",
+            Rpc::Echo => "/ladder.v1.Ladder/Echo",
+        }
+    }
+
+    /// Whether the client receives payload.
+    pub const fn client_receives(self) -> bool {
+        matches!(self, Rpc::Get | Rpc::Echo)
+    }
+}
+
+impl From<Scenario> for Rpc {
+    fn from(scenario: Scenario) -> Rpc {
+        Rpc::of(scenario, &Workload::default())
+    }
+}
+
 /// tonic's default limit on a received message, in bytes (`DEFAULT_MAX_RECV_MESSAGE_SIZE` in tonic's codec).
 pub const RECEIVE_LIMIT: usize = 4 * 1024 * 1024;
 
@@ -99,6 +148,9 @@ pub const METADATA_MAX: u32 = 16;
 
 /// The most spans that an export of the study carries: some 2.5 MB.
 pub const SPANS_MAX: u32 = 10_000;
+
+/// Bytes that each span of an export takes, with what stands before it.
+pub const SPAN_BYTES: usize = 203;
 
 /// Bytes of the varint that says `len`.
 pub const fn length_prefix_bytes(len: usize) -> usize {

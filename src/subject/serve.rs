@@ -22,7 +22,7 @@ use super::{http2, lean};
 use crate::steps::{self, Http2, Pooled};
 use crate::subject::ladder::{Codec, Glue, MessageSource, Reads, Runtime, ServerStack, Socket, Tuning};
 use crate::subject::pb::owned::{Export, User};
-use crate::subject::scenario::Scenario;
+use crate::subject::scenario::Rpc;
 use crate::tonic::{ServerLayer, StagedIo};
 
 /// What a server listens on, before it has a runtime.
@@ -205,7 +205,7 @@ async fn serve_io<IO>(
 where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    let layer = ServerLayer::new().methods(Scenario::ALL.map(Scenario::path));
+    let layer = ServerLayer::new().methods(Rpc::ALL.map(Rpc::path));
     match (tuning.glue, tuning.server) {
         (Glue::Generated, ServerStack::Tonic) => {
             let server = http2::server(Server::builder(), &tuning, settings);
@@ -242,7 +242,7 @@ async fn by_hand<IO, U: UnaryRecord>(
         ladder.created(user);
         Ok(())
     };
-    lean::server::serve(settings, Scenario::Unary.path(), handler, incoming).await;
+    lean::server::serve(settings, Rpc::CreateUser.path(), handler, incoming).await;
 }
 
 #[cfg(test)]

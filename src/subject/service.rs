@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use http::{HeaderMap, Request, Response};
+use tokio_stream::StreamExt;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::{CompressionEncoding, Streaming};
@@ -18,6 +19,7 @@ use tower_service::Service;
 
 use super::codec::{ProstCodec, grpc};
 use super::export::SwapExport;
+use super::fan_out::{Given, Published};
 use super::message::{Copied, Outgoing, Payload, content};
 use super::metadata;
 use super::meter::Meter;
@@ -28,17 +30,17 @@ use crate::record::Compression;
 use crate::steps::{self, Pooled};
 use crate::subject::ladder::{Bodies, Codec, Deframe, Encode, MessageSource, Payload as PayloadType, Tuning};
 use crate::subject::pb::{bytes as pb_bytes, owned as pb_owned};
-use crate::subject::scenario::{RECEIVE_LIMIT, Scenario, Workload};
+use crate::subject::scenario::{RECEIVE_LIMIT, Rpc, Workload};
 use crate::tonic::StagedStream;
 
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The service of one server process: the tuning says how messages are carried, the handler what is done with them.
 #[derive(Clone)]
 pub struct Ladder<H = Counting> {
-    tuning: Tuning,
+    pub(super) tuning: Tuning,
     carried: Carried,
-    handler: H,
+    pub(super) handler: H,
 }
 
 /// What a call has to know of the workload. Small, because tonic copies the service for every call.
@@ -46,7 +48,7 @@ pub struct Ladder<H = Counting> {
 struct Carried {
     compress: Option<Compression>,
     tls: bool,
-    /// Unary calls carry an export in place of a user.
+    /// Calls carry exports in place of a user or of chunks.
     exports: bool,
     /// Entries of metadata.
     metadata: u16,
@@ -71,6 +73,9 @@ pub trait Handler: Clone + Send + Sync + 'static {
         self.clone()
     }
 
+    /// The service's own is told of the traffic before any call comes.
+    fn carrying(&mut self, _workload: &Workload) {}
+
     /// Receives the messages of a `Put` and answers it.
     fn put<M: Payload>(
         self,
@@ -86,6 +91,22 @@ pub trait Handler: Clone + Send + Sync + 'static {
         request: pb_owned::GetRequest,
     ) -> Result<impl Stream<Item = Result<M, Status>> + Send + 'static, Status>;
 
+    /// The exports that answer a `Get` in place of chunks.
+    ///
+    /// # Errors
+    /// `UNIMPLEMENTED` where there are none, and what the call is refused with.
+    fn publish<M: Given>(
+        self,
+        _request: pb_owned::GetRequest,
+    ) -> Result<impl Stream<Item = Result<M, Status>> + Send + 'static, Status> {
+        Err::<tokio_stream::Empty<Result<M, Status>>, Status>(Status::unimplemented("nothing is published"))
+    }
+
+    /// The messages that answer an `Echo`: those it is sent.
+    fn echo<M: Payload>(self, messages: Streaming<M>) -> impl Stream<Item = Result<M, Status>> + Send + 'static {
+        messages
+    }
+
     /// Makes the user of a `CreateUser` the one that answers it.
     fn create_user(&self, user: &mut impl UnaryRecord);
 }
@@ -94,27 +115,40 @@ pub trait Handler: Clone + Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Counting {
     meter: Arc<Meter>,
+    traffic: Arc<Traffic>,
+}
+
+/// What the handler does besides counting.
+struct Traffic {
+    /// Received messages that are kept before the oldest goes.
     retain: usize,
+    /// What subscribers get.
+    published: Option<Published>,
 }
 
 impl Counting {
     /// A handler that keeps `retain` received messages before the oldest goes.
     pub fn new(meter: Arc<Meter>, retain: u32) -> Counting {
-        Counting { meter, retain: retain as usize }
+        Counting { meter, traffic: Arc::new(Traffic { retain: retain as usize, published: None }) }
     }
 }
 
 impl Handler for Counting {
+    fn carrying(&mut self, workload: &Workload) {
+        let published = (workload.spans > 0).then(|| Published::new(workload));
+        self.traffic = Arc::new(Traffic { published, retain: self.traffic.retain });
+    }
+
     async fn put<M: Payload>(self, mut messages: Streaming<M>) -> Result<pb_owned::PutSummary, Status> {
         let mut summary = pb_owned::PutSummary::default();
-        let mut kept = VecDeque::with_capacity(self.retain + 1);
+        let mut kept = VecDeque::with_capacity(self.traffic.retain + 1);
         while let Some(message) = messages.message().await? {
             let bytes = message.payload().len();
             summary.messages += 1;
             summary.bytes += bytes as u64;
-            if self.retain > 0 {
+            if self.traffic.retain > 0 {
                 kept.push_back(message);
-                if kept.len() > self.retain {
+                if kept.len() > self.traffic.retain {
                     kept.pop_front();
                 }
             } else {
@@ -141,6 +175,23 @@ impl Handler for Counting {
         })))
     }
 
+    fn publish<M: Given>(
+        self,
+        request: pb_owned::GetRequest,
+    ) -> Result<impl Stream<Item = Result<M, Status>> + Send + 'static, Status> {
+        let bytes = self.traffic.published.as_ref().map(Published::message_bytes);
+        let bytes = bytes.ok_or_else(|| Status::unimplemented("nothing is published"))?;
+        Ok(tokio_stream::iter((0..request.messages).filter_map(move |index| {
+            let message = M::of(self.traffic.published.as_ref()?, index);
+            self.meter.message(bytes);
+            Some(Ok(message))
+        })))
+    }
+
+    fn echo<M: Payload>(self, messages: Streaming<M>) -> impl Stream<Item = Result<M, Status>> + Send + 'static {
+        messages.map(move |message| message.inspect(|message| self.meter.message(message.payload().len())))
+    }
+
     fn create_user(&self, user: &mut impl UnaryRecord) {
         self.meter.message(user.encoded_len());
         user.create();
@@ -162,10 +213,11 @@ impl<H: Handler> Service<Request<Body>> for Ladder<H> {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let path = request.uri().path();
-        match Scenario::ALL.into_iter().find(|scenario| scenario.path() == path) {
-            Some(Scenario::Put) => self.put(request),
-            Some(Scenario::Get) => self.get(request),
-            Some(Scenario::Unary) => self.create_user(request),
+        match Rpc::ALL.into_iter().find(|rpc| rpc.path() == path) {
+            Some(Rpc::Put) => self.put(request),
+            Some(Rpc::Get) => self.get(request),
+            Some(Rpc::CreateUser) => self.create_user(request),
+            Some(Rpc::Echo) => self.echo(request),
             None => Box::pin(async { Ok(Status::unimplemented("").into_http()) }),
         }
     }
@@ -187,6 +239,7 @@ impl<H: Handler> Ladder<H> {
     /// For this traffic: what its messages are, and how they are sent.
     pub fn carrying(mut self, workload: Workload) -> Self {
         self.carried = Carried::of(&workload);
+        self.handler.carrying(&workload);
         self
     }
 
@@ -195,13 +248,18 @@ impl<H: Handler> Ladder<H> {
         Security::of(self.carried.tls)
     }
 
-    /// Whether unary calls carry an export in place of a user.
+    /// What messages are compressed with.
+    pub(super) fn compress(&self) -> Option<Compression> {
+        self.carried.compress
+    }
+
+    /// Whether calls carry exports in place of a user or of chunks.
     pub(super) fn takes_exports(&self) -> bool {
         self.carried.exports
     }
 
     /// The service as one call has it.
-    fn of_call<B>(&self, request: &Request<B>) -> Self {
+    pub(super) fn of_call<B>(&self, request: &Request<B>) -> Self {
         Ladder { tuning: self.tuning, carried: self.carried, handler: self.handler.of_call(request.headers()) }
     }
 
@@ -232,6 +290,9 @@ impl<H: Handler> Ladder<H> {
     }
 
     fn get(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
+        if self.takes_exports() {
+            return self.publish(request);
+        }
         match (self.tuning.payload, self.tuning.encode) {
             (PayloadType::Vec, Encode::Stock | Encode::Sized) => self.get_stock::<pb_owned::Chunk>(request),
             (PayloadType::Bytes, Encode::Stock | Encode::Sized) => self.get_stock::<pb_bytes::Chunk>(request),

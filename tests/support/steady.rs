@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex};
 
 use alloc_ladder::driver::instrument::Options;
 use alloc_ladder::subject::calls::{Connection, Download, Upload};
+use alloc_ladder::subject::echo::{InTurn, Turns};
 use alloc_ladder::subject::http2;
 use alloc_ladder::subject::ladder::{Runtime, StepSet, Tuning, ladder};
 use alloc_ladder::subject::message::{Outgoing, Payload};
 use alloc_ladder::subject::meter::Meter;
 use alloc_ladder::subject::pb::owned::GetRequest;
-use alloc_ladder::subject::scenario::{Scenario, Workload};
+use alloc_ladder::subject::scenario::{Rpc, Scenario, Workload};
 use alloc_ladder::subject::secure::Security;
 use alloc_ladder::subject::serve::{self, Listener};
 use alloc_ladder::subject::service::Ladder;
@@ -43,19 +44,19 @@ fn warmup(chunk: usize) -> usize {
 
 /// Asserts that the ladder's last step allocates nothing per message, on neither side, and that its first step does:
 /// or else nothing was counted here.
-pub(crate) fn assert_the_last_step_allocates_nothing_per_message(scenario: Scenario) {
+pub(crate) fn assert_the_last_step_allocates_nothing_per_message(scenario: Scenario, rpc: Rpc) {
     let last = ladder(scenario).last().expect("a ladder has steps").name;
     let last = StepSet::UpTo(last.to_owned()).tuning(scenario).expect("a step of the ladder");
     for chunk in [4096, 16_384, 32_760, 32_768, 65_536, 262_144, 1 << 20] {
-        let breaches = breaches(scenario, last, chunk);
+        let breaches = breaches(rpc, last, chunk);
         let all = breaches.join("\n");
         assert!(breaches.len() <= BREACHES, "{} of {PARTS} parts allocate\n{all}", breaches.len());
     }
-    assert_eq!(breaches(scenario, Tuning::default(), 65_536).len(), PARTS, "parts of the first step that allocate");
+    assert_eq!(breaches(rpc, Tuning::default(), 65_536).len(), PARTS, "parts of the first step that allocate");
 }
 
 /// One stream of messages of `chunk` bytes: the parts that allocate for their messages, and what.
-fn breaches(scenario: Scenario, tuning: Tuning, chunk: usize) -> Vec<String> {
+fn breaches(rpc: Rpc, tuning: Tuning, chunk: usize) -> Vec<String> {
     // How many threads there are is the one thing that is not the step's here.
     let tuning = Tuning { runtime: Runtime::CurrentThread, ..tuning };
     let settings = http2::settings(&tuning, &Workload { chunk, ..Workload::default() });
@@ -64,21 +65,26 @@ fn breaches(scenario: Scenario, tuning: Tuning, chunk: usize) -> Vec<String> {
     let service = Ladder::new(tuning, Arc::new(Meter::new(Side::Server, &never, 0, Options::default()).0), 0);
     let listener = Listener::bind(&tuning, SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
     let address = listener.address().expect("an address");
-    let Listener::Tcp(mut listeners) = listener else { panic!("put and get go over TCP") };
+    let Listener::Tcp(mut listeners) = listener else { panic!("streams go over TCP") };
     let listener = listeners.pop().expect("one for the one runtime");
 
-    let stream = Watched { chunk, received: 0, readings: Arc::new(Mutex::new(Readings::of(chunk))) };
+    let stream = Watched {
+        chunk,
+        turns: (rpc == Rpc::Echo).then(|| Turns::of(1)),
+        received: 0,
+        readings: Arc::new(Mutex::new(Readings::of(chunk))),
+    };
     let readings = Arc::clone(&stream.readings);
     // A task of its own: the future given to `block_on` runs after up to 61 polls of tasks, so that the connection
     // would read on before the message is dropped.
     let call = async move {
-        let connection = Connection::open(tuning, settings, (&address, Security::Plain), scenario)
-            .await
-            .expect("the server listens");
-        match scenario {
-            Scenario::Put => stream.put(connection).await,
-            Scenario::Get => stream.get(connection).await,
-            Scenario::Unary => panic!("it has no stream"),
+        let connection =
+            Connection::open(tuning, settings, (&address, Security::Plain), rpc).await.expect("the server listens");
+        match rpc {
+            Rpc::Put => stream.put(connection).await,
+            Rpc::Get => stream.get(connection).await,
+            Rpc::Echo => stream.echo(connection).await,
+            Rpc::CreateUser => panic!("it has no stream"),
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -95,6 +101,8 @@ fn breaches(scenario: Scenario, tuning: Tuning, chunk: usize) -> Vec<String> {
 /// A stream whose messages are watched as they go by.
 struct Watched {
     chunk: usize,
+    /// Where what is sent comes back, and is watched when it does.
+    turns: Option<Turns>,
     received: usize,
     readings: Arc<Mutex<Readings>>,
 }
@@ -110,6 +118,11 @@ impl Watched {
         assert_eq!(summary.bytes as usize, self.messages() * self.chunk);
     }
 
+    async fn echo(mut self, connection: Connection) {
+        connection.echo(&mut self).await.expect("nothing fails");
+        assert_eq!(self.received, self.messages());
+    }
+
     async fn get(mut self, connection: Connection) {
         connection.get(&mut self).await.expect("nothing fails");
         assert_eq!(self.received, self.messages());
@@ -119,11 +132,14 @@ impl Watched {
 impl Upload for Watched {
     fn outgoing<M: Outgoing>(&self) -> impl Stream<Item = M> + Send + 'static {
         let payload = Bytes::from(vec![0x5A; self.chunk]);
-        let readings = Arc::clone(&self.readings);
-        tokio_stream::iter(0..self.messages()).map(move |index| {
-            readings.lock().expect("no panic").at(index);
+        let readings = self.turns.is_none().then(|| Arc::clone(&self.readings));
+        let messages = tokio_stream::iter(0..self.messages()).map(move |index| {
+            if let Some(readings) = &readings {
+                readings.lock().expect("no panic").at(index);
+            }
             M::with_payload(&payload)
-        })
+        });
+        InTurn::new(messages, self.turns.clone())
     }
 }
 
@@ -137,6 +153,9 @@ impl Download for Watched {
         drop(message);
         self.readings.lock().expect("no panic").at(self.received);
         self.received += 1;
+        if let Some(turns) = &self.turns {
+            turns.back();
+        }
         Ok(())
     }
 }

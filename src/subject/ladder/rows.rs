@@ -1,8 +1,8 @@
 //! The steps, each one row, and the order in which each scenario climbs them.
 
 use super::{
-    Bodies, ClientStack, Codec, CodecBuffers, CostFigure, Deframe, Encode, Glue, Http2, MessageSource, Payload, Reads,
-    Runtime, ServerStack, Socket, Step,
+    Bodies, ClientStack, Codec, CodecBuffers, CostFigure, Deframe, Encode, FanOut, Glue, Http2, MessageSource, Payload,
+    Reads, Runtime, ServerStack, Socket, Step,
 };
 use crate::{Side, Stage};
 
@@ -68,6 +68,19 @@ const ADAPTIVE_WINDOW: Step = Step {
     file: "src/subject/http2.rs",
     reduces: None,
     apply: |tuning| tuning.http2 = Http2::Adaptive,
+};
+
+const ENCODE_ONCE: Step = Step {
+    name: "encode-once",
+    hypothesis: "A message for many streams that is encoded once, and whose bytes each stream is given, is neither cloned nor \
+                 encoded for each of them.",
+    cost: "The bytes stay until the slowest stream has sent them; signatures of what methods answer with say \
+           `Encoded<Message>`.",
+    cost_figure: Some(CostFigure::PeakHeap),
+    switch: "alloc_ladder::build::generator(tonic_prost_build::configure()).encoded(\".package.Message\")",
+    file: "src/steps/encoded.rs",
+    reduces: Some((Side::Server, Stage::Handler)),
+    apply: |tuning| tuning.fan_out = FanOut::Once,
 };
 
 const ROPE: Step = Step {
@@ -207,7 +220,8 @@ pub(super) const GET: &[Step] = &[
 pub(super) const PUT_APART: &[Step] = &[ADAPTIVE_WINDOW];
 
 /// Where the client receives.
-pub(super) const GET_APART: &[Step] = &[Step { switch: "endpoint.http2_adaptive_window(true)", ..ADAPTIVE_WINDOW }];
+pub(super) const GET_APART: &[Step] =
+    &[Step { switch: "endpoint.http2_adaptive_window(true)", ..ADAPTIVE_WINDOW }, ENCODE_ONCE];
 
 /// Unary `CreateUser`.
 pub(super) const UNARY: &[Step] = &[

@@ -46,6 +46,7 @@ const ZLIB_RS: &str =
 const ALLOCATOR: &str = "#[global_allocator] static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc; in main.rs";
 const BYTES: &str = ".bytes([\".\"]) in build.rs";
 const POOLED: &str = ".pooled(\".package.Message\") at alloc_ladder::build::generator in build.rs";
+const ENCODED: &str = ".encoded(\".package.Message\") at alloc_ladder::build::generator in build.rs";
 
 /// Every step, in the order of `alloc_ladder::steps`.
 pub(crate) const PARTS: &[Part] = &[
@@ -168,6 +169,16 @@ pub(crate) const PARTS: &[Part] = &[
         not_when: "messages of `Bytes`; messages that are kept",
         reduces: &[Stage::MessageConstruction],
         study: &[(Put, "pooled-message")],
+    },
+    Part {
+        name: "encode-once",
+        title: "encode once",
+        server: Some(ENCODED),
+        client: None,
+        cost: "signatures of what methods answer with say `Encoded<Message>`",
+        not_when: "messages that differ from stream to stream",
+        reduces: &[],
+        study: &[(Get, "encode-once")],
     },
     Part {
         name: "allocator",

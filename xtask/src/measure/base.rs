@@ -116,7 +116,8 @@ impl Alike {
             flag("streams", of.streams.to_string());
         }
         flag("connections", of.connections.to_string());
-        for (name, number) in [("retain", of.retain), ("metadata", of.metadata), ("spans", of.spans)] {
+        for (name, number) in [("retain", of.retain), ("metadata", of.metadata), ("spans", of.spans), ("echo", of.echo)]
+        {
             if number > 0 {
                 flag(name, number.to_string());
             }
@@ -394,9 +395,11 @@ mod tests {
             "put --steps rope --instruments time,count --messages 300 --chunk 4096 --streams 8 --connections 1 --retain 2 \
              --runs 4 --profile dev --allocator system"
         );
-        run.workload = Workload { tls: true, idle: true, round_trip_us: 10_000, metadata: 3, ..run.workload };
+        run.workload = Workload { tls: true, echo: 2, idle: true, round_trip_us: 10_000, metadata: 3, ..run.workload };
         let of_idle = Alike::to(&run, Scenario::Put).0.join(" ");
-        assert!(of_idle.contains("--idle-streams 8 --connections 1 --retain 2 --metadata 3 --round-trip 10000us"));
+        assert!(
+            of_idle.contains("--idle-streams 8 --connections 1 --retain 2 --metadata 3 --echo 2 --round-trip 10000us")
+        );
         assert!(of_idle.ends_with("--allocator system --tls"), "{of_idle}");
         assert!(!Alike::to(&run, Scenario::Unary).0.contains(&"--chunk".to_owned()));
         assert_eq!(Alike::defaults(Scenario::Get).0, ["get"]);

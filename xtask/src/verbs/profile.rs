@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use alloc_ladder::record::{Compression, Instrument, Run};
 use alloc_ladder::subject::case::can_be_by_hand;
-use alloc_ladder::subject::ladder::{Glue, Runtime, StepSet, apart, ladder};
-use alloc_ladder::subject::scenario::{METADATA_MAX, SPANS_MAX, Scenario, Workload};
+use alloc_ladder::subject::ladder::{Glue, Runtime, StepSet, answers, ladder};
+use alloc_ladder::subject::scenario::{METADATA_MAX, SPAN_BYTES, SPANS_MAX, Scenario, Workload};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
@@ -77,9 +77,15 @@ pub(crate) struct Args {
     /// Send so many entries of custom metadata with each unary call, and with its answer
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(METADATA_MAX)))]
     pub(crate) metadata: u32,
-    /// Let each unary call carry an export of so many spans, of nested and repeated fields, in place of a user
+    /// Let each unary call carry an export of so many spans, of nested and repeated fields, in place of a user; a message
+    /// of get the same, to all streams, in place of a chunk
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(SPANS_MAX)))]
     pub(crate) spans: u32,
+    /// Let the server of put send every message back, on the stream it came on; so many are under way at a time [default: none
+    /// is sent back; without a number 1]. A message and its echo count as one
+    #[arg(long, value_name = "MESSAGES", num_args = 0..=1, default_value_t = 0, default_missing_value = "1", hide_default_value = true,
+          conflicts_with_all = ["idle_streams", "limits", "retain", "compress"], value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(crate) echo: u32,
     /// Encrypt connections, by TLS 1.3
     #[arg(long, conflicts_with = "server")]
     pub(crate) tls: bool,
@@ -249,8 +255,14 @@ impl Args {
             "--limits is for one stream: the peers have no more"
         } else if self.limits && self.tls {
             "--limits is for connections as they are: the peers do not encrypt theirs"
-        } else if !unary && (self.metadata > 0 || self.spans > 0) {
-            "--metadata and --spans are for unary calls; a stream has its metadata once, and payload of any kind"
+        } else if !unary && self.metadata > 0 {
+            "--metadata is for unary calls; a stream has its metadata once"
+        } else if self.spans > 0 && self.scenario == Scenario::Put {
+            "--spans is for unary calls, and for get, whose streams all get the same message"
+        } else if self.spans > 0 && !unary && (self.chunk.is_some() || self.limits || self.link.is_some()) {
+            "--chunk, --link and --limits are for payload; spans have none"
+        } else if self.echo > 0 && self.scenario != Scenario::Put {
+            "--echo is for put, whose messages can be sent back"
         } else if unary && self.round_trip.is_some() {
             "--round-trip is for the streams; a unary call takes one round trip whatever is done"
         } else if self.idle_streams.is_some() && self.scenario != Scenario::Put {
@@ -279,13 +291,14 @@ impl Args {
         Err(Failure::new(Kind::Usage, message).help(format!("--retain {most} is the most for these streams")).into())
     }
 
-    /// The steps that are asked for. Between two that are far apart, what only helps there is among all of them.
+    /// The steps that are asked for. What only helps with this traffic is among all of them.
     fn steps(&self) -> Vec<String> {
-        if !self.steps.is_empty() || self.round_trip.is_none() {
+        let traffic = self.workload(Workload::default());
+        if !self.steps.is_empty() || answers(self.scenario, &traffic).next().is_none() {
             return self.steps.clone();
         }
         let climbed = ladder(self.scenario).iter();
-        let steps = climbed.clone().take(1).chain(apart(self.scenario)).chain(climbed.skip(1));
+        let steps = climbed.clone().take(1).chain(answers(self.scenario, &traffic)).chain(climbed.skip(1));
         steps.map(|step| step.name.to_owned()).collect()
     }
 
@@ -297,7 +310,11 @@ impl Args {
             (None, spans) => Workload { messages: exports(spans), warmup: warmup(self.streams), ..stock },
         };
         Workload {
-            chunk: self.chunk.unwrap_or(stock.chunk),
+            chunk: match (self.chunk, self.scenario, self.spans) {
+                (Some(chunk), _, _) => chunk,
+                (None, Scenario::Get, spans) if spans > 0 => spans as usize * SPAN_BYTES,
+                (None, _, _) => stock.chunk,
+            },
             messages: self.messages.unwrap_or(stock.messages),
             streams: self.idle_streams.unwrap_or(self.streams),
             connections: self.connections.unwrap_or(stock.connections),
@@ -305,6 +322,7 @@ impl Args {
             compress: self.compress,
             metadata: self.metadata,
             spans: self.spans,
+            echo: self.echo,
             tls: self.tls,
             round_trip_us: self.round_trip.map_or(0, |round_trip| round_trip.micros),
             rate_bits: self.link.map(|rate| rate.shared_by(self.streams).0),
