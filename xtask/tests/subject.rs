@@ -237,6 +237,16 @@ fn steps_are_measured_in_rounds_and_named_by_the_file() {
 }
 
 #[test]
+fn a_step_may_be_of_other_traffic() {
+    // The load has no arguments but the step's.
+    let file = TWO_STEPS.replace("args = [\"{calls}\"]\n", "");
+    let file = file.replace("name = \"baseline\"\n", "name = \"baseline\"\nload-args = [\"{calls}\"]\n");
+    let place = Place::new(&file);
+    says(&place.profile(), 0, &["Measured baseline", "Measured one-thread"]);
+    assert_eq!(place.run().1.steps[0].settings["load-args"], "{calls}");
+}
+
+#[test]
 fn a_server_that_is_not_ready_is_a_failed_run_in_words() {
     for (how, words) in [
         ("dies-first", &["the server ended before it was ready (exit status: 3)", "no configuration"][..]),

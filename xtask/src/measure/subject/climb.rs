@@ -368,6 +368,7 @@ fn settings(step: &Step) -> BTreeMap<String, String> {
     set("features", step.features.join(", "));
     set("allocator", step.allocator.clone().unwrap_or_default());
     set("args", step.args.join(" "));
+    set("load-args", step.load_args.join(" "));
     set("tonic", step.tonic.unwrap_or_default().to_owned());
     set("revision", step.revision.clone().unwrap_or_default());
     step.env.iter().for_each(|(name, value)| set(name, value.clone()));

@@ -88,6 +88,8 @@ pub(crate) struct Step {
     pub(crate) allocator: Option<String>,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) args: Vec<String>,
+    /// Arguments more of every load: other traffic.
+    pub(crate) load_args: Vec<String>,
     pub(crate) revision: Option<String>,
     pub(crate) patch: BTreeMap<String, Patch>,
     /// The package that stands in for `tonic`; no file says so, `advise --prove` does.
@@ -230,6 +232,7 @@ fn climbed(tables: Vec<StepTable>) -> Vec<Step> {
         step.allocator = table.allocator.or(step.allocator);
         step.env.extend(table.env);
         step.args.extend(table.args);
+        step.load_args.extend(table.load_args);
         step.revision = table.revision.or(step.revision);
         step.patch.extend(table.patch);
         steps.push(step);
@@ -392,14 +395,17 @@ impl Checked<'_> {
             }
         }
         if self.file.server.program().target().is_none()
-            && let Some(key) = changes.iter().find(|key| !matches!(**key, "env" | "args"))
+            && let Some(key) = changes.iter().find(|key| !matches!(**key, "env" | "args" | "load-args"))
         {
             return bad(
                 key,
                 "it changes what is built, and a `command` is not built; name a `bin` or an `example`".to_owned(),
             );
         }
-        for text in step.args.iter().chain(step.env.values()) {
+        if !step.load_args.is_empty() && self.file.load.is_empty() {
+            return bad("load-args", "there is no `[[load]]` whose arguments they could be".to_owned());
+        }
+        for text in step.args.iter().chain(&step.load_args).chain(step.env.values()) {
             self.placeholders(text).map_err(|message| self.bad("step", index, "", message))?;
         }
         if step.revision.as_ref().is_some_and(|revision| revision.is_empty() || revision.starts_with('-')) {

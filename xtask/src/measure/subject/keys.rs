@@ -42,7 +42,7 @@ pub(super) const TABLES: [Keys; 5] = [
     Keys { head: "[workload]", keys: &["payload-bytes"] },
     Keys {
         head: "[[step]]",
-        keys: &["name", "about", "from", "features", "allocator", "env", "args", "revision", "patch"],
+        keys: &["name", "about", "from", "features", "allocator", "env", "args", "load-args", "revision", "patch"],
     },
 ];
 

@@ -140,7 +140,7 @@ enum Now {
 impl Running<'_> {
     fn start_loads(&mut self) -> anyhow::Result<()> {
         for (index, (path, table)) in self.round.loads.iter().zip(&self.round.subject.load).enumerate() {
-            let program = self.round.program(path, table, table.args.iter());
+            let program = self.round.program(path, table, table.args.iter().chain(&self.round.step.load_args));
             let log = File::create(self.log(index)).context("no temporary folder")?;
             self.loads.push(Process::logged("load", &program, log).map_err(not_there)?);
         }

@@ -119,6 +119,8 @@ pub(super) struct StepTable {
     pub(super) env: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) args: Vec<String>,
+    #[serde(default, rename = "load-args")]
+    pub(super) load_args: Vec<String>,
     pub(super) revision: Option<String>,
     #[serde(default)]
     pub(super) patch: BTreeMap<String, Patch>,
@@ -132,6 +134,7 @@ impl StepTable {
             ("allocator", self.allocator.is_some()),
             ("env", !self.env.is_empty()),
             ("args", !self.args.is_empty()),
+            ("load-args", !self.load_args.is_empty()),
             ("revision", self.revision.is_some()),
             ("patch", !self.patch.is_empty()),
         ];

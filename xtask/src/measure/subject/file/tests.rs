@@ -64,6 +64,9 @@ fn every_key_is_documented_and_every_documented_key_is_read() {
         };
         // The step of the example changes something already.
         let text = match key.as_str() {
+            "load-args" => text
+                .replace("env = { A = \"1\" }\n", "")
+                .replace("[[step]]\nname = \"baseline\"\n", "[[load]]\nbin = \"b\"\n[[step]]\nname = \"baseline\"\n"),
             "features" | "allocator" | "env" | "args" | "revision" | "patch" => {
                 text.replace("env = { A = \"1\" }\n", "")
             }
@@ -90,6 +93,17 @@ fn a_file_is_read_with_what_it_leaves_out() {
     );
     assert_eq!(seconds.window.variable(), "warmup=1s,seconds=2.5,rounds=1");
     assert_eq!(seconds.name, "a");
+}
+
+#[test]
+fn other_traffic_needs_a_load_and_climbs_as_other_changes_do() {
+    let steps = "[[step]]\nname = \"one\"\n[[step]]\nname = \"many\"\nload-args = [\"--streams\", \"64\"]\n\
+                 [[step]]\nname = \"many-and-lean\"\nargs = [\"--lean\"]\n";
+    let subject =
+        read_text(&format!("[server]\nbin = \"a\"\nport = 1\n[[load]]\nbin = \"b\"\n{steps}")).expect("reads");
+    assert_eq!(subject.steps[2].load_args, ["--streams", "64"]);
+    let (message, _) = refused(&format!("[server]\nbin = \"a\"\nport = 1\n{steps}"));
+    assert!(message.contains("[[step]] load-args: there is no `[[load]]`"), "{message}");
 }
 
 #[test]
