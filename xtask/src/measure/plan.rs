@@ -161,6 +161,11 @@ pub(crate) fn exports(spans: u32) -> u64 {
     (SPANS / u64::from(spans)).clamp(100, UNARY_CALLS)
 }
 
+/// Calls of a measured part of unary whose calls carry so many spans each, or a user where they carry none.
+pub(crate) fn unary_calls(spans: u32) -> u64 {
+    if spans == 0 { UNARY_CALLS } else { exports(spans) }
+}
+
 /// The traffic of so many streams that stay open.
 pub(crate) fn idle(streams: u32) -> Workload {
     Workload {

@@ -1,4 +1,4 @@
-//! Measuring a sweep: one step over message sizes and numbers of streams, in interleaved rounds.
+//! Measuring a sweep: one step over message sizes and numbers of streams, or other traffic, in interleaved rounds.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use alloc_ladder::record::Instrument;
 use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::peer::{Direction, Kind as Peer};
-use alloc_ladder::subject::scenario::Workload;
+use alloc_ladder::subject::scenario::{Scenario, Workload};
 use anyhow::Context;
 
 use crate::analyse::sweep::Sweep;
@@ -61,8 +61,9 @@ pub(crate) fn measure(plan: &Plan, sweep: &mut Sweep, path: &Path) -> anyhow::Re
     let count = build(Instrument::Count, Allocator::System, &plan.profile)?;
     let time = build(Instrument::Time, Allocator::System, &plan.profile)?;
     for index in 0..sweep.points.len() {
-        let Workload { chunk, streams, .. } = sweep.points[index].workload;
-        case(sweep, plan, &count, Instrument::Count, index, workload(chunk, streams, COUNTED_MIB), 0)?;
+        let of = sweep.points[index].workload;
+        let counted = Workload { messages: workload(of.chunk, of.streams, COUNTED_MIB).messages, ..of };
+        case(sweep, plan, &count, Instrument::Count, index, counted, 0)?;
     }
     save(path, sweep)?;
     let bar = terminal::bar("Timing", u64::from(plan.rounds) * sweep.points.len() as u64);
@@ -73,7 +74,7 @@ pub(crate) fn measure(plan: &Plan, sweep: &mut Sweep, path: &Path) -> anyhow::Re
         for index in order {
             let traffic = sweep.points[index].workload;
             case(sweep, plan, &time, Instrument::Time, index, traffic, round)?;
-            if sweep.points[index].workload.streams == 1 {
+            if traffic.streams == 1 && sweep.scenario != Scenario::Unary && traffic.special().is_empty() {
                 raw(sweep, plan, &time, index)?;
             }
             bar.step();
@@ -116,8 +117,11 @@ fn case(
     round: u32,
 ) -> anyhow::Result<()> {
     let case = Case { set: sweep.step.clone(), workload, instrument, round, ..Case::new(sweep.scenario) };
-    let measured = case::run(&Local(binary, &[]), Caller(binary, &[]), &case, None, plan.timeout)
-        .with_context(|| format!("cannot measure {} streams of {} B messages", workload.streams, workload.chunk))?;
+    let measured =
+        case::run(&Local(binary, &[]), Caller(binary, &[]), &case, None, plan.timeout).with_context(|| {
+            let special: String = workload.special().into_iter().map(|words| format!(", {words}")).collect();
+            format!("cannot measure {} streams of {} B messages{special}", workload.streams, workload.chunk)
+        })?;
     sweep.points[index].measurements.extend([measured.server, measured.client]);
     Ok(())
 }

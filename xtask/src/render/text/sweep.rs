@@ -1,7 +1,8 @@
 //! A sweep as a table, in a terminal and in Markdown.
 
 use alloc_ladder::Side;
-use alloc_ladder::record::{Instrument, Measurement};
+use alloc_ladder::record::{Instrument, Measurement, Workload};
+use alloc_ladder::subject::scenario::Scenario;
 
 use crate::analyse::stats;
 use crate::analyse::sweep::{Point, Sweep};
@@ -77,7 +78,7 @@ fn cells(sweep: &Sweep, index: usize, point: &Point) -> [String; 11] {
     };
     let ratio = |side| to_neighbour(sweep, index, side).map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
     [
-        size(point.workload.chunk),
+        what(sweep, point),
         point.workload.streams.to_string(),
         counted(Side::Server, Measurement::blocks_per_message),
         counted(Side::Client, Measurement::blocks_per_message),
@@ -91,21 +92,37 @@ fn cells(sweep: &Sweep, index: usize, point: &Point) -> [String; 11] {
     ]
 }
 
+/// A point's messages: their traffic where it is special, else their size.
+fn what(sweep: &Sweep, point: &Point) -> String {
+    let special = point.workload.special();
+    match sweep.scenario {
+        _ if !special.is_empty() => special.join(", "),
+        Scenario::Unary => "a user".to_owned(),
+        Scenario::Put | Scenario::Get => size(point.workload.chunk),
+    }
+}
+
 /// Whole kibibytes as such, other sizes to the byte: 32,760 is not 32.0 KiB.
 fn size(bytes: usize) -> String {
     if bytes.is_multiple_of(1024) { numbers::bytes(bytes as f64) } else { numbers::bytes_in_full(bytes as f64) }
 }
 
 /// How many times the CPU per byte of its cheapest neighbour a point takes: the median over rounds of the ratio within
-/// a round. Neighbours are the next smaller and the next larger size, or number of streams.
+/// a round. Neighbours are the next smaller and the next larger size, number of streams or other traffic.
 fn to_neighbour(sweep: &Sweep, index: usize, side: Side) -> Option<f64> {
     let own = sweep.points[index].cpu(side);
-    let key = |point: &Point| (point.workload.streams, point.workload.chunk);
-    let (streams, chunk) = key(&sweep.points[index]);
+    let key = |point: &Point| {
+        let Workload { streams, chunk, metadata, spans, echo, .. } = point.workload;
+        (streams, chunk, metadata, spans, echo)
+    };
+    let (streams, chunk, ..) = key(&sweep.points[index]);
     let along = |same: &dyn Fn(&Point) -> bool| {
         let mut line: Vec<&Point> = sweep.points.iter().filter(|point| same(point)).collect();
         line.sort_by_key(|point| key(point));
-        let at = line.iter().position(|point| key(point) == (streams, chunk)).expect("a point is on its own line");
+        let at = line
+            .iter()
+            .position(|point| std::ptr::eq(*point, &sweep.points[index]))
+            .expect("a point is on its own line");
         let before = at.checked_sub(1).map(|before| line[before]);
         [before, line.get(at + 1).copied()]
     };
@@ -151,7 +168,7 @@ fn notes(sweep: &Sweep) -> Vec<String> {
                 notes.push(format!(
                     "{} × {} on the {side} costs {ratio:.2} times what a neighbour does, above {CLIFF}.",
                     point.workload.streams,
-                    size(point.workload.chunk),
+                    what(sweep, point),
                 ));
             }
         }
