@@ -85,6 +85,14 @@ describe("a recording", () => {
       assert.equal(await page.locator(".copy").count(), 0);
     }, { javaScriptEnabled: false }));
 
+  test("a page opens at its top, and one step is not stepped through", () =>
+    open("recorded", async (page) => {
+      // The graph stands at the end of the page before it is moved into its step: a short page is in view there.
+      assert.equal(await page.evaluate(() => scrollY), 0);
+      assert.equal(await page.isVisible(".stepper"), false);
+      assert.equal(await page.isVisible('[data-value="diff"]'), false);
+    }, { viewport: { width: 1280, height: 1600 } }));
+
   test("the timeline names its peak and its figures in words", () =>
     open("recorded", async (page) => {
       const label = await page.locator("svg.timeline").getAttribute("aria-label");

@@ -140,6 +140,9 @@ fn an_unchanged_program_is_recorded_to_the_block() {
     assert!(out.contains("live at the end") && out.contains("temporary"), "{out}");
     let json = std::fs::read_to_string(run.join("01-full/server/dhat.json")).expect("reads");
     assert!(json.contains("full.rs:"), "frames have their file and line");
+    for line in ["#[global_allocator]", ".layer(alloc_ladder::tonic::ServerLayer::new())"] {
+        assert!(err.contains(line), "rows by RPC method need both: {err}");
+    }
 
     // The recording is kept and can be opened again.
     let recording = run.join("01.recording");
@@ -154,22 +157,35 @@ fn poorer_builds_are_recognised_and_stages_that_would_mislead_are_not_shown() {
     let tables = program("tables", &["-C", "debuginfo=line-tables-only"]);
     let symbols = program("symbols", &["-C", "strip=debuginfo"]);
     let stripped = program("stripped", &["-C", "strip=symbols"]);
-    for (program, note, stages) in [
-        (&tables, "line tables alone", true),
-        (&symbols, "no debug information", false),
-        (&stripped, "stripped", false),
+    for (program, note, stages, strip) in [
+        (&tables, "line tables alone", true, false),
+        (&symbols, "no debug information", false, false),
+        (&stripped, "stripped", false, true),
     ] {
         let folder = tempfile::tempdir().expect("a folder");
         let output = profile(folder.path(), program, &[]);
         let (out, err) = (text(&output.stdout), text(&output.stderr));
         assert!(output.status.success(), "{err}");
         assert!(err.contains(note) && err.contains("CARGO_PROFILE_RELEASE_DEBUG=1"), "{note}: {err}");
+        assert_eq!(err.contains("CARGO_PROFILE_RELEASE_STRIP=false"), strip, "{note}: {err}");
         assert_eq!(out.contains("stage, by stack"), stages, "{note}: {out}");
         if !note.contains("stripped") {
             let step = format!("01-{}", program.file_name().expect("a name").to_string_lossy());
             assert_eq!(leaf(&run(folder.path()), &step), LEAF, "{note}");
         }
     }
+}
+
+#[test]
+fn a_binary_that_the_command_builds_has_names_though_its_profile_strips_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let manifest = "[package]\nname = \"bare\"\nedition = \"2024\"\n[profile.release]\nstrip = true\n[workspace]\n";
+    std::fs::write(folder.path().join("Cargo.toml"), manifest).expect("writes");
+    std::fs::create_dir(folder.path().join("src")).expect("creates");
+    std::fs::write(folder.path().join("src/main.rs"), PROGRAM).expect("writes");
+    let output = command(folder.path()).args(["profile", "--bin", "bare"]).output().expect("starts");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(leaf(&run(folder.path()), "01-bare"), LEAF);
 }
 
 #[test]

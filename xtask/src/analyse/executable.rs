@@ -44,6 +44,12 @@ pub(crate) const ALLOC_LINES: &str = "record it from inside, with two lines in i
     #[global_allocator]\nstatic ALLOC: alloc_ladder::Alloc = alloc_ladder::Alloc::new();\n\
     (`Alloc::wrapping(Jemalloc)` keeps an allocator of its own)";
 
+/// What tells the recorder of a program's own `main.rs` whose a byte is: stage, side and RPC method.
+pub(crate) const SEAM_LINES: &str = "rows by RPC method need the seams, with `features = [\"recorder\", \"transport\"]`:\n\
+    .layer(alloc_ladder::tonic::ServerLayer::new())               on Server::builder()\n\
+    .serve_with_incoming(alloc_ladder::tonic::incoming(addr)?)    in place of .serve(addr)\n\
+    alloc_ladder::tonic::connect(endpoint)                        a client's, in place of endpoint.connect()";
+
 /// What matters of a program that can be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Executable {

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use alloc_ladder::Stage;
+use alloc_ladder::{Side, Stage};
 use serde::Serialize;
 
 use crate::analyse::dhat::Measured;
@@ -69,6 +69,17 @@ impl Quality {
 
     /// The one line that gives a program whole names.
     pub(crate) const HELP: &str = "build with `CARGO_PROFILE_RELEASE_DEBUG=1 cargo build --release` and record again";
+
+    /// As [`Quality::HELP`]; a stripped program's profile says `strip`, which has to be undone too.
+    pub(crate) fn help(self) -> &'static str {
+        match self {
+            Quality::Stripped => {
+                "build with `CARGO_PROFILE_RELEASE_DEBUG=1 CARGO_PROFILE_RELEASE_STRIP=false cargo build --release` and \
+                 record again"
+            }
+            _ => Quality::HELP,
+        }
+    }
 }
 
 /// How one address was named.
@@ -122,6 +133,9 @@ struct Point {
     /// The stage of the seam it was in.
     #[serde(skip_serializing_if = "Option::is_none")]
     stage: Option<Stage>,
+    /// The call that it was part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<(Side, String)>,
     fs: Vec<u32>,
 }
 
@@ -156,7 +170,8 @@ pub(crate) fn name(
         }
         let own = frames.iter().take_while(|frame| is_recorder(&names.texts[**frame as usize])).count();
         frames.drain(..own);
-        points.push(point(stack, frames));
+        let method = recording.methods.get(stack.method).cloned().flatten();
+        points.push(Point { method, ..point(stack, frames) });
     }
     let count = |what: How| how.get(&(what as u8)).copied().unwrap_or(0);
     let quality = quality(count(How::Whole), count(How::FromFile), count(How::Symbol), count(How::Nothing));
@@ -175,6 +190,7 @@ fn point(stack: &Stack, frames: Vec<u32>) -> Point {
         temporary: stack.temporary,
         // A seam that says "other" is no seam.
         stage: stack.stage.filter(|stage| *stage != Stage::Other),
+        method: None,
         fs: frames,
     }
 }
@@ -192,6 +208,7 @@ impl Named {
             ebk: stack.live_blocks,
             temporary: 0,
             stage: None,
+            method: None,
             fs: stack.frames.iter().map(|frame| names.place(frame.clone())).collect(),
         });
         let points = points.collect();

@@ -187,8 +187,9 @@ pub(crate) fn build(bin: &str) -> anyhow::Result<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--release", "--bin", bin, "--message-format", "json-render-diagnostics"]);
-    let output = command.env("CARGO_PROFILE_RELEASE_DEBUG", "1").stderr(std::process::Stdio::inherit()).output();
-    let output = output.context("cannot start cargo")?;
+    // Names need both: a profile that says `strip` would take them out again.
+    command.envs([("CARGO_PROFILE_RELEASE_DEBUG", "1"), ("CARGO_PROFILE_RELEASE_STRIP", "false")]);
+    let output = command.stderr(std::process::Stdio::inherit()).output().context("cannot start cargo")?;
     let failed = || {
         Failure::new(Kind::Environment, format!("`{bin}` cannot be built"))
             .help("build it yourself with `CARGO_PROFILE_RELEASE_DEBUG=1 cargo build --release`, and name its file")

@@ -11,7 +11,7 @@ use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
 
 use crate::analyse::advice::{Advice, ladders};
-use crate::analyse::executable::ALLOC_LINES;
+use crate::analyse::executable::{ALLOC_LINES, SEAM_LINES};
 use crate::analyse::symbols::Quality;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
@@ -48,7 +48,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let advice = Advice::of(&run, from(&run, args.step.as_deref())?, &references);
     if !is_study && !advice.left.is_empty() && advice.left.iter().all(|left| left.stage == Stage::Other) {
         terminal::labelled(Style::Warning, "warning", "the run tells no stages apart, so that no step can be named");
-        let text = format!("record a build with the seams ({ALLOC_LINES}), or one with line tables: {}", Quality::HELP);
+        let text = format!("{ALLOC_LINES}\n{SEAM_LINES}\nor, without a change, {}", Quality::HELP);
         terminal::labelled(Style::Help, "help", &text);
     }
     terminal::result(&if args.json { serde_json::to_string_pretty(&advice)? + "\n" } else { advice.text() })

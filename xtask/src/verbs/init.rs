@@ -83,7 +83,10 @@ fn text(programs: &[Program]) -> String {
     let program = |program: &Program| format!("{} = {:?}", program.kind, program.name);
     let server = server.map_or_else(|| "command = \"./server\"       # !".to_owned(), program);
     let load = match load {
-        Some(load) => format!("[[load]]\n{}\n# args = [\"{{calls}}\"]", program(load)),
+        Some(load) => format!(
+            "[[load]]\n{}\n# args = [\"{{calls}}\"]         # ! how the program is told to make so many calls; it may make more",
+            program(load)
+        ),
         None => "# ! What makes the calls, any program; without one the server runs alone.\n# [[load]]\n\
                  # command = \"ghz --insecure --total {calls} --call pkg.Service/Method localhost:{port}\""
             .to_owned(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use alloc_ladder::Side;
 use alloc_ladder::record::Run;
 
-use crate::analyse::executable::ALLOC_LINES;
+use crate::analyse::executable::{ALLOC_LINES, SEAM_LINES};
 use crate::analyse::fold::{Profile, Unit};
 use crate::analyse::profiles::Profiles;
 use crate::analyse::symbols::Quality;
@@ -203,9 +203,15 @@ fn advise(imported: &[Imported], profiles: &Profiles) {
         return;
     }
     if of.quality != Quality::Full {
-        terminal::labelled(Style::Help, "help", Quality::HELP);
+        terminal::labelled(Style::Help, "help", of.quality.help());
     } else if !of.has_scopes {
-        terminal::labelled(Style::Help, "help", &format!("rows by RPC method need the seams: {ALLOC_LINES}"));
+        terminal::labelled(
+            Style::Help,
+            "help",
+            &format!("{SEAM_LINES}\nand an allocator that asks them; {ALLOC_LINES}"),
+        );
+    } else if profile.said.is_empty() {
+        terminal::labelled(Style::Help, "help", SEAM_LINES);
     }
 }
 

@@ -104,7 +104,7 @@ fn body(run: &Run, steps: &[StepView<'_>], profiles: &Profiles) -> Markup {
 
 fn stepper(steps: &[StepView<'_>]) -> Markup {
     html! {
-        nav.stepper aria-label="Steps" {
+        nav.stepper aria-label="Steps" hidden[steps.len() == 1] {
             button.arrow type="button" id="previous" aria-label="Previous step" aria-keyshortcuts="ArrowLeft" { "←" }
             ol {
                 @for view in steps {
@@ -128,11 +128,12 @@ fn step_section(run: &Run, view: &StepView<'_>, count: usize, profiles: &Profile
                 (step::metrics(run, view, profiles))
             }
             (methods::section(run, view))
-            div.panel {
+            @let by_stage = html! {
                 (stages::section(run, view, profiles))
                 (step::attribution(run, view, profiles))
                 (step::cpu(view, profiles))
-            }
+            };
+            @if !by_stage.0.is_empty() { div.panel { (by_stage) } }
             (recorded::timeline(run, view, profiles))
             @if figures::has_call_sites(run, profiles) {
                 div.panel {
@@ -226,7 +227,9 @@ fn help(run: &Run) -> Markup {
                 div.controls {
                     (choice("side", "Side", &sides))
                     (choice("unit", "Unit", &[("bytes", "bytes"), ("blocks", "allocations")]))
-                    (choice("mode", "Compare", &[("this", "this step"), ("diff", "vs previous")]))
+                    div hidden[run.steps.len() == 1] {
+                        (choice("mode", "Compare", &[("this", "this step"), ("diff", "vs previous")]))
+                    }
                     (choice("scale", "Scale", &[("true", "to scale"), ("fill", "fill width")]))
                     div.search {
                         input type="search" id="search" placeholder="Search frames (regex)" aria-label="Search frames (regular expression)"

@@ -475,7 +475,8 @@
   function show() {
     const active = document.activeElement;
     const keep = widget.contains(active) ? active : null;
-    const before = widget.isConnected ? widget.getBoundingClientRect() : null;
+    // Not in a step yet: the page is just opening, and stays at its top.
+    const before = widget.closest(".graph-slot") ? widget.getBoundingClientRect() : null;
     document.body.dataset.side = state.side;
     for (const section of document.querySelectorAll(".step")) {
       const current = Number(section.dataset.index) === state.step;

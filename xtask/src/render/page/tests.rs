@@ -350,6 +350,7 @@ fn a_page_of_a_recording_has_its_totals_lines_and_timeline_and_claims_nothing_el
     ] {
         assert!(!said.contains(claim), "it says `{claim}`:\n{}", lines(&said));
     }
+    assert!(said.contains(r#"<nav class="stepper" aria-label="Steps" hidden>"#), "one step: nothing to step through");
 }
 
 #[test]
@@ -369,6 +370,7 @@ fn stages_that_would_mislead_are_not_on_the_page() {
     profiles.insert_folded(0, Side::Server, poor);
     let said = said_of(&(run, profiles));
     assert!(!said.contains("Where the bytes come from") && said.contains("CARGO_PROFILE_RELEASE_DEBUG=1"), "{said}");
+    assert!(!said.contains(r#"<div class="panel"></div>"#), "an empty box: {said}");
 }
 
 #[test]
