@@ -110,10 +110,12 @@ pub fn xtask() -> ExitCode {
         return anybody(args, Program::Xtask);
     }
     let Xtask { verb } = parse(args, Program::Xtask);
-    exit(place::settle(Program::Xtask).and_then(|()| match verb {
+    let done = place::settle(Program::Xtask).and_then(|()| match verb {
         Either::Repository(verb) => repository::run(verb),
         Either::Anybody(verb) => verbs::run(verb),
-    }))
+    });
+    repository::speed::tell_peak();
+    exit(done)
 }
 
 /// Reads the command line. clap prints its own usage errors and exits with 2.

@@ -95,6 +95,7 @@ const TESTS: &[Check] = &[
     check("generated code", || built(&["codegen", "--check"])),
     // The same few thousand cases of every target each time.
     check("fuzz", || built(&["fuzz", "--for", "1s", "--cases", "2000", "--seed", "1"])),
+    check("memory of the command", || built(&["speed", "--check"])),
     check("test: library", library),
     check("test: command", || tests(&strings(&tests_in("xtask/tests")?))),
     check("test: steps in somebody else's service", || {

@@ -297,6 +297,19 @@ mod tests {
     }
 
     #[test]
+    fn content_that_ends_half_way_replaces_nothing() {
+        let (_outer, run, _) = beside();
+        run.write_by("bytes.folded", |into| into.write_all(b"whole")).expect("writes");
+        let half = run.write_by("bytes.folded", |into| {
+            into.write_all(&[b'x'; 100_000])?;
+            Err(io::Error::other("no more"))
+        });
+        assert!(half.is_err());
+        assert_eq!(run.read("bytes.folded").expect("reads"), b"whole");
+        assert_eq!(fs::read_dir(run.path()).expect("reads").count(), 1, "nothing stays beside it");
+    }
+
+    #[test]
     fn a_link_at_a_file_s_place_is_replaced_and_not_followed() {
         let (outer, run, victim) = beside();
         let target = victim.join("file");
