@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use alloc_ladder::steps::{Http2, LeanChannel, aligned, lean, per_core};
-use alloc_ladder::subject::ladder::{apart, ladder};
+use alloc_ladder::subject::ladder::every_step;
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::subject::service::Ladder;
 use prost::Message;
@@ -110,7 +110,7 @@ fn every_switch_is_a_line_that_compiles() {
     let manifest = include_str!("../crates/tonic/Cargo.toml");
     let name = |text: &str| text.lines().find_map(|line| line.strip_prefix("name = ")).map(str::to_owned);
     for scenario in Scenario::ALL {
-        for step in ladder(scenario).iter().chain(apart(scenario)) {
+        for step in every_step(scenario) {
             match step.switch.strip_prefix("tonic = { package = ") {
                 // The line of examples/renamed, which CI builds and runs by a path.
                 Some(rest) => {

@@ -40,6 +40,9 @@ pub struct Workload {
     /// Whether streams stay open with next to nothing to carry, so that what they hold is measured.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idle: bool,
+    /// Payload bytes of the first message of each stream that stays open; 0 where it is as the others are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub large_first: u32,
     /// The round trip between client and server in microseconds, beside what the machine itself takes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub round_trip_us: u32,
@@ -87,6 +90,7 @@ impl Workload {
             (self.echo > 0).then(|| format!("echo, {} under way", self.echo)),
             self.tls.then(|| "TLS".to_owned()),
             self.idle.then(|| "idle".to_owned()),
+            (self.large_first > 0).then(|| format!("a first message of {} B", self.large_first)),
             (self.round_trip_us > 0).then(|| format!("round trip {} ms", f64::from(self.round_trip_us) / 1000.0)),
         ];
         words.into_iter().flatten().collect()
@@ -119,6 +123,7 @@ impl Default for Workload {
             echo: 0,
             tls: false,
             idle: false,
+            large_first: 0,
             round_trip_us: 0,
         }
     }
@@ -144,11 +149,20 @@ mod tests {
             echo: 3,
             tls: true,
             idle: true,
+            large_first: 70_000,
             round_trip_us: 2500,
             ..Workload::default()
         };
-        let words =
-            ["zstd", "10 entries of metadata", "one span", "echo, 3 under way", "TLS", "idle", "round trip 2.5 ms"];
+        let words = [
+            "zstd",
+            "10 entries of metadata",
+            "one span",
+            "echo, 3 under way",
+            "TLS",
+            "idle",
+            "a first message of 70000 B",
+            "round trip 2.5 ms",
+        ];
         assert_eq!(workload.special(), words);
         let json = serde_json::to_string(&workload).expect("serialises");
         assert_eq!(serde_json::from_str::<Workload>(&json).expect("reads"), workload);

@@ -55,8 +55,8 @@ impl Case {
     /// # Errors
     /// [`BadCase`] when the ladder lacks a named step, or nothing could be measured of the workload.
     pub fn tuning(&self) -> Result<Tuning, BadCase> {
-        let Workload { chunk, messages, warmup, streams, connections, rate_bits, metadata, spans, idle, .. } =
-            self.workload;
+        let Workload { messages, warmup, streams, connections, rate_bits, metadata, spans, idle, .. } = self.workload;
+        let Workload { chunk, large_first, .. } = self.workload;
         BadCase::check(&[
             (messages, "messages"),
             (warmup, "warm-up messages"),
@@ -65,8 +65,12 @@ impl Case {
             (chunk as u64, "bytes of a message"),
             (rate_bits.unwrap_or(u64::MAX), "bits a second"),
         ])?;
-        if chunk > CHUNK_MAX {
-            return Err(BadCase::Chunk(chunk));
+        let largest = chunk.max(large_first as usize);
+        if largest > CHUNK_MAX {
+            return Err(BadCase::Chunk(largest));
+        }
+        if large_first > 0 && !idle {
+            return Err(BadCase::LargeFirst);
         }
         if metadata > METADATA_MAX || spans > SPANS_MAX {
             return Err(BadCase::TooMuch);
@@ -130,6 +134,9 @@ pub enum BadCase {
     /// An echo of what does not come back.
     #[error("an echo is of put's messages, neither idle nor compressed nor kept")]
     Echo,
+    /// Only streams that stay open have a first message of its own.
+    #[error("a large first message is for streams that stay open")]
+    LargeFirst,
     /// A step is to carry what it cannot.
     #[error("what is written by hand carries no metadata and does not compress")]
     ByHand,
@@ -184,6 +191,12 @@ mod tests {
         assert_eq!(Case { workload: echo, ..Case::new(Scenario::Put) }.tuning(), Ok(Tuning::default()));
         let workload = Workload { compress: Some(Compression::Gzip), ..echo };
         assert_eq!(Case { workload, ..Case::new(Scenario::Put) }.tuning(), Err(BadCase::Echo));
+        let workload = Workload { large_first: 1 << 20, ..stock };
+        assert_eq!(of(workload), Err(BadCase::LargeFirst));
+        let workload = Workload { idle: true, ..workload };
+        assert_eq!(Case { workload, ..Case::new(Scenario::Put) }.tuning(), Ok(Tuning::default()));
+        let workload = Workload { large_first: 5 << 20, ..workload };
+        assert_eq!(Case { workload, ..Case::new(Scenario::Put) }.tuning(), Err(BadCase::Chunk(5 << 20)));
         let set = StepSet::Only("step".to_owned());
         assert!(matches!(Case { set, ..Case::new(Scenario::Get) }.tuning(), Err(BadCase::Step(_))));
     }

@@ -251,7 +251,8 @@ impl Upload for Metered {
     }
 }
 
-/// A stream that is open all the time: a message when it opens, and then one a minute, each stream at its own second.
+/// A stream that is open all the time: its warm-up when it opens, the first message of which may be a large one, and then a
+/// message a minute, each stream at its own second.
 struct Idle {
     client: Client,
     /// Which of the streams it is.
@@ -265,7 +266,11 @@ impl Upload for Idle {
         // The timer is not what is measured, but the client's to keep all the same.
         let after = IDLE_EVERY * self.stream / workload.streams;
         let ticks = tokio::time::interval_at(tokio::time::Instant::now() + after, IDLE_EVERY);
-        tokio_stream::once(()).chain(IntervalStream::new(ticks).map(|_| ())).map(move |()| {
+        let large = (workload.large_first > 0).then_some(workload.large_first as usize);
+        let opening = (0..workload.warmup).map(move |nth| large.filter(|_| nth == 0));
+        tokio_stream::iter(opening).chain(IntervalStream::new(ticks).map(|_| None)).map(move |large| {
+            // Made when it is sent: a stream that waits holds none of it.
+            let payload = large.map_or_else(|| payload.clone(), content);
             meter.message(payload.len());
             M::with_payload(&payload)
         })

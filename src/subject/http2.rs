@@ -10,7 +10,8 @@ use crate::subject::scenario::Workload;
 /// What both sides announce; `None` leaves tonic's and hyper's defaults.
 pub fn settings(tuning: &Tuning, workload: &Workload) -> Option<steps::Http2> {
     let streams = workload.streams.div_ceil(workload.connections) as usize;
-    let tuned = || steps::Http2::for_streams_of_messages(streams, chunk_encoded_len(workload.chunk));
+    let largest = workload.chunk.max(workload.large_first as usize);
+    let tuned = || steps::Http2::for_streams_of_messages(streams, chunk_encoded_len(largest));
     (tuning.http2 == Http2::Tuned).then(tuned)
 }
 

@@ -244,9 +244,40 @@ pub const fn ladder(scenario: Scenario) -> &'static [Step] {
     }
 }
 
+/// What a step that is [`apart`] is an answer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// Client and server are far from each other.
+    Far,
+    /// Messages are exports of many spans.
+    Spans,
+    /// Streams stay open after a large message.
+    LargeFirst,
+}
+
+impl Occasion {
+    /// The flag of `profile` that makes it.
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Occasion::Far => "--round-trip",
+            Occasion::Spans => "--spans",
+            Occasion::LargeFirst => "--large-first",
+        }
+    }
+
+    /// Whether the traffic is one.
+    pub const fn is_of(self, workload: &Workload) -> bool {
+        match self {
+            Occasion::Far => workload.round_trip_us > 0,
+            Occasion::Spans => workload.spans > 0,
+            Occasion::LargeFirst => workload.large_first > 0,
+        }
+    }
+}
+
 /// Steps that are not climbed, because they are an answer to traffic that the ladder is not for: each is measured alone,
-/// where it is named.
-pub const fn apart(scenario: Scenario) -> &'static [Step] {
+/// where it is named or where the traffic is its occasion.
+pub const fn apart(scenario: Scenario) -> &'static [(Occasion, Step)] {
     match scenario {
         Scenario::Put => rows::PUT_APART,
         Scenario::Get => rows::GET_APART,
@@ -256,12 +287,13 @@ pub const fn apart(scenario: Scenario) -> &'static [Step] {
 
 /// The steps that are [`apart`] and an answer to this traffic.
 pub fn answers(scenario: Scenario, workload: &Workload) -> impl Iterator<Item = &'static Step> {
-    let Workload { round_trip_us, spans, .. } = *workload;
-    apart(scenario).iter().filter(move |step| {
-        let mut tuning = Tuning::default();
-        (step.apply)(&mut tuning);
-        round_trip_us > 0 && tuning.http2 == Http2::Adaptive || spans > 0 && tuning.fan_out == FanOut::Once
-    })
+    let workload = *workload;
+    apart(scenario).iter().filter(move |(occasion, _)| occasion.is_of(&workload)).map(|(_, step)| step)
+}
+
+/// Every step of a scenario: the ladder's, and then those that are [`apart`].
+pub fn every_step(scenario: Scenario) -> impl Iterator<Item = &'static Step> {
+    ladder(scenario).iter().chain(apart(scenario).iter().map(|(_, step)| step))
 }
 
 /// The step called `name` and its index, counted from 0; those that are [`apart`] follow the ladder's.
@@ -269,9 +301,7 @@ pub fn answers(scenario: Scenario, workload: &Workload) -> impl Iterator<Item = 
 /// # Errors
 /// [`NoSuchStep`] with the nearest names when there is none.
 pub fn step(scenario: Scenario, name: &str) -> Result<(usize, &'static Step), NoSuchStep> {
-    ladder(scenario)
-        .iter()
-        .chain(apart(scenario))
+    every_step(scenario)
         .enumerate()
         .find(|(_, step)| step.name == name)
         .ok_or_else(|| NoSuchStep { scenario, name: name.to_owned() })
@@ -310,8 +340,8 @@ impl StepSet {
         let steps = ladder(scenario);
         let mut tuning = Tuning::default();
         let mut apply = |on: &dyn Fn(usize) -> bool| {
-            let steps = steps.iter().chain(apart(scenario));
-            steps.enumerate().filter(|(index, _)| on(*index)).for_each(|(_, step)| (step.apply)(&mut tuning));
+            let on = every_step(scenario).enumerate().filter(|(index, _)| on(*index));
+            on.for_each(|(_, step)| (step.apply)(&mut tuning));
         };
         match self {
             StepSet::Baseline => {}
@@ -399,22 +429,37 @@ mod tests {
     fn a_step_that_is_apart_answers_one_kind_of_traffic() {
         let far = Workload { round_trip_us: 1000, ..Workload::default() };
         let exports = Workload { spans: 512, ..Workload::default() };
+        let large = Workload { large_first: 1 << 20, ..Workload::default() };
         for scenario in Scenario::ALL {
             let of = |workload: Workload| answers(scenario, &workload).map(|step| step.name).collect::<Vec<_>>();
             assert!(of(Workload::default()).is_empty());
-            let mut all = [of(far), of(exports)].concat();
-            all.sort_by_key(|name| apart(scenario).iter().position(|step| step.name == *name));
-            assert_eq!(all, apart(scenario).iter().map(|step| step.name).collect::<Vec<_>>(), "each once");
+            let apart: Vec<&str> = apart(scenario).iter().map(|(_, step)| step.name).collect();
+            let mut all = [of(far), of(exports), of(large)].concat();
+            all.sort_by_key(|name| apart.iter().position(|step| step == name));
+            assert_eq!(all, apart, "each once");
+        }
+    }
+
+    #[test]
+    fn a_step_that_is_apart_changes_one_field_of_what_is_stock() {
+        for scenario in Scenario::ALL {
+            for (_, step) in apart(scenario) {
+                let (stock, mut tuning) = (Tuning::default(), Tuning::default());
+                (step.apply)(&mut tuning);
+                let (before, after) = (stock.settings(), tuning.settings());
+                let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+                assert_eq!(changed, 1, "{scenario} {}", step.name);
+            }
         }
     }
 
     #[test]
     fn names_are_unique_and_kebab_case_and_files_exist() {
         for scenario in Scenario::ALL {
-            let steps = ladder(scenario);
-            for (index, step) in steps.iter().chain(apart(scenario)).enumerate() {
+            for (index, step) in every_step(scenario).enumerate() {
                 assert!(step.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
-                assert!(steps.iter().take(index).all(|earlier| earlier.name != step.name), "{} twice", step.name);
+                let earlier = every_step(scenario).take(index);
+                assert!(earlier.map(|earlier| earlier.name).all(|name| name != step.name), "{} twice", step.name);
                 let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(step.file);
                 assert!(file.is_file(), "{}: {} is missing", step.name, step.file);
             }

@@ -1,8 +1,8 @@
 //! The steps, each one row, and the order in which each scenario climbs them.
 
 use super::{
-    Bodies, ClientStack, Codec, CodecBuffers, CostFigure, Deframe, Encode, FanOut, Glue, Http2, MessageSource, Payload,
-    Reads, Runtime, ServerStack, Socket, Step,
+    Bodies, ClientStack, Codec, CodecBuffers, CostFigure, Deframe, Encode, FanOut, Glue, Http2, MessageSource,
+    Occasion, Payload, Reads, Runtime, ServerStack, Socket, Step,
 };
 use crate::{Side, Stage};
 
@@ -91,6 +91,19 @@ const ROPE: Step = Step {
     switch: BODIES,
     file: "src/steps/rope.rs",
     reduces: None,
+    apply: |tuning| tuning.deframe = Deframe::Rope,
+};
+
+/// What `rope` does for streams that wait. It is one body: what it gathers it gives back with the last byte of a message.
+const RELEASE_READ_BUFFER: Step = Step {
+    name: "release-read-buffer",
+    hypothesis: "A body that gives its read buffer back with each message holds nothing of a large one while its stream \
+                 waits for short ones; tonic's, once grown, stays with the stream.",
+    cost: "A thread keeps what streams give back, up to 16 MiB.",
+    cost_figure: Some(CostFigure::PeakHeap),
+    switch: BODIES,
+    file: "src/steps/rope.rs",
+    reduces: Some((Side::Server, Stage::ReceiveBuffer)),
     apply: |tuning| tuning.deframe = Deframe::Rope,
 };
 
@@ -217,11 +230,14 @@ pub(super) const GET: &[Step] = &[
 ];
 
 /// Where the server receives.
-pub(super) const PUT_APART: &[Step] = &[ADAPTIVE_WINDOW];
+pub(super) const PUT_APART: &[(Occasion, Step)] =
+    &[(Occasion::Far, ADAPTIVE_WINDOW), (Occasion::LargeFirst, RELEASE_READ_BUFFER)];
 
 /// Where the client receives.
-pub(super) const GET_APART: &[Step] =
-    &[Step { switch: "endpoint.http2_adaptive_window(true)", ..ADAPTIVE_WINDOW }, ENCODE_ONCE];
+pub(super) const GET_APART: &[(Occasion, Step)] = &[
+    (Occasion::Far, Step { switch: "endpoint.http2_adaptive_window(true)", ..ADAPTIVE_WINDOW }),
+    (Occasion::Spans, ENCODE_ONCE),
+];
 
 /// Unary `CreateUser`.
 pub(super) const UNARY: &[Step] = &[

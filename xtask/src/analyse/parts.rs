@@ -77,7 +77,7 @@ pub(crate) const PARTS: &[Part] = &[
         not_when: "nowhere: it comes with the bodies",
         // Of what is kept, which is no figure of a message.
         reduces: &[],
-        study: &[],
+        study: &[(Put, "release-read-buffer")],
     },
     Part {
         name: "pooled-compression",

@@ -108,6 +108,9 @@ impl Alike {
         flag("instruments", instruments.join(","));
         if of.idle {
             flag("idle-streams", of.streams.to_string());
+            if of.large_first > 0 {
+                flag("large-first", of.large_first.to_string());
+            }
         } else {
             flag("messages", of.messages.to_string());
             if scenario.shape().has_payload() {

@@ -38,6 +38,8 @@ const IDLE_CHUNK: usize = 200;
 const IDLE_STREAMS_EACH: u64 = 20;
 /// The fewest of them.
 const IDLE_MESSAGES_MIN: u64 = 5;
+/// What a stream that begins with a large message carries before it is measured: that one, and short ones.
+const LARGE_FIRST_WARMUP: u64 = 4;
 /// The streams that a connection to a tonic server has open at most: hyper's default, and so tonic's.
 const SERVER_STREAMS_MAX: u32 = 200;
 /// Messages that dhat sees of a case: it takes a backtrace of every block.
@@ -166,15 +168,16 @@ pub(crate) fn unary_calls(spans: u32) -> u64 {
     if spans == 0 { UNARY_CALLS } else { exports(spans) }
 }
 
-/// The traffic of so many streams that stay open.
-pub(crate) fn idle(streams: u32) -> Workload {
+/// The traffic of so many streams that stay open, the first message of each of so many bytes; 0 for one like the others.
+pub(crate) fn idle(streams: u32, large_first: u32) -> Workload {
     Workload {
         chunk: IDLE_CHUNK,
         messages: u64::from(streams).div_ceil(IDLE_STREAMS_EACH).max(IDLE_MESSAGES_MIN),
-        warmup: 1,
+        warmup: if large_first > 0 { LARGE_FIRST_WARMUP } else { 1 },
         streams,
         connections: streams.div_ceil(SERVER_STREAMS_MAX),
         idle: true,
+        large_first,
         ..Workload::default()
     }
 }

@@ -1,6 +1,6 @@
 //! The step sets a command line names.
 
-use alloc_ladder::subject::ladder::{NoSuchStep, StepSet, ladder, step};
+use alloc_ladder::subject::ladder::{NoSuchStep, StepSet, every_step, ladder, step};
 use alloc_ladder::subject::scenario::Scenario;
 
 use crate::cli::failure::{Failure, Kind};
@@ -33,7 +33,7 @@ pub(crate) fn step_sets(scenario: Scenario, wanted: &[String]) -> anyhow::Result
 }
 
 fn no_such_step(error: &NoSuchStep) -> Failure {
-    let names: Vec<&str> = ladder(error.scenario).iter().map(|step| step.name).collect();
+    let names: Vec<&str> = every_step(error.scenario).map(|step| step.name).collect();
     let nearest = nearest(Named::Step, &error.name, names.iter().copied());
     let suggestion = nearest.map_or_else(String::new, |name| format!("did you mean `{name}`? "));
     Failure::new(Kind::Usage, error.to_string()).help(format!("{suggestion}steps: {}", names.join(", ")))

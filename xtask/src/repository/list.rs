@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use alloc_ladder::Stage;
-use alloc_ladder::subject::ladder::ladder;
+use alloc_ladder::subject::ladder::{apart, every_step, ladder};
 use alloc_ladder::subject::scenario::Scenario;
 
 use crate::analyse::classify::RULES;
@@ -30,7 +30,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if args.json {
         let json: serde_json::Map<String, serde_json::Value> = scenarios
             .map(|scenario| {
-                let steps = ladder(scenario).iter().map(|step| {
+                let steps = every_step(scenario).map(|step| {
                     serde_json::json!({
                         "name": step.name, "hypothesis": step.hypothesis, "cost": step.cost,
                         "switch": step.switch, "file": step.file,
@@ -46,6 +46,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             for (index, step) in ladder(scenario).iter().enumerate() {
                 writeln!(text, "  {:>2} {:<20} {}", index + 1, step.name, step.hypothesis)?;
                 writeln!(text, "     {:<20} {}", "", step.switch)?;
+            }
+            for (occasion, step) in apart(scenario) {
+                writeln!(text, "   – {:<20} {}", step.name, step.hypothesis)?;
+                writeln!(text, "     {:<20} {}; with {}", "", step.switch, occasion.flag())?;
             }
         }
     }

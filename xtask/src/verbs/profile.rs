@@ -54,7 +54,8 @@ pub(crate) struct Args {
     /// Let timed processes run on any core instead of holding server and client to a core each
     #[arg(long)]
     pub(crate) no_pin: bool,
-    /// What to measure [default: count,time,stacks; of idle streams count, which is all there is to measure]
+    /// What to measure [default: count,time,stacks; of idle streams count, and retained with
+    /// --large-first]
     #[arg(long, value_delimiter = ',')]
     pub(crate) instruments: Vec<Shown>,
     /// Concurrent streams
@@ -64,6 +65,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STREAMS", conflicts_with_all = ["streams", "messages", "chunk", "runs", "link", "limits", "retain"],
           value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub(crate) idle_streams: Option<u32>,
+    /// Let the first message of each idle stream have so many payload bytes, as in 1MiB: what a stream keeps of it while it
+    /// waits for short ones
+    #[arg(long, value_name = "SIZE", requires = "idle_streams", value_parser = chunk)]
+    pub(crate) large_first: Option<usize>,
     /// Connections the streams are spread over [default: 1; of idle streams one for every 200]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) connections: Option<u32>,
@@ -136,6 +141,8 @@ pub(crate) struct Args {
     pub(crate) json: bool,
 }
 
+/// What can be measured of idle streams: how much they hold, and whose it is.
+const OF_IDLE: [Instrument; 2] = [Instrument::Count, Instrument::Retained];
 /// The most bytes that `--retain` may have the server keep.
 const RETAINED_BYTES_MAX: u64 = 1 << 30;
 /// What a kept message takes beside its payload: the place it is kept in, and the head of its buffer.
@@ -267,8 +274,8 @@ impl Args {
             "--round-trip is for the streams; a unary call takes one round trip whatever is done"
         } else if self.idle_streams.is_some() && self.scenario != Scenario::Put {
             "--idle-streams is for put, whose server receives and whose client sends"
-        } else if self.idle_streams.is_some() && self.instruments.iter().any(|shown| shown.0 != Instrument::Count) {
-            "what idle streams hold is counted; there is nothing to time"
+        } else if self.idle_streams.is_some() && self.instruments.iter().any(|shown| !OF_IDLE.contains(&shown.0)) {
+            "what idle streams hold is counted (count, retained); there is nothing to time"
         } else {
             return Ok(());
         };
@@ -304,8 +311,10 @@ impl Args {
 
     /// The traffic: `stock` is the scenario's own.
     fn workload(&self, stock: Workload) -> Workload {
+        // `chunk` read it: it fits.
+        let large_first = self.large_first.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
         let stock = match (self.idle_streams, self.spans) {
-            (Some(streams), _) => idle(streams),
+            (Some(streams), _) => idle(streams, large_first),
             (None, 0) => Workload { warmup: warmup(self.streams), ..stock },
             (None, spans) => Workload { messages: exports(spans), warmup: warmup(self.streams), ..stock },
         };
@@ -338,6 +347,7 @@ impl Args {
             None => None,
         };
         let instruments = match (self.instruments.is_empty(), self.idle_streams) {
+            (true, Some(_)) if self.large_first.is_some() => OF_IDLE.to_vec(),
             (true, Some(_)) => vec![Instrument::Count],
             (true, None) => DEFAULT_INSTRUMENTS.to_vec(),
             (false, _) => self.instruments.iter().map(|shown| shown.0).collect(),
