@@ -107,6 +107,8 @@ per_core(address, 0, serve)?
 #[test]
 fn every_switch_is_a_line_that_compiles() {
     let lines = include_str!("switches.rs");
+    // CI runs these with the allocators' features.
+    let allocators = include_str!("allocator_switches.rs");
     let manifest = include_str!("../crates/tonic/Cargo.toml");
     let name = |text: &str| text.lines().find_map(|line| line.strip_prefix("name = ")).map(str::to_owned);
     for scenario in Scenario::ALL {
@@ -120,6 +122,8 @@ fn every_switch_is_a_line_that_compiles() {
                     assert!(env!("CARGO_PKG_VERSION").starts_with(version), "{version}");
                 }
                 None => {
+                    let is_allocator = step.switch.starts_with("#[global_allocator]");
+                    let lines = if is_allocator { allocators } else { lines };
                     let found = lines.lines().filter(|line| *line == step.switch).count();
                     assert_eq!(found, 1, "{scenario} {}: `{}`", step.name, step.switch);
                 }

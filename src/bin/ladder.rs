@@ -9,6 +9,7 @@ use alloc_ladder::record::{Instrument, Listening};
 use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::client::Client;
 use alloc_ladder::subject::http2;
+use alloc_ladder::subject::ladder::Tuning;
 use alloc_ladder::subject::meter::Meter;
 use alloc_ladder::subject::peer::{self, PeerCase, pace::Pace};
 use alloc_ladder::subject::process::{exit_with_parent, parent_ended, print_line};
@@ -41,7 +42,7 @@ const NO_CASE: &str = "this is no case";
 
 fn server(case: &Case) -> anyhow::Result<()> {
     check(case.instrument)?;
-    let tuning = case.tuning()?;
+    let tuning = tuning(case)?;
     let workload = case.workload;
     let (meter, measured) = Meter::new(Side::Server, &workload, case.round, options(case));
     let ladder = Ladder::new(tuning, Arc::new(meter), workload.retain).carrying(workload);
@@ -63,7 +64,7 @@ fn server(case: &Case) -> anyhow::Result<()> {
 
 fn client(case: &Case) -> anyhow::Result<()> {
     check(case.instrument)?;
-    let tuning = case.tuning()?;
+    let tuning = tuning(case)?;
     let workload = case.workload;
     let (meter, measured) = Meter::new(Side::Client, &workload, case.round, options(case));
     exit_with_parent();
@@ -108,6 +109,19 @@ fn check(asked: Instrument) -> anyhow::Result<()> {
         chosen.name(),
     );
     Ok(())
+}
+
+/// What differs from stock, if this program was built for it.
+fn tuning(case: &Case) -> anyhow::Result<Tuning> {
+    let tuning = case.tuning()?;
+    let asked = tuning.allocator;
+    ensure!(
+        asked.is_system() || asked.name() == instrument::INNER,
+        "the case asks for {}, and this program was built on the allocator `{}`: build with the feature of that name",
+        asked.name(),
+        instrument::INNER,
+    );
+    Ok(tuning)
 }
 
 fn options(case: &Case) -> Options {

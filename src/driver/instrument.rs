@@ -66,6 +66,9 @@ pub const fn is_available(instrument: Instrument) -> bool {
     }
 }
 
+/// The allocator below the instrument: `system`, `mimalloc` or `jemalloc`, as this program was built.
+pub const INNER: &str = inner::NAME;
+
 /// Called first thing in `main`.
 pub fn start() {
     if chosen() == Instrument::Retained {

@@ -48,6 +48,9 @@ pub struct Tuning {
     pub socket: Socket,
     /// What of a message that goes to many streams is done for each.
     pub fan_out: FanOut,
+    /// What both programs are built to ask for memory. Records from before there was a choice are of the system's.
+    #[serde(default, skip_serializing_if = "Allocator::is_system")]
+    pub allocator: Allocator,
 }
 
 impl Tuning {
@@ -168,6 +171,15 @@ choices! {
         /// Written by hand on h2, on both sides.
         ByHand,
     }
+    /// See [`Tuning::allocator`].
+    Allocator {
+        /// The system's.
+        #[default] System,
+        /// mimalloc: a build with the feature of that name.
+        Mimalloc,
+        /// jemalloc: a build with the feature of that name.
+        Jemalloc,
+    }
     /// See [`Tuning::socket`].
     Socket {
         /// TCP on loopback.
@@ -184,6 +196,25 @@ choices! {
     }
 }
 
+impl Allocator {
+    /// Every allocator.
+    pub const ALL: [Allocator; 3] = [Allocator::System, Allocator::Mimalloc, Allocator::Jemalloc];
+
+    /// The allocator's one name, and the cargo feature of its build.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Allocator::System => "system",
+            Allocator::Mimalloc => "mimalloc",
+            Allocator::Jemalloc => "jemalloc",
+        }
+    }
+
+    /// Whether it is the one that every program has.
+    pub fn is_system(&self) -> bool {
+        *self == Allocator::System
+    }
+}
+
 /// The figure that a step's cost shows in, taken from a run before and after the step.
 ///
 /// It holds what the step saves as well: no run can tell the two apart.
@@ -197,6 +228,8 @@ pub enum CostFigure {
     ContextSwitches,
     /// CPU time, of what is computed or sent more often.
     Cpu,
+    /// The most resident memory: what an allocator keeps beside live bytes.
+    Resident,
 }
 
 /// One step of a ladder.
@@ -253,6 +286,8 @@ pub enum Occasion {
     Spans,
     /// Streams stay open after a large message.
     LargeFirst,
+    /// Another allocator is to stand beside the ladder: what is tried first, and takes a build of its own.
+    Allocators,
 }
 
 impl Occasion {
@@ -262,6 +297,7 @@ impl Occasion {
             Occasion::Far => "--round-trip",
             Occasion::Spans => "--spans",
             Occasion::LargeFirst => "--large-first",
+            Occasion::Allocators => "--allocators",
         }
     }
 
@@ -271,6 +307,8 @@ impl Occasion {
             Occasion::Far => workload.round_trip_us > 0,
             Occasion::Spans => workload.spans > 0,
             Occasion::LargeFirst => workload.large_first > 0,
+            // Of any traffic, and only where it is asked for.
+            Occasion::Allocators => false,
         }
     }
 }
@@ -281,14 +319,8 @@ pub const fn apart(scenario: Scenario) -> &'static [(Occasion, Step)] {
     match scenario {
         Scenario::Put => rows::PUT_APART,
         Scenario::Get => rows::GET_APART,
-        Scenario::Unary => &[],
+        Scenario::Unary => rows::UNARY_APART,
     }
-}
-
-/// The steps that are [`apart`] and an answer to this traffic.
-pub fn answers(scenario: Scenario, workload: &Workload) -> impl Iterator<Item = &'static Step> {
-    let workload = *workload;
-    apart(scenario).iter().filter(move |(occasion, _)| occasion.is_of(&workload)).map(|(_, step)| step)
 }
 
 /// Every step of a scenario: the ladder's, and then those that are [`apart`].
@@ -411,6 +443,21 @@ impl FromStr for StepSet {
 mod tests {
     use super::*;
 
+    /// Fields that differ; the allocator is no field where it is the system's.
+    fn changed(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> usize {
+        after.iter().filter(|(name, choice)| before.get(*name) != Some(choice)).count()
+    }
+
+    #[test]
+    fn an_allocator_is_written_as_its_name() {
+        for allocator in Allocator::ALL {
+            assert_eq!(serde_json::to_value(allocator).expect("serialises"), allocator.name());
+            let tuning = Tuning { allocator, ..Tuning::default() };
+            let json = serde_json::to_string(&tuning).expect("serialises");
+            assert_eq!(serde_json::from_str::<Tuning>(&json).expect("reads"), tuning);
+        }
+    }
+
     #[test]
     fn every_step_but_the_baseline_changes_exactly_one_field() {
         for scenario in Scenario::ALL {
@@ -418,9 +465,7 @@ mod tests {
             for (index, step) in ladder(scenario).iter().enumerate() {
                 let before = tuning.settings();
                 (step.apply)(&mut tuning);
-                let after = tuning.settings();
-                let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
-                assert_eq!(changed, usize::from(index > 0), "{scenario} {}", step.name);
+                assert_eq!(changed(&before, &tuning.settings()), usize::from(index > 0), "{scenario} {}", step.name);
             }
         }
     }
@@ -431,9 +476,13 @@ mod tests {
         let exports = Workload { spans: 512, ..Workload::default() };
         let large = Workload { large_first: 1 << 20, ..Workload::default() };
         for scenario in Scenario::ALL {
-            let of = |workload: Workload| answers(scenario, &workload).map(|step| step.name).collect::<Vec<_>>();
+            let of = |workload: Workload| {
+                let answers = apart(scenario).iter().filter(|(occasion, _)| occasion.is_of(&workload));
+                answers.map(|(_, step)| step.name).collect::<Vec<_>>()
+            };
             assert!(of(Workload::default()).is_empty());
-            let apart: Vec<&str> = apart(scenario).iter().map(|(_, step)| step.name).collect();
+            let of_traffic = apart(scenario).iter().filter(|(occasion, _)| *occasion != Occasion::Allocators);
+            let apart: Vec<&str> = of_traffic.map(|(_, step)| step.name).collect();
             let mut all = [of(far), of(exports), of(large)].concat();
             all.sort_by_key(|name| apart.iter().position(|step| step == name));
             assert_eq!(all, apart, "each once");
@@ -444,11 +493,9 @@ mod tests {
     fn a_step_that_is_apart_changes_one_field_of_what_is_stock() {
         for scenario in Scenario::ALL {
             for (_, step) in apart(scenario) {
-                let (stock, mut tuning) = (Tuning::default(), Tuning::default());
+                let mut tuning = Tuning::default();
                 (step.apply)(&mut tuning);
-                let (before, after) = (stock.settings(), tuning.settings());
-                let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
-                assert_eq!(changed, 1, "{scenario} {}", step.name);
+                assert_eq!(changed(&Tuning::default().settings(), &tuning.settings()), 1, "{scenario} {}", step.name);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Starts processes, reads clocks and writes what came out. Nothing is drawn here.
 
 pub(crate) mod base;
+pub(crate) mod binaries;
 pub(crate) mod build;
 pub(crate) mod case;
 pub(crate) mod climb;

@@ -6,3 +6,5 @@ pub(super) type Inner = std::alloc::System;
 pub(super) const INNER: Inner = std::alloc::System;
 /// Whether it is the system's, which is the one that dhat wraps.
 pub(super) const IS_SYSTEM: bool = true;
+/// Its name.
+pub(super) const NAME: &str = "system";

@@ -1,8 +1,8 @@
 //! The steps, each one row, and the order in which each scenario climbs them.
 
 use super::{
-    Bodies, ClientStack, Codec, CodecBuffers, CostFigure, Deframe, Encode, FanOut, Glue, Http2, MessageSource,
-    Occasion, Payload, Reads, Runtime, ServerStack, Socket, Step,
+    Allocator, Bodies, ClientStack, Codec, CodecBuffers, CostFigure, Deframe, Encode, FanOut, Glue, Http2,
+    MessageSource, Occasion, Payload, Reads, Runtime, ServerStack, Socket, Step,
 };
 use crate::{Side, Stage};
 
@@ -81,6 +81,25 @@ const ENCODE_ONCE: Step = Step {
     file: "src/steps/encoded.rs",
     reduces: Some((Side::Server, Stage::Handler)),
     apply: |tuning| tuning.fan_out = FanOut::Once,
+};
+
+const MIMALLOC: Step = Step {
+    name: "mimalloc",
+    hypothesis: "An allocator that has a heap for each thread takes less time for a block; the blocks are as many.",
+    cost: "A dependency in C, and memory that it keeps. What allocates nothing gains nothing.",
+    cost_figure: Some(CostFigure::Resident),
+    switch: "#[global_allocator] static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;",
+    file: "src/driver/instrument/inner_mimalloc.rs",
+    reduces: None,
+    apply: |tuning| tuning.allocator = Allocator::Mimalloc,
+};
+
+const JEMALLOC: Step = Step {
+    name: "jemalloc",
+    switch: "#[global_allocator] static ALLOC: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;",
+    file: "src/driver/instrument/inner_jemalloc.rs",
+    apply: |tuning| tuning.allocator = Allocator::Jemalloc,
+    ..MIMALLOC
 };
 
 const ROPE: Step = Step {
@@ -230,14 +249,24 @@ pub(super) const GET: &[Step] = &[
 ];
 
 /// Where the server receives.
-pub(super) const PUT_APART: &[(Occasion, Step)] =
-    &[(Occasion::Far, ADAPTIVE_WINDOW), (Occasion::LargeFirst, RELEASE_READ_BUFFER)];
+pub(super) const PUT_APART: &[(Occasion, Step)] = &[
+    (Occasion::Far, ADAPTIVE_WINDOW),
+    (Occasion::LargeFirst, RELEASE_READ_BUFFER),
+    (Occasion::Allocators, MIMALLOC),
+    (Occasion::Allocators, JEMALLOC),
+];
 
 /// Where the client receives.
 pub(super) const GET_APART: &[(Occasion, Step)] = &[
     (Occasion::Far, Step { switch: "endpoint.http2_adaptive_window(true)", ..ADAPTIVE_WINDOW }),
     (Occasion::Spans, ENCODE_ONCE),
+    (Occasion::Allocators, MIMALLOC),
+    (Occasion::Allocators, JEMALLOC),
 ];
+
+/// Beside the calls.
+pub(super) const UNARY_APART: &[(Occasion, Step)] =
+    &[(Occasion::Allocators, MIMALLOC), (Occasion::Allocators, JEMALLOC)];
 
 /// Unary `CreateUser`.
 pub(super) const UNARY: &[Step] = &[

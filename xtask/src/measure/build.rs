@@ -12,6 +12,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use alloc_ladder::record::{Instrument, Workload};
+pub(crate) use alloc_ladder::subject::ladder::Allocator;
 use anyhow::Context;
 use serde::Deserialize;
 
@@ -26,27 +27,6 @@ use crate::store::layout::root;
 const BINARY: &str = "ladder";
 /// How long one build may take: everything, on a slow machine.
 pub(crate) const LONGEST: Duration = Duration::from_secs(1800);
-
-/// The allocator below the instrument.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Allocator {
-    /// The system's
-    #[default]
-    System,
-    Mimalloc,
-    Jemalloc,
-}
-
-impl Allocator {
-    /// The allocator's one name, and its cargo feature.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Allocator::System => "system",
-            Allocator::Mimalloc => "mimalloc",
-            Allocator::Jemalloc => "jemalloc",
-        }
-    }
-}
 
 /// One build of `ladder`.
 #[derive(Clone, Debug, PartialEq, Eq)]

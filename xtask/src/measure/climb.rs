@@ -2,14 +2,13 @@
 //! messages) and instructions (callgrind, few messages) where asked for, then the timed rounds, interleaved over the
 //! steps. `run.json` is written after every finished part, so Ctrl-C or a failure loses nothing measured.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use alloc_ladder::Side;
 use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, StepRecord, Timing};
 use alloc_ladder::subject::case::Case;
-use alloc_ladder::subject::ladder::{Runtime, Socket, StepSet};
+use alloc_ladder::subject::ladder::{Allocator, Runtime, Socket, StepSet};
 use alloc_ladder::subject::peer::Direction;
 use alloc_ladder::subject::scenario::{Scenario, Workload};
 use anyhow::Context;
@@ -20,11 +19,10 @@ use crate::analyse::peers::BothSides;
 use crate::analyse::profiles::Profiles;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
-use crate::measure::build::{Binary, Variant, build_variant};
+use crate::measure::binaries::Binaries;
 use crate::measure::case::{self, Caller, Host, Local};
 use crate::measure::cores::Cores;
 use crate::measure::delay::Far;
-use crate::measure::interrupt::Cancel;
 use crate::measure::machine::{self, Watch};
 use crate::measure::peers::{Link, Peers};
 use crate::measure::plan::{COUNT_ROUNDS, Plan, messages_of_a_round};
@@ -47,7 +45,7 @@ pub(crate) struct Climb<'a> {
     plan: &'a Plan,
     lines: &'a Lines,
     folder: RunFolder,
-    binaries: HashMap<Instrument, Binary>,
+    binaries: Binaries,
     remote: Option<Remote>,
     run: Run,
     /// The step set of each step of the run.
@@ -88,7 +86,7 @@ impl<'a> Climb<'a> {
             plan,
             lines,
             folder,
-            binaries: HashMap::new(),
+            binaries: Binaries::none(plan),
             remote: None,
             sets: plan.sets.iter().map(|(_, set)| set.clone()).collect(),
             profiles: Profiles::default(),
@@ -140,29 +138,10 @@ impl<'a> Climb<'a> {
     /// Builds what the instruments need.
     ///
     /// # Errors
-    /// What [`build_variant`] gives.
+    /// What [`Binaries::build`] gives.
     pub(crate) fn build(&mut self) -> anyhow::Result<()> {
         terminal::progress("Profiling", &self.plan.words());
-        let mut built: HashMap<Variant, Binary> = HashMap::new();
-        for instrument in &self.plan.instruments {
-            if *instrument == Instrument::Instructions && program::find("valgrind").is_none() {
-                terminal::labelled(Style::Warning, "skipped", instructions::MISSING);
-                continue;
-            }
-            let variant = Variant::of(*instrument, self.plan.allocator)?.for_traffic(&self.plan.workload);
-            let binary = match built.get(&variant) {
-                Some(binary) => binary.clone(),
-                None => {
-                    if let Some(remote) = &self.remote {
-                        remote.build(*instrument, self.plan.allocator, &self.plan.profile)?;
-                    }
-                    build_variant(&variant, &self.plan.profile, &Cancel::default())?
-                }
-            };
-            built.insert(variant, binary.clone());
-            self.binaries.insert(*instrument, binary);
-        }
-        Ok(())
+        self.binaries.build(self.plan, &self.sets, self.remote.as_ref())
     }
 
     /// Measures everything that was built for, and marks the run whole.
@@ -197,11 +176,16 @@ impl<'a> Climb<'a> {
         }
         let mut elsewhere = Vec::new();
         for (step, set) in std::mem::take(&mut self.run.steps).into_iter().zip(std::mem::take(&mut self.sets)) {
-            if set.tuning(self.plan.scenario)?.socket != Socket::Unix {
-                elsewhere.push((step, set));
-                continue;
-            }
-            let line = format!("{}: a Unix socket joins processes of one host", step.name);
+            let tuning = set.tuning(self.plan.scenario)?;
+            let why = match (tuning.socket, tuning.allocator) {
+                (Socket::Unix, _) => "a Unix socket joins processes of one host",
+                (_, Allocator::Mimalloc | Allocator::Jemalloc) => "an agent builds a run's own allocator alone",
+                (Socket::Tcp, Allocator::System) => {
+                    elsewhere.push((step, set));
+                    continue;
+                }
+            };
+            let line = format!("{}: {why}", step.name);
             terminal::labelled(Style::Dim, "skipped", &line);
         }
         if elsewhere.is_empty() {
@@ -228,7 +212,7 @@ impl<'a> Climb<'a> {
     }
 
     fn measure(&mut self) -> anyhow::Result<()> {
-        let wants = |instrument| self.binaries.contains_key(&instrument);
+        let wants = |instrument| self.binaries.has(instrument);
         let [count, stacks, retained, cpu, instructions, time] = [
             Instrument::Count,
             Instrument::Stacks,
@@ -247,7 +231,7 @@ impl<'a> Climb<'a> {
             if retained {
                 self.measure_case(index, Instrument::Retained, 0)?;
             }
-            if stacks {
+            if stacks && self.binaries.of(&self.sets[index], Instrument::Stacks)?.is_some() {
                 self.measure_stacks(index)?;
             }
             if cpu {
@@ -382,7 +366,7 @@ impl<'a> Climb<'a> {
 
     /// Runs one case, its server where servers run.
     fn run_case(&self, case: &Case, folder: Option<&dyn Fn(Side) -> PathBuf>) -> anyhow::Result<BothSides> {
-        let binary = &self.binaries[&case.instrument];
+        let binary = self.binaries.of(&case.set, case.instrument)?.expect("built for every step and instrument");
         let (server, client) = self.cores_of(case)?;
         let local = Local(binary, server);
         let near: &dyn Host = self.remote.as_ref().map_or(&local, |remote| remote);
@@ -434,7 +418,8 @@ impl<'a> Climb<'a> {
     fn count_instructions(&mut self, index: usize) -> anyhow::Result<()> {
         let case = self.case(index, Instrument::Instructions, 0);
         let messages = case.workload.messages;
-        let counted = case::instructions(&self.binaries[&Instrument::Instructions], &case)?;
+        let binary = self.binaries.of(&case.set, Instrument::Instructions)?.expect("built for every step");
+        let counted = case::instructions(binary, &case)?;
         for side in Side::ALL {
             let per_message = match side {
                 Side::Server => counted.server,

@@ -49,7 +49,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             }
             for (occasion, step) in apart(scenario) {
                 writeln!(text, "   – {:<20} {}", step.name, step.hypothesis)?;
-                writeln!(text, "     {:<20} {}; with {}", "", step.switch, occasion.flag())?;
+                writeln!(text, "     {:<20} {} (with {})", "", step.switch, occasion.flag())?;
             }
         }
     }

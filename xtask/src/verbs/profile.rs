@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use alloc_ladder::record::{Compression, Instrument, Run};
 use alloc_ladder::subject::case::can_be_by_hand;
-use alloc_ladder::subject::ladder::{Glue, Runtime, StepSet, answers, ladder};
+use alloc_ladder::subject::ladder::{Glue, Occasion, Runtime, StepSet, apart, ladder};
 use alloc_ladder::subject::scenario::{METADATA_MAX, SPAN_BYTES, SPANS_MAX, Scenario, Workload};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -103,6 +103,10 @@ pub(crate) struct Args {
     /// The allocator that the instrument asks for memory
     #[arg(long, default_value_t, value_enum)]
     pub(crate) allocator: Allocator,
+    /// Measure the baseline on mimalloc and on jemalloc too, in builds of their own: what another allocator gives, beside
+    /// what the steps give
+    #[arg(long, conflicts_with_all = ["allocator", "server", "steps"])]
+    pub(crate) allocators: bool,
     /// Cargo profile to build with; use `release` for times
     #[arg(long, default_value = "release")]
     pub(crate) profile: String,
@@ -301,11 +305,15 @@ impl Args {
     /// The steps that are asked for. What only helps with this traffic is among all of them.
     fn steps(&self) -> Vec<String> {
         let traffic = self.workload(Workload::default());
-        if !self.steps.is_empty() || answers(self.scenario, &traffic).next().is_none() {
+        let beside = apart(self.scenario).iter().filter(|(occasion, _)| match occasion {
+            Occasion::Allocators => self.allocators,
+            of_traffic => of_traffic.is_of(&traffic),
+        });
+        if !self.steps.is_empty() || beside.clone().next().is_none() {
             return self.steps.clone();
         }
         let climbed = ladder(self.scenario).iter();
-        let steps = climbed.clone().take(1).chain(answers(self.scenario, &traffic)).chain(climbed.skip(1));
+        let steps = climbed.clone().take(1).chain(beside.map(|(_, step)| step)).chain(climbed.skip(1));
         steps.map(|step| step.name.to_owned()).collect()
     }
 
@@ -369,5 +377,48 @@ impl Args {
             patience: Duration::from_secs(self.timeout),
             ..plan
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(flags: &str) -> Args {
+        Line::try_parse_from(format!("profile {flags}").split(' ')).expect("flags that fit together").args
+    }
+
+    #[test]
+    fn what_only_some_traffic_is_for_follows_the_baseline() {
+        assert!(args("put").steps().is_empty(), "the ladder alone");
+        for (flags, apart) in [
+            ("put --round-trip 10ms", &["adaptive-window"][..]),
+            ("put --idle-streams 8 --large-first 1MiB", &["release-read-buffer"]),
+            ("unary --allocators", &["mimalloc", "jemalloc"]),
+        ] {
+            let args = args(flags);
+            let steps = args.steps();
+            assert_eq!(steps[0], "baseline", "{flags}");
+            assert_eq!(steps[1..=apart.len()], *apart, "{flags}");
+            assert_eq!(steps.len(), ladder(args.scenario).len() + apart.len(), "{flags}");
+        }
+        assert_eq!(args("put --large-first 1MiB --idle-streams 8 --steps rope").steps(), ["rope"]);
+    }
+
+    #[test]
+    fn a_large_first_message_is_idle_streams_alone() {
+        let large = args("put --idle-streams 8 --large-first 1MiB").workload(Workload::default());
+        assert_eq!((large.large_first, large.streams, large.warmup), (1 << 20, 8, 4));
+        let usual = args("put --idle-streams 8").workload(Workload::default());
+        assert_eq!((usual.large_first, usual.warmup), (0, 1));
+        assert!(Line::try_parse_from("profile put --large-first 1MiB".split(' ')).is_err());
     }
 }

@@ -57,6 +57,7 @@ fn figure_of(cost: CostFigure, run: &Run) -> &'static Metric {
         CostFigure::ContextSwitches => &metric::SWITCHES_PER_MESSAGE,
         CostFigure::Cpu if run.subject.shape.has_payload() => &metric::CPU_PER_GB,
         CostFigure::Cpu => &metric::CPU_PER_MESSAGE,
+        CostFigure::Resident => &metric::PEAK_RSS,
     }
 }
 

@@ -41,6 +41,7 @@ const COLUMNS: &[(&Metric, &[Whose])] = &[
     (&metric::LIVE_PER_MESSAGE, &[Whose::Side(Side::Server)]),
     (&metric::LIVE_PER_STREAM, SIDES),
     (&metric::PEAK_HEAP, &[Whose::Side(Side::Server)]),
+    (&metric::PEAK_RSS, SIDES),
     (&metric::INSTRUCTIONS_PER_MESSAGE, SIDES),
 ];
 
@@ -56,6 +57,7 @@ const TELLING: &[(&Metric, &[Whose])] = &[
     (&metric::INSTRUCTIONS_PER_MESSAGE, SIDES),
     (&metric::LIVE_PER_MESSAGE, &[Whose::Side(Side::Server)]),
     (&metric::PEAK_HEAP, &[Whose::Side(Side::Server)]),
+    (&metric::PEAK_RSS, SIDES),
     (&metric::CPU_PER_GB, SIDES),
     (&metric::CPU_PER_MESSAGE, SIDES),
     (&metric::THROUGHPUT, &[Whose::Pair]),
@@ -274,10 +276,13 @@ fn split(label: &str) -> (&str, &str) {
 fn columns(run: &Run) -> Vec<Column> {
     let shape = run.subject.shape;
     let alone = marks::alone(run);
+    // What an allocator keeps is in no other figure.
+    let allocators = run.steps.iter().any(|step| step.settings.contains_key("allocator"));
     COLUMNS
         .iter()
         .filter(|(metric, _)| metric.is_meant_for(shape) && metric.says_something_of(run))
         .filter(|(metric, _)| !run.workload.idle || OF_IDLE.contains(metric))
+        .filter(|(metric, _)| *metric != &metric::PEAK_RSS || allocators)
         .flat_map(|(metric, whose)| whose.iter().map(move |whose| (*metric, *whose)))
         // A program by itself has no pair but itself.
         .filter(|(metric, whose)| *whose != Whose::Pair || alone.is_none() || metric.sides(shape).len() == 1)
