@@ -39,6 +39,7 @@ impl Part {
 }
 
 const BODIES: &str = "tonic = { package = \"alloc-ladder-tonic\", version = \"0.1\" } in Cargo.toml, in place of tonic";
+const PATCH: &str = "cargo alloc-ladder patch CRATE";
 const COMPRESSION: &str =
     "tonic = { package = \"alloc-ladder-tonic\", version = \"0.1\", features = [\"gzip\"] } in Cargo.toml";
 const ZLIB_RS: &str =
@@ -66,7 +67,19 @@ pub(crate) const PARTS: &[Part] = &[
             (Get, "zero-copy"),
             (Get, "rope"),
             (Unary, "small-codec-buffers"),
+            (Unary, "pooled-compression"),
         ],
+    },
+    Part {
+        name: "patched",
+        title: "bodies in somebody else's crate",
+        server: Some(PATCH),
+        client: Some(PATCH),
+        cost: "a copy of the crate in patches/, made anew for each version of it",
+        not_when: "crates whose generated code is your own",
+        // What the bodies are meant for, and have the line for.
+        reduces: &[],
+        study: &[],
     },
     Part {
         name: "release-read-buffer",

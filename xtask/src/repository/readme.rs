@@ -1,7 +1,7 @@
 //! `cargo xtask readme`: results in Markdown, generated from the runs under `profiles/reference/`.
 //!
-//! README.md gets one row a run, `profiles/reference/README.md` the whole tables. Numbers in prose rot; these are spliced
-//! between two markers, and `--check` fails when they are not what the stored runs say.
+//! README.md gets one row a run, `profiles/reference/README.md` the whole tables, and the manual of the steps (`src/steps.rs`)
+//! what each of them removed. Numbers in prose rot; these are spliced between two markers, and `--check` fails when they are not what the stored runs say.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -13,6 +13,7 @@ use anyhow::Context;
 
 use crate::analyse::marks::Against;
 use crate::analyse::metric::{self, Whose};
+use crate::analyse::parts::PARTS;
 use crate::analyse::sweep::Sweep;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::numbers;
@@ -53,7 +54,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             .into());
     }
     runs.sort_by_key(|(run, _)| (!is_stock(run), Scenario::of(&run.subject), run.id.clone()));
-    let pages = [(layout::root().join("README.md"), summary(&runs)), (reference.join("README.md"), section(&runs))];
+    let pages = [
+        (layout::root().join("README.md"), summary(&runs)),
+        (reference.join("README.md"), section(&runs)),
+        (layout::root().join("src/steps.rs"), documentation(&parts(&runs))),
+    ];
     let stale = pages
         .into_iter()
         .filter_map(|(path, section)| match fresh(&path, &section) {
@@ -63,7 +68,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     if stale.is_empty() {
-        terminal::progress("Fresh", "README.md and profiles/reference/README.md say what the reference runs say");
+        terminal::progress("Fresh", "both READMEs and the manual of the steps say what the reference runs say");
         return Ok(());
     }
     if args.check {
@@ -135,6 +140,40 @@ fn summary(runs: &[(Run, Option<Sweep>)]) -> String {
         );
     }
     text
+}
+
+/// What each step for anybody removed, beside the step before it; of streams that stay open, what they hold.
+fn parts(runs: &[(Run, Option<Sweep>)]) -> String {
+    let mut text = format!("{GENERATED}\n");
+    text.push_str("| step | in the study | server | client | CPU of both |\n|---|---|---:|---:|---:|\n");
+    let studied = PARTS.iter().flat_map(|part| part.study.iter().map(move |(scenario, step)| (part, *scenario, *step)));
+    for (part, scenario, name) in studied {
+        // Runs of stock traffic come first.
+        let of_scenario = runs.iter().map(|(run, _)| run).filter(|run| Scenario::of(&run.subject) == Some(scenario));
+        let mut views = of_scenario.flat_map(|run| figures::steps(run).into_iter().map(move |view| (run, view)));
+        let Some((run, view)) = views.find(|(_, view)| view.record.name == name) else { continue };
+        let Some(before) = view.previous else { continue };
+        let Headline { blocks, cpu, .. } = Headline::of(run);
+        let (figure, of) = match run.workload.idle {
+            true => (figures::PER_STREAM, "held a stream".to_owned()),
+            false => (blocks, format!("blocks a {}", figures::noun(run))),
+        };
+        let value = |step, side| figure.sample(step, side).map(|sample| figure.format(sample.median()));
+        let side = |side| match (value(before, side), value(view.record, side)) {
+            (Some(before), Some(after)) if before == after => format!("{after} {of}"),
+            (Some(before), Some(after)) => format!("{before} → {after} {of}"),
+            (None, _) | (_, None) => "–".to_owned(),
+        };
+        let (server, client) = (side(Side::Server), side(Side::Client));
+        let cpu = moved(view.change(run, cpu, Whose::Pair, Against::Previous));
+        let _ = writeln!(text, "| {} | {scenario}, `{name}` | {server} | {client} | {cpu} |", part.title);
+    }
+    text
+}
+
+/// Markdown as the documentation of a module has it, up to what stands before the end's marker.
+fn documentation(section: &str) -> String {
+    section.lines().map(|line| format!("//! {line}\n")).collect::<String>() + "//! "
 }
 
 /// `text` with `section` between the two markers.
@@ -281,6 +320,24 @@ mod tests {
         assert!(splice("# A\n", "new").is_err());
         assert!(splice(&format!("{END} {BEGIN}"), "new").is_err());
         assert!(splice(&format!("{text}{text}"), "new").is_err());
+    }
+
+    #[test]
+    fn what_a_step_removed_stands_beside_the_step_before() {
+        let mut run = fixture::run();
+        run.steps.truncate(4);
+        let text = parts(&[(run, None)]);
+        let rows: Vec<&str> = text.lines().filter(|line| line.contains(" | put, `")).collect();
+        // Those of the fixture's steps that are for anybody.
+        let names = ["bytes-field", "tuned-h2", "pooled-message"];
+        assert_eq!(rows.len(), names.len(), "{text}");
+        for (row, name) in rows.iter().zip(names) {
+            assert!(row.contains(&format!("`{name}`")) && row.contains(" → "), "{row}");
+        }
+        let page = format!("//! Words.\n//! {BEGIN}\n//! {END}\n\nmod a;\n");
+        let spliced = splice(&page, &documentation(&text)).expect("has markers");
+        assert!(spliced.lines().take_while(|line| !line.is_empty()).all(|line| line.starts_with("//! ")), "{spliced}");
+        assert!(spliced.ends_with(&format!("//! {END}\n\nmod a;\n")), "{spliced}");
     }
 
     #[test]
