@@ -299,14 +299,14 @@ mod tests {
     #[test]
     fn content_that_ends_half_way_replaces_nothing() {
         let (_outer, run, _) = beside();
-        run.write_by("bytes.folded", |into| into.write_all(b"whole")).expect("writes");
-        let half = run.write_by("bytes.folded", |into| {
+        run.write_by("01-a/server/bytes.folded", |into| into.write_all(b"whole")).expect("writes");
+        let half = run.write_by("01-a/server/bytes.folded", |into| {
             into.write_all(&[b'x'; 100_000])?;
             Err(io::Error::other("no more"))
         });
         assert!(half.is_err());
-        assert_eq!(run.read("bytes.folded").expect("reads"), b"whole");
-        assert_eq!(fs::read_dir(run.path()).expect("reads").count(), 1, "nothing stays beside it");
+        assert_eq!(run.read("01-a/server/bytes.folded").expect("reads"), b"whole");
+        assert_eq!(fs::read_dir(run.path().join("01-a/server")).expect("reads").count(), 1, "nothing stays");
     }
 
     #[test]
