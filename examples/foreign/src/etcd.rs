@@ -70,5 +70,5 @@ pub(crate) async fn run() -> anyhow::Result<()> {
         let answer = client.get(key, None).staged(Stage::Dispatch).await?; // drop-in
         anyhow::ensure!(answer.kvs().first().is_some_and(|pair| pair.value() == b"value"), "{answer:?}");
     }
-    crate::print("client", &(Snapshot::of_process() - before))
+    crate::table::print("client", &(Snapshot::of_process() - before))
 }

@@ -10,14 +10,15 @@ mod health;
 mod many;
 mod otlp;
 mod shared;
+mod table;
 mod web;
 mod wrapped;
 
-use std::io::Write;
 use std::net::SocketAddr;
 
+use alloc_ladder::alloc::Mode;
 use alloc_ladder::tonic::{ClientLayer, ClientService, ServerLayer, TransportExecutor};
-use alloc_ladder::{CountingAlloc, Side, Snapshot, Stage};
+use alloc_ladder::{Alloc, Snapshot};
 use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -25,7 +26,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 
 #[global_allocator]
-static ALLOC: CountingAlloc = CountingAlloc::new(); // drop-in
+static ALLOC: Alloc = Alloc::new().unless_asked(Mode::Count); // drop-in
 
 /// The services to choose from.
 #[derive(Clone, Copy)]
@@ -140,7 +141,7 @@ async fn serve(name: &str) -> anyhow::Result<()> {
         client.arg(name).arg(addr.to_string()).env(wrapped::CERTIFICATE, certificate).status()
     };
     let status = tokio::task::spawn_blocking(client).await??;
-    print("server", &(Snapshot::of_process() - before))?;
+    table::print("server", &(Snapshot::of_process() - before))?;
     server.abort();
     if !status.success() {
         bail!("the client failed: {status}");
@@ -151,26 +152,5 @@ async fn serve(name: &str) -> anyhow::Result<()> {
 async fn call(service: Service, addr: SocketAddr) -> anyhow::Result<()> {
     let before = Snapshot::of_process();
     service.drive(addr).await?;
-    print("client", &(Snapshot::of_process() - before))
-}
-
-/// The table, its total and how much of it carries a stage, as lines of words that a test can read.
-fn print(process: &str, counted: &Snapshot) -> anyhow::Result<()> {
-    let total = counted.total();
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{process} process")?;
-    for row in counted.rows() {
-        let (side, rpc) = (row.method.side.map_or("-", Side::name), row.method.path);
-        let rpc = if rpc.is_empty() { "-" } else { rpc };
-        let share = 100.0 * row.tally.bytes as f64 / total.bytes as f64;
-        writeln!(
-            out,
-            "  {side:<6}  {rpc:<60}  {:<20}  {:>9} blocks  {:>12} bytes  {share:>5.1} %",
-            row.stage, row.tally.blocks, row.tally.bytes
-        )?;
-    }
-    let staged = total.bytes - counted.stage(Stage::Other).bytes;
-    let share = 100.0 * staged as f64 / total.bytes as f64;
-    writeln!(out, "  total  {} blocks  {} bytes  {share:.2} % with a stage\n", total.blocks, total.bytes)?;
-    Ok(())
+    table::print("client", &(Snapshot::of_process() - before))
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use alloc_ladder::record::{CountRow, Counts, Instrument, Measurement, Run, Shape, Stacks};
 use alloc_ladder::{Stage, Tally};
 
-use crate::analyse::fold::{Profile, Said};
+use crate::analyse::fold::{Moved, Profile, Said};
 use crate::analyse::profiles::Profiles;
 
 /// The largest share of bytes that scopes and stacks may say otherwise without a word.
@@ -29,8 +29,8 @@ pub(crate) fn completed<'a>(run: &'a Run, profiles: &Profiles) -> Cow<'a, Run> {
                 .find(|measurement| (measurement.side, measurement.instrument) == (stacks.side, Instrument::Count));
             match counted {
                 None => step.measurements.push(measurement(stacks, profile)),
-                Some(Measurement { counts: Some(counts), .. }) if is_of_stacks(counts) && !profile.said.is_empty() => {
-                    name_others(counts, profile)
+                Some(Measurement { counts: Some(counts), .. }) if is_of_stacks(counts) => {
+                    profile.moved.iter().for_each(|moved| charge(counts, moved))
                 }
                 Some(_) => {}
             }
@@ -73,13 +73,32 @@ fn measurement(stacks: &Stacks, profile: &Profile) -> Measurement {
     }
 }
 
-/// Gives what no seam saw the stage of its stack.
-fn name_others(counts: &mut Counts, profile: &Profile) {
-    counts.rows.retain(|row| row.stage != Stage::Other);
-    for said in profile.said.iter().filter(|said| said.by_scope.is_none()) {
-        let tally = Tally { blocks: said.blocks, bytes: said.bytes, ..Tally::default() };
-        counts.rows.push(CountRow { rpc: String::new(), side: None, stage: said.by_stack, tally });
+/// Gives what no seam saw, or saw with another stage's, the stage of its stack. The method and the total stay.
+fn charge(counts: &mut Counts, moved: &Moved) {
+    let (side, rpc) = moved.method.as_ref().map_or((None, ""), |(side, rpc)| (Some(*side), rpc.as_str()));
+    let row_of = |rows: &[CountRow], stage| {
+        rows.iter().position(|row| row.stage == stage && (row.side, row.rpc.as_str()) == (side, rpc))
+    };
+    // A row that does not hold what the stacks say of it is of other blocks.
+    let Some(from) = row_of(&counts.rows, moved.from) else { return };
+    let Some(left) = less(counts.rows[from].tally, moved.tally) else { return };
+    counts.rows[from].tally = left;
+    match row_of(&counts.rows, moved.to) {
+        Some(to) => counts.rows[to].tally += moved.tally,
+        None => counts.rows.push(CountRow { rpc: rpc.to_owned(), side, stage: moved.to, tally: moved.tally }),
     }
+    counts.rows.retain(|row| row.tally != Tally::default());
+}
+
+/// What is left of a row's blocks without some of them.
+fn less(of: Tally, some: Tally) -> Option<Tally> {
+    Some(Tally {
+        blocks: of.blocks.checked_sub(some.blocks)?,
+        bytes: of.bytes.checked_sub(some.bytes)?,
+        freed_blocks: of.freed_blocks.checked_sub(some.freed_blocks)?,
+        freed_bytes: of.freed_bytes.checked_sub(some.freed_bytes)?,
+        ..of
+    })
 }
 
 /// The bytes of a stage that a stack named, because no seam saw them.
@@ -91,12 +110,26 @@ pub(crate) fn named_by_stack(profile: &Profile, stage: Stage) -> u64 {
 /// Where seams and stacks disagree by more than [`AGREEMENT`] of all bytes, the largest first. A stack that says nothing
 /// disagrees with nothing.
 pub(crate) fn disagreements(profile: &Profile) -> Vec<Said> {
-    let least = profile.total_bytes() as f64 * AGREEMENT;
+    apart(&profile.said, profile.total_bytes())
+}
+
+/// As [`disagreements`], where the rows are counters': nothing was charged to the stage of its stack there.
+pub(crate) fn disagreements_of_counters(profile: &Profile) -> Vec<Said> {
+    let mut said: Vec<Said> = profile.said.iter().filter(|said| said.by_scope.is_some()).copied().collect();
+    for moved in profile.moved.iter().filter(|moved| moved.from != Stage::Other) {
+        let (by_scope, Tally { blocks, bytes, .. }) = (Some(moved.from), moved.tally);
+        Said { by_scope, by_stack: moved.to, blocks, bytes }.add_to(&mut said);
+    }
+    apart(&said, profile.total_bytes())
+}
+
+fn apart(said: &[Said], total_bytes: u64) -> Vec<Said> {
+    let least = total_bytes as f64 * AGREEMENT;
     let apart = |said: &&Said| {
         let other = said.by_scope.is_some_and(|scope| scope != said.by_stack) && said.by_stack != Stage::Other;
         other && said.bytes as f64 > least
     };
-    let mut apart: Vec<Said> = profile.said.iter().filter(apart).copied().collect();
+    let mut apart: Vec<Said> = said.iter().filter(apart).copied().collect();
     apart.sort_by_key(|said| std::cmp::Reverse(said.bytes));
     apart
 }
@@ -154,7 +187,8 @@ mod tests {
 
     #[test]
     fn what_no_seam_saw_gets_the_stage_of_its_stack_and_keeps_the_total() {
-        let run = program(vec![fixture::count(Side::Server, 0, &[(Stage::Marshal, 3, 3000), (Stage::Other, 5, 5000)])]);
+        let rows = [(Stage::Marshal, 3, 3000), (Stage::Handler, 2, 2000), (Stage::Other, 5, 5000)];
+        let run = program(vec![fixture::count(Side::Server, 0, &rows)]);
         let said = |by_scope, by_stack, blocks, bytes| Said { by_scope, by_stack, blocks, bytes };
         let mut seen = profile();
         seen.said = vec![
@@ -162,13 +196,27 @@ mod tests {
             said(None, Stage::Transport, 4, 4000),
             said(None, Stage::Other, 1, 1000),
         ];
+        let method = run.steps[0].measurements[0].counts.as_ref().expect("counts").rows[0].clone();
+        let method = method.side.map(|side| (side, method.rpc));
+        let moved = |from, to, blocks, bytes| Moved {
+            method: method.clone(),
+            from,
+            to,
+            tally: Tally { blocks, bytes, ..Tally::default() },
+        };
+        seen.moved = vec![
+            moved(Stage::Other, Stage::Transport, 4, 4000),
+            moved(Stage::Handler, Stage::Marshal, 2, 2000),
+            // More than the row holds: the stacks are of other blocks.
+            moved(Stage::Other, Stage::Handler, 4, 4000),
+        ];
         assert_eq!((named_by_stack(&seen, Stage::Transport), named_by_stack(&seen, Stage::Marshal)), (4000, 0));
         let profiles = profiles(seen);
         let completed = completed(&run, &profiles);
         let counts =
             completed.steps[0].counts(Side::Server).and_then(|counted| counted.counts.as_ref()).expect("there");
-        let bytes = [Stage::Marshal, Stage::Transport, Stage::Other].map(|stage| counts.stage(stage).bytes);
-        assert_eq!(bytes, [3000, 4000, 1000]);
+        let stages = [Stage::Marshal, Stage::Transport, Stage::Handler, Stage::Other];
+        assert_eq!(stages.map(|stage| counts.stage(stage).bytes), [5000, 4000, 0, 1000]);
         assert_eq!(counts.rows.iter().map(|row| row.tally.bytes).sum::<u64>(), counts.total.bytes);
     }
 
@@ -179,7 +227,8 @@ mod tests {
         sizes.push(alloc_ladder::record::SizeBucket { bytes_min: 512, blocks: 5 });
         let run = program(vec![counted]);
         let mut seen = profile();
-        seen.said = vec![Said { by_scope: None, by_stack: Stage::Transport, blocks: 4, bytes: 4000 }];
+        let tally = Tally { blocks: 4, bytes: 4000, ..Tally::default() };
+        seen.moved = vec![Moved { method: None, from: Stage::Other, to: Stage::Transport, tally }];
         let profiles = profiles(seen);
         assert_eq!(*completed(&run, &profiles), run);
     }
@@ -196,7 +245,19 @@ mod tests {
             said(Some(Stage::Marshal), Stage::Marshal, 900),
             said(None, Stage::Handler, 900),
         ];
-        let stages: Vec<Stage> = disagreements(&seen).iter().map(|said| said.by_stack).collect();
-        assert_eq!(stages, [Stage::Handler, Stage::Instrument], "4,000 bytes in all: 80 are 2 %");
+        let stages = |apart: Vec<Said>| apart.iter().map(|said| said.by_stack).collect::<Vec<_>>();
+        assert_eq!(stages(disagreements(&seen)), [Stage::Handler, Stage::Instrument], "4,000 bytes in all: 80 are 2 %");
+        // Counters cannot tell what the stacks of a recording can.
+        let moved = |from, bytes| {
+            let tally = Tally { blocks: 1, bytes, ..Tally::default() };
+            Moved { method: None, from, to: Stage::Marshal, tally }
+        };
+        seen.moved = vec![moved(Stage::Handler, 600), moved(Stage::Other, 700), moved(Stage::Dispatch, 80)];
+        assert_eq!(stages(disagreements(&seen)), [Stage::Handler, Stage::Instrument]);
+        assert_eq!(
+            stages(disagreements_of_counters(&seen)),
+            [Stage::Marshal, Stage::Handler, Stage::Instrument],
+            "what no seam saw is disputed by none"
+        );
     }
 }

@@ -279,16 +279,51 @@ fn matches(name: &Name, pattern: &str) -> bool {
     (path.is_empty() || covers(path, &name.path)) && name.implements.as_deref().is_some_and(|found| covers(of, found))
 }
 
-/// The stage of a stack that a seam has charged: what the seam says, but that the service's code and the glue around it are
-/// told apart by the stack, which sees where one calls the other.
-pub(crate) fn refined(seam: Stage, by_stack: impl FnOnce() -> Stage) -> Stage {
-    match seam {
-        Stage::Dispatch | Stage::Handler => match by_stack() {
-            stage @ (Stage::Dispatch | Stage::Handler) => stage,
-            _ => seam,
-        },
+/// The stage of a stack that a seam has charged: what the seam says, with two exceptions. The service's code and the glue
+/// around it are told apart by the stack, which sees where one calls the other. And where a seam is left out its work stands in
+/// the scope around it, and the stack names it: tonic's codec, where generated code names another than `StagedCodec` or a
+/// channel has no layer; a stream of messages that is not `StagedStream`; and what a connection reads into, where its socket
+/// is not `StagedIo`.
+pub(crate) fn refined(seam: Stage, by_stack: Stage, works: Works) -> Stage {
+    match (seam, by_stack, works) {
+        (Stage::Dispatch | Stage::Handler, Stage::Dispatch | Stage::Handler, _) => by_stack,
+        (Stage::Dispatch | Stage::Handler | Stage::Transport, stage, Works::ForTonic) if is_left_out(stage) => by_stack,
+        (Stage::Marshal | Stage::Transport, Stage::Handler, Works::Streaming) => by_stack,
+        (Stage::Transport, Stage::ReceiveBuffer, _) => by_stack,
         _ => seam,
     }
+}
+
+/// Whether a seam that may be left out has its work in this stage.
+fn is_left_out(stage: Stage) -> bool {
+    matches!(stage, Stage::Marshal | Stage::ReceiveBuffer | Stage::MessageConstruction)
+}
+
+/// What a stack does, as tonic's codec and the service call each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Works {
+    /// tonic sends or receives a message.
+    ForTonic,
+    /// The service makes the next message of a stream that tonic sends.
+    Streaming,
+    /// The service does something of its own, or nobody does.
+    ForItself,
+}
+
+/// From the frames that [`decide`], leaf first.
+pub(crate) fn works<'a>(decided: impl IntoIterator<Item = (&'a Name, &'static Rule)>) -> Works {
+    let mut own = false;
+    for (name, rule) in decided {
+        match (own, rule.stage == Some(Stage::Handler)) {
+            (false, true) => own = true,
+            (true, true) => {}
+            (true, false) if covers("tonic::codec::encode", &name.path) => return Works::Streaming,
+            (true, false) => return Works::ForItself,
+            (false, false) if covers("tonic::codec", &name.path) => return Works::ForTonic,
+            (false, false) => {}
+        }
+    }
+    Works::ForItself
 }
 
 #[cfg(test)]

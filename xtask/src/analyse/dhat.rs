@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use alloc_ladder::Stage;
+use alloc_ladder::{Side, Stage};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -64,6 +64,8 @@ pub(crate) struct Point {
     pub(crate) temporary: u64,
     /// The stage of the seam it was in. Only a recording's file says so.
     pub(crate) stage: Option<Stage>,
+    /// The call that it was part of. Only a recording's file says so.
+    pub(crate) method: Option<(Side, String)>,
     /// Where its frames lie among those of all points.
     frames: Span,
 }
@@ -320,6 +322,8 @@ struct Listed {
     temporary: u64,
     #[serde(default)]
     stage: Option<Stage>,
+    #[serde(default)]
+    method: Option<(Side, String)>,
     fs: Vec<u32>,
 }
 
@@ -343,7 +347,7 @@ impl<'de> Visitor<'de> for Stacks {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut all: A) -> Result<Stacks, A::Error> {
-        while let Some(Listed { tbk, tb, gbk, gb, ebk, eb, temporary, stage, fs }) = all.next_element()? {
+        while let Some(Listed { tbk, tb, gbk, gb, ebk, eb, temporary, stage, method, fs }) = all.next_element()? {
             let from = self.frames.len();
             self.frames.extend_from_slice(&fs);
             self.points.push(Point {
@@ -355,6 +359,7 @@ impl<'de> Visitor<'de> for Stacks {
                 live_bytes: eb,
                 temporary,
                 stage,
+                method,
                 frames: Span::since(from, &self.frames),
             });
         }

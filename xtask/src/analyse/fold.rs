@@ -3,16 +3,20 @@
 //! A [`Profile`] keeps every block and byte of the file it is made from: frames are shortened, folded away and
 //! merged, counts never are, so the totals of everything rendered from it equal dhat's.
 
+mod said;
+
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 use std::io;
 
 use alloc_ladder::Stage;
 
-use crate::analyse::classify::{self, Rule};
+use crate::analyse::classify::{self, Rule, Works};
 use crate::analyse::dhat::{Dhat, Measured, Point, Span};
 use crate::analyse::frame::name::Name;
 use crate::analyse::frame::runtime;
+
+pub(crate) use said::{Moved, Said};
 
 /// One stage's share of what was allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,16 +107,8 @@ pub(crate) struct Profile {
     pub(crate) stages_mislead: bool,
     /// What seams and stacks say of the same blocks; empty where no seam was.
     pub(crate) said: Vec<Said>,
-}
-
-/// Blocks that the seams charged to one stage and the names on their stacks to one, the same or another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Said {
-    /// `None` where no seam was.
-    pub(crate) by_scope: Option<Stage>,
-    pub(crate) by_stack: Stage,
-    pub(crate) blocks: u64,
-    pub(crate) bytes: u64,
+    /// What a stack charges to another stage than its scope; empty where no seam was.
+    pub(crate) moved: Vec<Moved>,
 }
 
 /// The figures of a site, for tests.
@@ -157,6 +153,7 @@ impl<'a> Parsed<'a> {
         let place = |name: &&str| names.binary_search(name).expect("every name is listed") as u32;
         let places: Vec<u32> = listed.iter().map(place).collect();
         let mut said: Vec<Said> = Vec::new();
+        let mut moved: Vec<Moved> = Vec::new();
         let mut sites = Vec::with_capacity(self.dhat.points.len());
         let mut all = Vec::new();
         for point in &self.dhat.points {
@@ -164,25 +161,23 @@ impl<'a> Parsed<'a> {
             let stage = match point.stage {
                 // A seam knows better than a name.
                 Some(scope) if self.dhat.stages_mislead => scope,
-                Some(scope) => classify::refined(scope, || by_stack),
+                Some(scope) => classify::refined(scope, by_stack, self.works(point)),
                 None => by_stack,
             };
-            let by_scope = point.stage.and(Some(stage));
-            match said.iter_mut().find(|said| (said.by_scope, said.by_stack) == (by_scope, by_stack)) {
-                Some(said) => {
-                    said.blocks += point.blocks;
-                    said.bytes += point.bytes;
-                }
-                None => {
-                    let Point { blocks, bytes, .. } = *point;
-                    said.push(Said { by_scope, by_stack, blocks, bytes });
-                }
-            }
+            // What the stack found in another's scope had no seam of its own; the glue and the handler share one.
+            let is_shared = |stage| matches!(stage, Stage::Dispatch | Stage::Handler);
+            let has_seam = |scope: &Stage| *scope == stage || is_shared(*scope) && is_shared(stage);
+            let by_scope = point.stage.filter(has_seam).and(Some(stage));
+            Moved::add(&mut moved, point, stage);
+            let Point { blocks, bytes, .. } = *point;
+            Said { by_scope, by_stack, blocks, bytes }.add_to(&mut said);
             let from = all.len();
             frames(self.dhat.frames(point), &places, &mut all);
             sites.push(site(stage, point, Span::since(from, &all)));
         }
-        said.retain(|_| self.dhat.points.iter().any(|point| point.stage.is_some()));
+        if self.dhat.points.iter().all(|point| point.stage.is_none()) {
+            (said, moved) = (Vec::new(), Vec::new());
+        }
         Profile {
             names: names.into_iter().map(str::to_owned).collect(),
             sites,
@@ -192,8 +187,13 @@ impl<'a> Parsed<'a> {
             measured: self.dhat.measured,
             stages_mislead: self.dhat.stages_mislead,
             said,
+            moved,
         }
         .merged()
+    }
+
+    fn works(&self, point: &Point) -> Works {
+        classify::works(self.decided(point))
     }
 
     /// What the names on a stack say of it.
@@ -201,10 +201,15 @@ impl<'a> Parsed<'a> {
         if self.dhat.stages_mislead {
             return Stage::Other;
         }
-        classify::first(self.dhat.frames(point).iter().filter_map(|frame| {
+        classify::first(self.decided(point))
+    }
+
+    /// The frames of a stack that decide, leaf first, each with its rule.
+    fn decided(&self, point: &'a Point) -> impl Iterator<Item = (&Name, &'static Rule)> {
+        self.dhat.frames(point).iter().filter_map(|frame| {
             let frame = *frame as usize;
             Some((&self.names[frame], self.rules[frame]?))
-        }))
+        })
     }
 }
 

@@ -255,12 +255,42 @@ fn the_first_decisive_frame_from_the_leaf_wins() {
 
 #[test]
 fn a_stack_tells_the_handler_from_the_glue_and_nothing_else_that_a_seam_knows() {
-    let refine = |seam, stack| refined(seam, || stack);
+    let refine = |seam, stack| refined(seam, stack, Works::ForItself);
     assert_eq!(refine(Stage::Handler, Stage::Dispatch), Stage::Dispatch);
     assert_eq!(refine(Stage::Dispatch, Stage::Handler), Stage::Handler, "a layer of the service's own");
     assert_eq!(refine(Stage::Handler, Stage::Marshal), Stage::Handler, "what the service encodes for itself");
     assert_eq!(refine(Stage::Dispatch, Stage::Other), Stage::Dispatch);
     assert_eq!(refine(Stage::Marshal, Stage::Dispatch), Stage::Marshal);
+}
+
+#[test]
+fn a_codec_without_a_seam_is_told_from_the_service_that_it_works_for() {
+    let works = |frames: &[&str]| {
+        let names: Vec<Name> = frames.iter().map(|frame| Name::parse(frame)).collect();
+        works(names.iter().filter_map(|name| Some((name, decide(name)?))))
+    };
+    // As tonic's own codec stands in a stack of generated code, and as a service keeps messages of its own.
+    let encodes = "<greeter::HelloReply as prost::message::Message>::encode_raw";
+    let answers = [encodes, "tonic::codec::encode::EncodedBytes<T,U>::poll_next", "greeter::answer"];
+    assert_eq!(works(&answers), Works::ForTonic);
+    let sends = "tonic::codec::encode::EncodedBytes<T,U>::poll_next";
+    assert_eq!(works(&["greeter::next", sends, "greeter::answer"]), Works::Streaming);
+    assert_eq!(works(&["greeter::next", "tonic::codec::decode::Streaming<T>::message", sends]), Works::ForItself);
+    assert_eq!(works(&[encodes, "greeter::store", "greeter::answer"]), Works::ForItself);
+    assert_eq!(works(&[]), Works::ForItself);
+    assert_eq!(refined(Stage::Handler, Stage::Marshal, Works::ForTonic), Stage::Marshal);
+    assert_eq!(refined(Stage::Dispatch, Stage::ReceiveBuffer, Works::ForTonic), Stage::ReceiveBuffer);
+    assert_eq!(refined(Stage::Handler, Stage::Transport, Works::ForTonic), Stage::Handler);
+    assert_eq!(
+        refined(Stage::Transport, Stage::ReceiveBuffer, Works::ForItself),
+        Stage::ReceiveBuffer,
+        "a bare socket"
+    );
+    assert_eq!(refined(Stage::Transport, Stage::Marshal, Works::ForTonic), Stage::Marshal, "a body without a layer");
+    assert_eq!(refined(Stage::Transport, Stage::Marshal, Works::ForItself), Stage::Transport);
+    assert_eq!(refined(Stage::Marshal, Stage::Handler, Works::Streaming), Stage::Handler, "a stream of the service's");
+    assert_eq!(refined(Stage::Marshal, Stage::Handler, Works::ForItself), Stage::Marshal, "an encoder's helper");
+    assert_eq!(refined(Stage::Marshal, Stage::MessageConstruction, Works::ForTonic), Stage::Marshal, "the seam's own");
 }
 
 #[test]

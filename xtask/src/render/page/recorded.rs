@@ -124,7 +124,7 @@ pub(crate) fn line(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Marku
                 p.measured { (words(&Sums::of(profile, stacks))) }
                 @if profile.stages_mislead {
                     p.notice role="note" {
-                        "Stages are not told from names that are this poor: they would mislead. "
+                        "Stages are not told from names that are this poor: they would mislead. To see them, "
                         (parts::prose(Quality::HELP)) "."
                     }
                 }
@@ -291,8 +291,12 @@ fn at_peak(seen: SeenSites<'_>) -> Markup {
 /// Where seams and stacks say of the same bytes that they are different stages'.
 pub(crate) fn disagreements(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Markup {
     html! {
-        @for (_, profile, _) in seen(run, profiles, view.index).filter(|(_, profile, _)| !profile.said.is_empty()) {
-            @let apart = by_stack::disagreements(profile);
+        @for (side, profile, _) in seen(run, profiles, view.index).filter(|(_, profile, _)| !profile.said.is_empty()) {
+            @let counts = view.record.counts(side).and_then(|counted| counted.counts.as_ref());
+            @let apart = match counts {
+                Some(counts) if !by_stack::is_of_stacks(counts) => by_stack::disagreements_of_counters(profile),
+                _ => by_stack::disagreements(profile),
+            };
             @let share = |bytes: u64| numbers::share(bytes as f64 / profile.total_bytes().max(1) as f64);
             h3 { "Scopes and stacks, two ways to say whose a byte is" }
             @if apart.is_empty() {

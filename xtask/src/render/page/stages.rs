@@ -22,12 +22,14 @@ pub(crate) fn section(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Ma
     let instrument = |side: &Side| {
         figures::stage_per_message(view.record, *side, Stage::Instrument).is_some_and(|row| row.blocks > 0.0)
     };
-    let seams = |side: &Side| profiles.get(view.index, *side).is_some_and(|profile| !profile.said.is_empty());
+    let seams = |side: &Side| {
+        profiles.get(view.index, *side).is_some_and(|profile| rows(run, view, Some(profile), *side) == Rows::Both)
+    };
     html! {
         h3 { "Where the bytes come from" }
         div.sides { @for side in &sides { (stage_table(run, view, profiles.get(view.index, *side), *side, noun)) } }
         p.note {
-            @if figures::is_program(run) && sides.iter().any(seams) {
+            @if sides.iter().any(seams) {
                 "By stack: the part of a row that no seam saw, and that the names on its stacks put there. "
             }
             @if run.steps.len() > 1 || !figures::is_program(run) {
@@ -51,17 +53,21 @@ enum Rows {
     Both,
 }
 
-fn stage_table(run: &Run, view: &StepView<'_>, profile: Option<&Profile>, side: Side, noun: &str) -> Markup {
-    let Some(total) = figures::subject_per_message(view.record, side) else {
-        return html! { div { h4 { (side.name()) } p.empty { "Not measured: no exact counts of this side." } } };
-    };
+fn rows(run: &Run, view: &StepView<'_>, profile: Option<&Profile>, side: Side) -> Rows {
     let counts = view.record.counts(side).and_then(|counted| counted.counts.as_ref());
-    let made = match (profile, counts) {
+    match (profile, counts) {
         (_, Some(counts)) if !figures::is_program(run) || !by_stack::is_of_stacks(counts) => Rows::Counted,
         (Some(profile), Some(_)) if !profile.said.is_empty() => Rows::Both,
         (Some(_), Some(_)) => Rows::ByStack,
         _ => Rows::Counted,
+    }
+}
+
+fn stage_table(run: &Run, view: &StepView<'_>, profile: Option<&Profile>, side: Side, noun: &str) -> Markup {
+    let Some(total) = figures::subject_per_message(view.record, side) else {
+        return html! { div { h4 { (side.name()) } p.empty { "Not measured: no exact counts of this side." } } };
     };
+    let made = rows(run, view, profile, side);
     let compares = view.previous.is_some() || made == Rows::Counted;
     let previous = |stage| view.previous.and_then(|step| figures::stage_per_message(step, side, stage));
     let previous_total = view.previous.and_then(|step| figures::subject_per_message(step, side));
