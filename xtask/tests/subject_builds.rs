@@ -152,6 +152,28 @@ fn steps_are_built_once_each_and_the_tree_stays_as_it_is() {
     assert_eq!(text(&package.git(&["stash", "list"]).stdout), "");
 }
 
+/// Cargo takes what it built of a worktree for the tree's own, whose files are older, and the other way round.
+#[test]
+fn a_revision_is_never_measured_as_the_tree_nor_the_tree_as_a_revision() {
+    let file = FILE.replace("[[step]]\nname = \"broken\"\nfrom = \"baseline\"\nfeatures = [\"broken\"]\n", "");
+    let file = file.split("[[step]]\nname = \"nowhere\"").next().expect("a part").to_owned();
+    for has_lock_file in [true, false] {
+        let package = Package::new();
+        std::fs::write(package.0.path().join("alloc-ladder.toml"), &file).expect("writes");
+        if !has_lock_file {
+            let _ = std::fs::remove_file(package.0.path().join("Cargo.lock"));
+        }
+        for time in ["first", "second"] {
+            let done = package.profile(&[]);
+            assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+            let folder = package.run();
+            let found = ["01-baseline", "02-more", "03-before"].map(|step| blocks(&folder, step));
+            assert_eq!(found, [20, 1020, 10], "lock file: {has_lock_file}, {time} time");
+            std::fs::remove_dir_all(folder).expect("removes");
+        }
+    }
+}
+
 #[test]
 fn a_program_that_the_workspace_does_not_have_is_a_usage_error() {
     let package = Package::new();

@@ -10,7 +10,7 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::suggest::{Named, nearest};
 use crate::cli::terminal;
 use crate::measure::subject::file::{Patch, ProgramTable, Server, Step, Subject};
-use crate::measure::subject::source::{self, Said, Workspace};
+use crate::measure::subject::source::{self, Said, Source, Workspace};
 
 /// What decides which program a step is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,16 +95,16 @@ impl<'a> Builder<'a> {
         terminal::progress("Building", &step.name);
         let built = match source::of(workspace, step, &self.base, self.builds)? {
             Err(said) => Err(said),
-            Ok(folder) => {
+            Ok(source) => {
                 let wanted = Wanted {
                     package: self.package(program)?.unwrap_or_default(),
                     kind,
                     name,
                     features: &code.features,
                     server: &self.subject.server,
-                    is_own_tree: folder == workspace.root,
+                    is_own_tree: source.folder == workspace.root,
                 };
-                self.cargo(&folder, &wanted, &step.name)?
+                self.cargo(&source, &wanted, &step.name)?
             }
         };
         self.built.push((code, built.clone()));
@@ -130,10 +130,10 @@ impl<'a> Builder<'a> {
             anyhow::Error::from(Failure::new(Kind::Run, message).help("without it no step has traffic"))
         };
         let step = Step { name: "load".to_owned(), ..Step::default() };
-        let folder = source::of(workspace, &step, &self.base, self.builds)?.map_err(failed)?;
-        let is_own_tree = folder == workspace.root;
+        let source = source::of(workspace, &step, &self.base, self.builds)?.map_err(failed)?;
+        let is_own_tree = source.folder == workspace.root;
         let wanted = Wanted { package, kind, name, features, server, is_own_tree };
-        self.cargo(&folder, &wanted, &format!("load-{name}"))?.map_err(failed)
+        self.cargo(&source, &wanted, &format!("load-{name}"))?.map_err(failed)
     }
 
     /// The program of a command: a path is relative to the file's folder.
@@ -167,12 +167,16 @@ impl<'a> Builder<'a> {
     }
 
     /// Builds in a folder and keeps a copy of the program, which the next step's would replace.
-    fn cargo(&self, folder: &Path, wanted: &Wanted<'_>, kept: &str) -> anyhow::Result<Result<PathBuf, Said>> {
+    fn cargo(&self, source: &Source, wanted: &Wanted<'_>, kept: &str) -> anyhow::Result<Result<PathBuf, Said>> {
         let profile = &wanted.server.profile;
-        let mut program = source::cargo(folder)
+        let target = self.builds.join("target");
+        if let Err(said) = source.take_over(self.builds, &target)? {
+            return Ok(Err(said));
+        }
+        let mut program = source::cargo(&source.folder)
             .args(["build", "--profile", profile, "--package", wanted.package, wanted.kind, wanted.name])
             .args(["--message-format", "json-render-diagnostics", "--target-dir"])
-            .arg(self.builds.join("target"))
+            .arg(target)
             // Names of functions in call stacks need line tables.
             .env(format!("CARGO_PROFILE_{}_DEBUG", profile.to_uppercase().replace('-', "_")), "1");
         if !wanted.features.is_empty() {

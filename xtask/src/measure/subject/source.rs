@@ -94,7 +94,51 @@ pub(super) fn run(what: &str, program: &Program) -> anyhow::Result<Result<Vec<St
     }
 }
 
-/// Where a step's code is to be built, as a folder that cargo is run in. `builds` is where worktrees and links go.
+/// Where the code of a build comes from.
+pub(super) struct Source {
+    /// What cargo is run in.
+    pub(super) folder: PathBuf,
+    /// The workspace whose sources these are: the user's, or a worktree's.
+    pub(super) tree: PathBuf,
+}
+
+/// The workspace that was built into a target folder last, by name.
+const TREE: &str = "tree";
+
+impl Source {
+    /// Has cargo build the packages of this workspace anew where another tree's were built into `builds` last. Cargo knows
+    /// them by their place in a workspace, and a file by its time: what was built of an older file of another tree it takes
+    /// for fresh.
+    ///
+    /// # Errors
+    /// As [`run`], and when the folder cannot be written.
+    pub(super) fn take_over(&self, builds: &Path, target: &Path) -> anyhow::Result<Result<(), Said>> {
+        let (last, tree) = (builds.join(TREE), self.tree.to_string_lossy());
+        if std::fs::read_to_string(&last).is_ok_and(|last| last == tree) {
+            return Ok(Ok(()));
+        }
+        let workspace = match Workspace::of(&self.folder)? {
+            Ok(workspace) => workspace,
+            Err(said) => return Ok(Err(said)),
+        };
+        let is_own = |name: &str| {
+            let package = name.rsplit_once('-').map_or(name, |(package, _)| package);
+            workspace.packages.iter().any(|own| own.name == package)
+        };
+        let profiles = std::fs::read_dir(target).into_iter().flatten().flatten();
+        for known in profiles.flat_map(|profile| std::fs::read_dir(profile.path().join(".fingerprint"))).flatten() {
+            let known = known.with_context(|| format!("cannot read {}", target.display()))?;
+            if is_own(&known.file_name().to_string_lossy()) {
+                let path = known.path();
+                std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        std::fs::write(&last, tree.as_bytes()).with_context(|| format!("cannot write {}", last.display()))?;
+        Ok(Ok(()))
+    }
+}
+
+/// Where a step's code is to be built. `builds` is where worktrees and links go.
 ///
 /// # Errors
 /// As [`run`]; what a tool said of a revision or a version that it cannot have is the inner error.
@@ -103,7 +147,7 @@ pub(super) fn of(
     step: &Step,
     base: &Path,
     builds: &Path,
-) -> anyhow::Result<Result<PathBuf, Said>> {
+) -> anyhow::Result<Result<Source, Said>> {
     let root = match &step.revision {
         None => workspace.root.clone(),
         Some(revision) => match worktree(&workspace.root, revision, builds)? {
@@ -112,7 +156,7 @@ pub(super) fn of(
         },
     };
     if step.patch.is_empty() && step.tonic.is_none() && root.join("Cargo.lock").is_file() {
-        return Ok(Ok(root));
+        return Ok(Ok(Source { folder: root.clone(), tree: root }));
     }
     let workspace = match &step.revision {
         None => workspace.clone(),
@@ -126,7 +170,7 @@ pub(super) fn of(
     if let Some(other) = step.tonic {
         rename(&workspace, &linked, other)?;
     }
-    patch(&linked, &step.patch, base)
+    Ok(patch(&linked, &step.patch, base)?.map(|folder| Source { folder, tree: root }))
 }
 
 /// A worktree of the repository that `root` is in, at a revision: its folder that is `root` there.
