@@ -282,6 +282,11 @@ fn browser() -> Done {
 /// In workspaces of their own: the seams dropped in, and subjects of which one climbs its steps. etcd's client is among
 /// them where there is what its build needs.
 fn foreign() -> Done {
+    // In its folder, whose settings of cargo tokio needs to tell of its tasks; flags from elsewhere would hide them.
+    let mut console = Command::new(cargo_path());
+    console.args(["test", "--target-dir"]).arg(build::target()?.join("unstable"));
+    console.current_dir(root().join("examples/foreign/console"));
+    succeed(console.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
     let test = ["test", "--manifest-path", "examples/foreign/Cargo.toml", "--target-dir", "target"];
     let subjects = ["test", "--manifest-path", "examples/subjects/Cargo.toml", "--target-dir", "target"];
     let types = |protoc: PathBuf| Some(protoc.parent()?.parent()?.join("include/google/protobuf/descriptor.proto"));
