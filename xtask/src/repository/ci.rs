@@ -28,7 +28,7 @@ pub(crate) struct Args {
 
 /// Features that tests, examples and documentation need. One set for all of them, so that cargo builds every dependency
 /// once.
-const ALL: &str = "subject,live,otel,sampled,usdt,cpu,repository,fuzz,codegen,build,deflate,gzip,zstd,axum";
+const ALL: &str = "subject,live,otel,sampled,usdt,cpu,repository,fuzz,codegen,build,deflate,gzip,zstd,axum,tls";
 
 /// Features of the library that `cargo check` is given alone. Clippy has seen the code with [`ALL`]; this finds a
 /// feature that asks for too little, and code that only some feature uses.
