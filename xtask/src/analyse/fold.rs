@@ -3,9 +3,11 @@
 //! A [`Profile`] keeps every block and byte of the file it is made from: frames are shortened, folded away and
 //! merged, counts never are, so the totals of everything rendered from it equal dhat's.
 
+mod joined;
 mod said;
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io;
 
@@ -16,6 +18,7 @@ use crate::analyse::dhat::{Dhat, Measured, Point, Span};
 use crate::analyse::frame::name::Name;
 use crate::analyse::frame::runtime;
 
+pub(crate) use joined::{joined, union};
 pub(crate) use said::{Moved, Said};
 
 /// One stage's share of what was allocated.
@@ -128,30 +131,45 @@ pub(crate) struct Figures {
 const UNKNOWN: &str = "???";
 
 /// A dhat file's names, taken apart once each.
+///
+/// PERF: each once, because a frame is an address and a line: the same name is there for each of its lines, and wherever it
+/// was inlined.
 struct Parsed<'a> {
     dhat: &'a Dhat,
     names: Vec<Name>,
     /// What a frame of this name is charged to, if it decides.
     rules: Vec<Option<&'static Rule>>,
+    /// Of each frame of the file its place in the two above.
+    of: Vec<u32>,
 }
 
 impl<'a> Parsed<'a> {
     fn of(dhat: &'a Dhat) -> Parsed<'a> {
-        let names: Vec<Name> = dhat.names.iter().map(|name| Name::parse(name)).collect();
+        let mut names = Vec::new();
+        let mut known: HashMap<&str, u32> = HashMap::new();
+        let place = |name: &'a String| {
+            *known.entry(name).or_insert_with(|| {
+                names.push(Name::parse(name));
+                names.len() as u32 - 1
+            })
+        };
+        let of = dhat.names.iter().map(place).collect();
         let rules = names.iter().map(classify::decide).collect();
-        Parsed { dhat, names, rules }
+        Parsed { dhat, names, rules, of }
     }
 
     /// `text` names a frame; `frames` turns a stack, leaf first, into the frames to keep, root first: all by their place
     /// in the file, whose last is followed by that of [`UNKNOWN`]. It is also given the places in the sorted names, and
     /// appends.
     fn profile(&self, text: fn(&Name) -> &str, frames: impl Fn(&[u32], &[u32], &mut Vec<u32>)) -> Profile {
-        let mut names: Vec<&str> = self.names.iter().map(text).chain([UNKNOWN]).collect();
-        let listed = names.clone();
+        let listed: Vec<&str> = self.names.iter().map(text).chain([UNKNOWN]).collect();
+        let mut names = listed.clone();
         names.sort_unstable();
         names.dedup();
         let place = |name: &&str| names.binary_search(name).expect("every name is listed") as u32;
-        let places: Vec<u32> = listed.iter().map(place).collect();
+        let listed: Vec<u32> = listed.iter().map(place).collect();
+        let places: Vec<u32> =
+            self.of.iter().map(|name| *name as usize).chain([self.names.len()]).map(|at| listed[at]).collect();
         let mut said: Vec<Said> = Vec::new();
         let mut moved: Vec<Moved> = Vec::new();
         let mut sites = Vec::with_capacity(self.dhat.points.len());
@@ -207,8 +225,8 @@ impl<'a> Parsed<'a> {
     /// The frames of a stack that decide, leaf first, each with its rule.
     fn decided(&self, point: &'a Point) -> impl Iterator<Item = (&Name, &'static Rule)> {
         self.dhat.frames(point).iter().filter_map(|frame| {
-            let frame = *frame as usize;
-            Some((&self.names[frame], self.rules[frame]?))
+            let name = self.of[*frame as usize] as usize;
+            Some((&self.names[name], self.rules[name]?))
         })
     }
 }
@@ -232,8 +250,11 @@ impl Profile {
     /// The profile people look at: short names, without the frames of the runtime.
     pub(crate) fn from_dhat(dhat: &Dhat) -> Profile {
         let parsed = Parsed::of(dhat);
-        let hidden: Vec<bool> = parsed.names.iter().map(runtime::is_runtime).collect();
-        let std: Vec<bool> = parsed.names.iter().map(is_std).collect();
+        let each = |is: fn(&Name) -> bool| -> Vec<bool> {
+            let names: Vec<bool> = parsed.names.iter().map(is).collect();
+            parsed.of.iter().map(|name| names[*name as usize]).collect()
+        };
+        let (hidden, std) = (each(runtime::is_runtime), each(is_std));
         parsed.profile(
             |name| &name.short,
             |stack, places, frames| {
@@ -426,84 +447,6 @@ impl Profile {
     pub(crate) fn total(&self, unit: Unit) -> u64 {
         self.sites.iter().map(|site| site.value(unit)).sum()
     }
-}
-
-/// The stacks of two profiles under one set of names.
-#[derive(Debug)]
-pub(crate) struct Joined<'a> {
-    /// Sorted, each once.
-    pub(crate) names: Vec<&'a str>,
-    /// In the order of [`Profile::sites`].
-    pub(crate) stacks: Vec<JoinedStack<'a>>,
-}
-
-/// One stack of two profiles: it is there if either of them has it.
-#[derive(Debug)]
-pub(crate) struct JoinedStack<'a> {
-    pub(crate) stage: Stage,
-    /// Root first: places in [`Joined::names`].
-    pub(crate) frames: Vec<u32>,
-    before: Option<&'a Site>,
-    after: Option<&'a Site>,
-}
-
-impl JoinedStack<'_> {
-    /// A figure of either profile's site, 0 where it has none.
-    pub(crate) fn both(&self, figure: impl Fn(&Site) -> u64) -> [u64; 2] {
-        [self.before, self.after].map(|site| site.map_or(0, &figure))
-    }
-}
-
-/// Joins the stacks of two profiles, which are sorted alike.
-pub(crate) fn joined<'a>(before: &'a Profile, after: &'a Profile) -> Joined<'a> {
-    let mut names: Vec<&str> = before.names.iter().chain(&after.names).map(String::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    let places = |profile: &Profile| -> Vec<u32> {
-        let place = |name: &String| names.binary_search(&name.as_str()).expect("every name is listed") as u32;
-        profile.names.iter().map(place).collect()
-    };
-    let renumbered = |profile: &'a Profile| {
-        let joined = places(profile);
-        profile.sites.iter().map(move |site| {
-            let frames: Vec<u32> = profile.places(site).map(|place| joined[place as usize]).collect();
-            (site, frames)
-        })
-    };
-    let (mut old, mut new) = (renumbered(before).peekable(), renumbered(after).peekable());
-    let mut stacks = Vec::with_capacity(before.sites.len().max(after.sites.len()));
-    loop {
-        let ordering = match (old.peek(), new.peek()) {
-            (None, None) => break,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some((a, frames)), Some((b, others))) => (order(a.stage), frames).cmp(&(order(b.stage), others)),
-        };
-        let before = if ordering.is_le() { old.next() } else { None };
-        let after = if ordering.is_ge() { new.next() } else { None };
-        let sites = (before.as_ref().map(|(site, _)| *site), after.as_ref().map(|(site, _)| *site));
-        let Some((site, frames)) = before.or(after) else { break };
-        stacks.push(JoinedStack { stage: site.stage, frames, before: sites.0, after: sites.1 });
-    }
-    Joined { names, stacks }
-}
-
-/// Differential folded stacks in which what vanished stays visible: `stage;frame;…;leaf first second`.
-///
-/// A graph is as wide as its second column, so the second is the larger of before and after, and the first is that
-/// less the change: `second − first` is exactly `after − before`, and nothing that either side allocated has no width.
-pub(crate) fn union(before: &Profile, after: &Profile, unit: Unit) -> String {
-    let mut text = String::new();
-    let joined = joined(before, after);
-    for stack in &joined.stacks {
-        let [before, after] = stack.both(|site| site.value(unit));
-        let second = before.max(after);
-        if second > 0 {
-            let frames = stack.frames.iter().map(|place| joined.names[*place as usize]);
-            let _ = writeln!(text, "{} {} {second}", line(stack.stage.name(), frames), second - after + before);
-        }
-    }
-    text
 }
 
 /// The short names of a stack, root first, without the frames of the runtime.
