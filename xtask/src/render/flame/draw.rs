@@ -1,18 +1,19 @@
 //! Has inferno lay out and draw a graph, then reads its SVG to know every frame and to colour it.
 //!
 //! inferno says where a frame is in samples, exactly; which stacks those samples are is known here. So a frame's name,
-//! stage and counts are looked up by its place, never parsed back from a title.
+//! stage and counts are looked up by its place, never parsed back from a title. Its SVG is read once, and the rest of it
+//! is copied as it is.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::ops::Range;
 
 use alloc_ladder::Stage;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use inferno::flamegraph::color::{BackgroundColor, Color};
 use inferno::flamegraph::{Direction, Options, TextTruncateDirection};
-use quick_xml::events::{BytesStart, BytesText, Event};
-use quick_xml::{Reader, Writer};
+use quick_xml::Reader;
+use quick_xml::events::{BytesStart, Event};
 
 use super::colour::delta_colours;
 use super::stack::{Group, Stack};
@@ -45,6 +46,7 @@ struct Sums {
 }
 
 /// A frame's place in samples; depth 0 is the frame for everything.
+#[derive(Default)]
 struct Place {
     from: u64,
     to: u64,
@@ -153,29 +155,56 @@ impl<'a, G: Group> Graph<'a, G> {
         String::from_utf8(svg).context("inferno's SVG is not UTF-8")
     }
 
-    /// Where inferno put the frames, in the order it drew them.
-    fn places(&self, svg: &str) -> Result<Vec<Place>> {
+    /// The frames as inferno drew them, in its order.
+    fn drawn(&self, svg: &str) -> Result<Vec<Drawn>> {
         let mut reader = Reader::from_str(svg);
-        let mut places: Vec<(u64, u64, usize)> = Vec::new();
+        let mut frames = Vec::new();
+        let mut open: Option<Drawn> = None;
         loop {
-            match reader.read_event().context("inferno's SVG is not XML")? {
-                Event::Eof => break,
-                Event::Empty(rect) if rect.name().as_ref() == "rect" => {
-                    if let [Some(x), Some(width), y] = texts(&rect, ["fg:x", "fg:w", "y"])? {
-                        let y = y.context("a frame of inferno's SVG has no y")?;
-                        let (x, width) = (number(&x)?, number(&width)?);
-                        places.push((x, x + width, number(&y)? as usize));
-                    }
+            let from = reader.buffer_position() as usize;
+            let event = reader.read_event().context("inferno's SVG is not XML")?;
+            let event_bytes = from..reader.buffer_position() as usize;
+            // inferno writes a frame as `<g><title>…</title><rect/><text>…</text></g>`.
+            match (event, &mut open) {
+                (Event::Eof, _) => break,
+                (Event::Start(start), open @ None) if start.name().as_ref() == "g" => *open = Some(Drawn::default()),
+                (Event::Start(start), Some(frame)) => match start.name().as_ref() {
+                    "title" => frame.title = event_bytes.end..event_bytes.end,
+                    "text" => frame.label = event_bytes,
+                    _ => {}
+                },
+                (Event::End(end), Some(frame)) if end.name().as_ref() == "title" => frame.title.end = event_bytes.start,
+                (Event::Empty(rect), Some(frame)) if rect.name().as_ref() == "rect" => {
+                    let [Some(x), Some(width), Some(y)] = texts(&rect, ["fg:x", "fg:w", "y"])? else {
+                        bail!("inferno's SVG has a frame without a place")
+                    };
+                    let (from, width) = (number(&x)?, number(&width)?);
+                    frame.place = Place { from, to: from + width, depth: number(&y)? as usize };
+                    frame.rect = event_bytes;
                 }
+                (Event::End(end), open) if end.name().as_ref() == "g" => frames.extend(open.take()),
                 _ => {}
             }
         }
-        let top = places.iter().map(|place| place.2).min().unwrap_or(0);
-        let widest = places.iter().map(|place| place.1 - place.0).max().unwrap_or(0);
+        let top = frames.iter().map(|frame| frame.place.depth).min().unwrap_or(0);
+        for frame in &mut frames {
+            frame.place.depth = (frame.place.depth - top) / FRAME_HEIGHT;
+        }
+        let widest = frames.iter().map(|frame| frame.place.to - frame.place.from).max().unwrap_or(0);
         // A line inferno could not parse would be left out silently, and every frame behind it would be another's.
         ensure!(widest == self.total(), "inferno drew {widest} of {}", self.total());
-        Ok(places.into_iter().map(|(from, to, y)| Place { from, to, depth: (y - top) / FRAME_HEIGHT }).collect())
+        Ok(frames)
     }
+}
+
+/// A frame of inferno's SVG: where it is, and which bytes of the SVG are its title's text, its rectangle and the element
+/// that its label is in.
+#[derive(Default)]
+struct Drawn {
+    place: Place,
+    title: Range<usize>,
+    rect: Range<usize>,
+    label: Range<usize>,
 }
 
 /// The frames of a graph, top to bottom and left to right.
@@ -208,31 +237,32 @@ pub(super) fn svg<G: Group>(graph: &Graph<'_, G>, title: &str, subtitle: &str) -
         return Ok(empty(&title, &subtitle, G::NOTHING));
     }
     let drawn = graph.render(&title, &subtitle)?;
-    let mut places = graph.places(&drawn)?.into_iter();
-    let mut reader = Reader::from_str(&drawn);
-    let mut writer = Writer::new(Vec::with_capacity(drawn.len()));
-    // inferno writes a frame as `<g><title>…</title><rect/><text>…</text></g>`; the title comes before the place.
-    let mut group: Vec<Event<'_>> = Vec::new();
-    loop {
-        match reader.read_event().context("inferno's SVG is not XML")? {
-            Event::Eof => break,
-            Event::End(end) if end.name().as_ref() == "g" => {
-                let place = places.next().context("inferno's SVG has a group that is no frame")?;
-                for event in paint(group.drain(..), graph, &place) {
-                    writer.write_event(event)?;
-                }
-                writer.write_event(Event::End(end))?;
-            }
-            event if !group.is_empty() => group.push(event),
-            Event::Start(start) if start.name().as_ref() == "g" => group.push(Event::Start(start)),
-            event => writer.write_event(event)?,
+    let mut svg = String::with_capacity(drawn.len());
+    let mut copied = 0;
+    for frame in graph.drawn(&drawn)? {
+        let Look { title, fill, ink } = look(graph, &frame.place);
+        let title = quick_xml::escape::escape(&title);
+        let (rect, label) = (filled(&drawn[frame.rect.clone()], fill), filled(&drawn[frame.label.clone()], ink));
+        for (bytes, ours) in [(frame.title, &*title), (frame.rect, &*rect), (frame.label, &*label)] {
+            svg.push_str(drawn.get(copied..bytes.start).context("inferno's SVG has a frame in another order")?);
+            svg.push_str(ours);
+            copied = bytes.end;
         }
     }
-    Ok(String::from_utf8(writer.into_inner())?)
+    svg.push_str(&drawn[copied..]);
+    Ok(svg)
 }
 
-/// A frame's events with our colour and a title that says, in a differential, before and after.
-fn paint<'a, G: Group>(group: impl Iterator<Item = Event<'a>>, graph: &Graph<'_, G>, place: &Place) -> Vec<Event<'a>> {
+/// What we say of a frame.
+struct Look {
+    title: String,
+    /// The colour of its rectangle, and that of its label.
+    fill: &'static str,
+    ink: &'static str,
+}
+
+/// A frame in our colour, with a title that says, in a differential, before and after.
+fn look<G: Group>(graph: &Graph<'_, G>, place: &Place) -> Look {
     let frame = graph.named(place);
     let (before, after) = graph.counts(place);
     let (fill, ink) = match (frame, before) {
@@ -249,38 +279,20 @@ fn paint<'a, G: Group>(group: impl Iterator<Item = Event<'a>>, graph: &Graph<'_,
     };
     // Nothing in parentheses but the counts at the end: inferno's search and labels cut a title at the last `(`.
     let title = format!("{} ({counts})", frame.map_or("all".to_owned(), |(_, frame)| name::clean(frame)));
-    let mut events = Vec::new();
-    let mut in_title = false;
-    for event in group {
-        match event {
-            Event::Start(start) if start.name().as_ref() == "title" => {
-                in_title = true;
-                events.push(Event::Start(start));
-                events.push(Event::Text(BytesText::new(&title).into_owned()));
-            }
-            Event::End(end) if end.name().as_ref() == "title" => {
-                in_title = false;
-                events.push(Event::End(end));
-            }
-            _ if in_title => {}
-            Event::Empty(rect) => events.push(Event::Empty(with(&rect, "fill", fill))),
-            Event::Start(text) if text.name().as_ref() == "text" => events.push(Event::Start(with(&text, "fill", ink))),
-            event => events.push(event),
-        }
-    }
-    events
+    Look { title, fill, ink }
 }
 
-/// The element with this attribute in place of the one it had.
-fn with<'a>(element: &BytesStart<'a>, key: &str, value: &str) -> BytesStart<'a> {
-    let name = element.name().as_ref().to_owned();
-    let mut copy = BytesStart::new(name);
-    for attribute in element.attributes().with_checks(false).flatten().filter(|attribute| attribute.key.as_ref() != key)
-    {
-        copy.push_attribute(attribute);
+/// An element's text with this colour in place of the one it had. No value of an attribute has a quotation mark in it.
+fn filled(element: &str, colour: &str) -> String {
+    const FILL: &str = " fill=\"";
+    let ends = |from: usize| element[from..].find('"').map(|length| from + length);
+    match element.find(FILL).map(|at| at + FILL.len()).and_then(|from| Some((from, ends(from)?))) {
+        Some((from, to)) => format!("{}{colour}{}", &element[..from], &element[to..]),
+        None => {
+            let name = element.find([' ', '/', '>']).unwrap_or(element.len());
+            format!("{}{FILL}{colour}\"{}", &element[..name], &element[name..])
+        }
     }
-    copy.push_attribute((key, value));
-    copy
 }
 
 /// Some of an element's attributes.
