@@ -14,7 +14,6 @@ use tonic::metadata::MetadataMap;
 
 use super::codec::{ProstCodec, grpc};
 use super::connect::{self, StagedChannel, StagedLean};
-use super::echo::client as echo;
 use super::lean::client::LeanClient;
 use super::message::{Copied, Outgoing, Payload};
 use super::secure::Security;
@@ -55,7 +54,7 @@ pub trait Download {
 /// One connection to a server, and how calls go over it.
 #[derive(Clone)]
 pub struct Connection {
-    tuning: Tuning,
+    pub(super) tuning: Tuning,
     pub(super) compress: Option<Compression>,
     pub(super) link: Link,
 }
@@ -107,18 +106,6 @@ impl Connection {
         match self.link {
             Link::Channel(channel) => put(channel, (&self.tuning, self.compress), upload).await,
             Link::Lean(channel) => put(channel, (&self.tuning, self.compress), upload).await,
-            Link::ByHand(_) => bail!("a client written by hand makes unary calls alone"),
-        }
-    }
-
-    /// Makes an `Echo` call: sends the messages and receives every one of them again, in any encoding but a compressed one.
-    ///
-    /// # Errors
-    /// When the call fails, a [`tonic::Status`] where the server sent one, or with what `traffic` makes of a message.
-    pub async fn echo(self, traffic: &mut (impl Upload + Download + Send)) -> anyhow::Result<()> {
-        match self.link {
-            Link::Channel(channel) => echo::call(channel, &self.tuning, traffic).await,
-            Link::Lean(channel) => echo::call(channel, &self.tuning, traffic).await,
             Link::ByHand(_) => bail!("a client written by hand makes unary calls alone"),
         }
     }

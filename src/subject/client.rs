@@ -17,7 +17,7 @@ use super::calls::{BoxError, Connection, Download, Link, Upload, unready};
 use super::codec::{ProstCodec, grpc};
 use super::echo::{InTurn, Turns};
 use super::export::{SwapExport, sample_export};
-use super::fan_out;
+use super::fan_out::client as fan_out;
 use super::http2;
 use super::lean::client::LeanClient;
 use super::message::{Outgoing, Payload, content};

@@ -4,7 +4,7 @@
 //! `Grpc` and the steps' do not have within one call: each direction is made by itself, of the parts that the two are
 //! made of.
 
-pub(super) mod client;
+mod client;
 mod server;
 
 use std::pin::Pin;

@@ -3,34 +3,18 @@
 //! What publishes messages to subscribers gives each its own, as tokio's broadcast channel does: a clone, which each body
 //! then encodes. Or it encodes the message once, and gives each the bytes.
 
+pub(super) mod client;
+mod server;
+
 use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::future::{Ready, ready};
-use std::marker::PhantomData;
-use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 
-use http::uri::PathAndQuery;
-use http::{Request, Response};
-use http_body::Body as HttpBody;
 use prost::Message;
-use tokio_stream::Stream;
-use tonic::Status;
-use tonic::body::Body;
-use tonic::client::GrpcService;
-use tonic::codec::Streaming;
-use tonic::server::{Grpc, ServerStreamingService};
 
-use super::calls::{BoxError, unready};
-use super::codec::{ProstCodec, grpc};
 use super::export::sample_export;
-use super::service::{BoxFuture, Handler, Ladder};
-use crate::record::Compression;
-use crate::steps::{self, Encoded};
-use crate::subject::ladder::{Deframe, Encode, FanOut, Tuning};
-use crate::subject::pb::owned::{Export, GetRequest};
-use crate::subject::scenario::{Rpc, Workload};
-use crate::tonic::StagedStream;
+use crate::steps::Encoded;
+use crate::subject::pb::owned::Export;
+use crate::subject::scenario::Workload;
 
 /// Encoded messages that wait for the slowest stream at most; one that is further behind has its own encoded.
 const BEHIND_MAX: usize = 1024;
@@ -101,77 +85,6 @@ impl Given for Encoded<Export> {
     fn of(published: &Published, index: u64) -> Encoded<Export> {
         published.encoded(index)
     }
-}
-
-impl<H: Handler> Ladder<H> {
-    /// Answers a `Get` with exports.
-    pub(super) fn publish(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
-        match self.tuning.fan_out {
-            FanOut::Each => self.publish_with::<Export>(request),
-            FanOut::Once => self.publish_with::<Encoded<Export>>(request),
-        }
-    }
-
-    fn publish_with<M: Given>(&self, request: Request<Body>) -> BoxFuture<Result<Response<Body>, Infallible>> {
-        let method = PublishMethod::<M, H>(self.of_call(&request).handler, PhantomData);
-        let codec = ProstCodec::<M, GetRequest>::of_stream(&self.tuning);
-        match self.tuning.encode {
-            Encode::Stock | Encode::Sized => {
-                let mut grpc = grpc!(Grpc::new(codec), self.compress());
-                Box::pin(async move { Ok(grpc.server_streaming(method, request).await) })
-            }
-            Encode::Pooled | Encode::ZeroCopy => {
-                let mut grpc = grpc!(steps::server::Grpc::new(codec), self.compress());
-                Box::pin(async move { Ok(grpc.server_streaming(method, request).await) })
-            }
-        }
-    }
-}
-
-struct PublishMethod<M, H>(H, PhantomData<fn() -> M>);
-
-impl<M: Given, H: Handler> ServerStreamingService<GetRequest> for PublishMethod<M, H> {
-    type Response = M;
-    type ResponseStream = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
-    type Future = Ready<Result<tonic::Response<Self::ResponseStream>, Status>>;
-
-    fn call(&mut self, request: tonic::Request<GetRequest>) -> Self::Future {
-        let messages = self.0.clone().publish::<M>(request.into_inner()).map(StagedStream::new);
-        ready(messages.map(|messages| tonic::Response::new(Box::pin(messages) as Self::ResponseStream)))
-    }
-}
-
-/// Subscribes: makes a `Get` call for exports and gives each to `received`.
-pub(super) async fn subscribe<T>(
-    channel: T,
-    (tuning, compress): (&Tuning, Option<Compression>),
-    messages: u64,
-    mut received: impl FnMut(Export) -> anyhow::Result<()>,
-) -> anyhow::Result<()>
-where
-    T: GrpcService<Body>,
-    T::ResponseBody: HttpBody + Send + 'static,
-    <T::ResponseBody as HttpBody>::Error: Into<BoxError>,
-{
-    let request = tonic::Request::new(GetRequest { messages, chunk_size: 0 });
-    let path = PathAndQuery::from_static(Rpc::Get.path());
-    let codec = ProstCodec::<GetRequest, Export>::stock();
-    let mut exports: Streaming<Export> = match tuning.deframe {
-        Deframe::Contiguous => {
-            let mut grpc = grpc!(tonic::client::Grpc::new(channel), compress);
-            grpc.ready().await.map_err(unready)?;
-            grpc.server_streaming(request, path, codec).await?.into_inner()
-        }
-        Deframe::Rope => {
-            let mut grpc = grpc!(steps::client::Grpc::new(channel), compress);
-            grpc.ready().await.map_err(unready)?;
-            grpc.server_streaming(request, path, codec).await?.into_inner()
-        }
-    };
-    while let Some(export) = exports.message().await? {
-        received(export)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::task::{Context, Poll};
 
+use anyhow::bail;
 use http::uri::PathAndQuery;
 use http_body::Body as HttpBody;
 use tokio_stream::StreamExt;
@@ -10,7 +11,7 @@ use tonic::client::GrpcService;
 use tonic::codec::{Codec, EncodeBody, Streaming};
 
 use crate::steps::{self, Pooled};
-use crate::subject::calls::{BoxError, Download, Upload, unready, with_headers};
+use crate::subject::calls::{BoxError, Connection, Download, Link, Upload, unready, with_headers};
 use crate::subject::codec::ProstCodec;
 use crate::subject::ladder::{Deframe, Encode, MessageSource, Payload as PayloadType, Tuning};
 use crate::subject::message::{Copied, Outgoing, Payload};
@@ -18,12 +19,22 @@ use crate::subject::pb::{bytes as pb_bytes, owned as pb_owned};
 use crate::subject::scenario::Rpc;
 use crate::tonic::StagedStream;
 
+impl Connection {
+    /// Makes an `Echo` call: sends the messages and receives every one of them again, in any encoding but a compressed one.
+    ///
+    /// # Errors
+    /// When the call fails, a [`tonic::Status`] where the server sent one, or with what `traffic` makes of a message.
+    pub async fn echo(self, traffic: &mut (impl Upload + Download + Send)) -> anyhow::Result<()> {
+        match self.link {
+            Link::Channel(channel) => call(channel, &self.tuning, traffic).await,
+            Link::Lean(channel) => call(channel, &self.tuning, traffic).await,
+            Link::ByHand(_) => bail!("a client written by hand makes unary calls alone"),
+        }
+    }
+}
+
 /// Sends the messages and receives every one of them again.
-pub(in crate::subject) async fn call<T>(
-    channel: T,
-    tuning: &Tuning,
-    traffic: &mut (impl Upload + Download + Send),
-) -> anyhow::Result<()>
+async fn call<T>(channel: T, tuning: &Tuning, traffic: &mut (impl Upload + Download + Send)) -> anyhow::Result<()>
 where
     T: GrpcService<Body>,
     T::ResponseBody: HttpBody + Send + 'static,
