@@ -298,6 +298,7 @@ fn a_load_that_fails_hangs_or_is_too_short_is_told_as_such() {
         ("\"3\", \"fail\"", 3, &["the load failed (exit status: 7)", "no such method"][..]),
         ("\"3\", \"hang\"", 3, &["the load did not end and the window did not close within 2 s; the server counted 3"]),
         ("\"3\"", 3, &["the traffic ended before the window closed: it needs 2 + 10 messages; the server counted 3"]),
+        ("\"3\"", 20, &["opened too late to close within the 20 that the server counted"]),
         ("\"0\"", 0, &["the load made no calls that the server counted"]),
     ] {
         let place = Place::new(&file(load, ""));

@@ -6,12 +6,16 @@
 //! and not more of the other. One that is meant for a stage and was measured in neither run is named with the command
 //! that measures it, and with no figure.
 
+use std::path::Path;
+
 use alloc_ladder::record::{Run, StepRecord};
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage};
 
 use crate::analyse::advice::{Advice, ladders};
+use crate::analyse::by_stack;
 use crate::analyse::executable::{ALLOC_LINES, SEAM_LINES};
+use crate::analyse::fold::Profile;
 use crate::analyse::symbols::Quality;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style};
@@ -19,6 +23,7 @@ use crate::render::files;
 use crate::store::find;
 use crate::store::layout;
 use crate::store::reference;
+use crate::store::write::RunFolder;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -51,7 +56,25 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         let text = format!("{ALLOC_LINES}\n{SEAM_LINES}\nor, without a change, {}", Quality::HELP);
         terminal::labelled(Style::Help, "help", &text);
     }
+    if !is_study {
+        warn_of_left_out_seams(&folder, &run, args.step.as_deref())?;
+    }
     terminal::result(&if args.json { serde_json::to_string_pretty(&advice)? + "\n" } else { advice.text() })
+}
+
+/// Says where a row of the counters that advice goes by is mostly another stage's by stack.
+fn warn_of_left_out_seams(folder: &Path, run: &Run, step: Option<&str>) -> anyhow::Result<()> {
+    for stacks in &from(run, step)?.stacks {
+        let profile = Profile::from_dhat(&files::dhat(&RunFolder::open(folder)?, stacks)?);
+        for said in by_stack::disagreements_of_counters(&profile) {
+            let scope = said.by_scope.map_or("", Stage::name);
+            let share = 100.0 * said.bytes as f64 / profile.total_bytes() as f64;
+            let text =
+                format!("{share:.1} % of the bytes are counted as {scope} and are {} by stack", said.by_stack.name());
+            terminal::labelled(Style::Warning, "warning", &format!("{} {text}", stacks.side.name()));
+        }
+    }
+    Ok(())
 }
 
 /// The step to start from: the one that was named, or the last that was counted.

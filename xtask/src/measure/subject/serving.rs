@@ -256,6 +256,15 @@ impl Running<'_> {
                 "make the load last longer, or the window shorter",
             ),
             (Length::Messages(_), Some(0)) => ("the load made no calls that the server counted".to_owned(), seams),
+            // The driver's thread opens a window when it looks, which on a busy machine is late.
+            (Length::Messages(messages), Some(counted)) if counted as f64 >= window.warmup + messages as f64 => {
+                let needs = format!("{} + {messages}", window.warmup);
+                let message = format!(
+                    "the window of {needs} messages opened too late to close within the {counted} that the server \
+                     counted: the machine was busy"
+                );
+                (message, "make the window longer, or try again on a quieter machine")
+            }
             (Length::Messages(messages), counted) => {
                 let counted = counted.map_or_else(String::new, |counted| format!("; the server counted {counted}"));
                 let needs = format!("{} + {messages}", window.warmup);

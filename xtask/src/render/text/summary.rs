@@ -105,7 +105,12 @@ fn allocated(run: &Run, profiles: &Profiles, index: usize, side: Side) -> Option
 }
 
 fn noun(run: &Run) -> &'static str {
-    if run.subject.shape == Shape::Unary { "call" } else { "msg" }
+    match run.subject.shape {
+        Shape::Unary => "call",
+        // Figures of the whole process.
+        Shape::Program if run.workload.messages == 1 => "run",
+        _ => "msg",
+    }
 }
 
 /// The ladder as a table, how well the attributions agree, and where the report lies. Where the terminal has so many columns
