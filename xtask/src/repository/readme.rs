@@ -249,11 +249,31 @@ fn one_run(text: &mut String, run: &Run) -> std::fmt::Result {
             writeln!(text, "| {} | {} |", limit.name, cell(CPU_PER_GB, sample))?;
         }
     }
+    on_a_link(text, run, cpu)?;
     measured(text, &run.environment)?;
     if run.partial {
         writeln!(text, "\nThe run ended early; steps that are missing above were not measured.")?;
     }
     Ok(())
+}
+
+/// Cores of the server that gRPC in Go kept busy on a link of 5 Gbit/s, by the talk on high-performance gRPC of 2025, before
+/// and after its steps. A file server over HTTP/2 kept 0.2.
+const IN_GO: [(&str, f64, f64); 2] = [("put", 1.6, 0.7), ("get", 1.3, 0.7)];
+
+/// What the talk's link would ask of the server here, by the CPU time of a byte, beside the talk's own figures.
+fn on_a_link(text: &mut String, run: &Run, cpu: Figure) -> std::fmt::Result {
+    const GB_PER_SECOND: f64 = 5.0 / 8.0;
+    let Some((_, before, after)) = IN_GO.iter().find(|(name, ..)| *name == run.subject.name && is_stock(run)) else {
+        return Ok(());
+    };
+    let cores = |step: Option<&StepRecord>| Some(cpu.sample(step?, Side::Server)?.median() * GB_PER_SECOND);
+    let (Some(first), Some(last)) = (cores(run.steps.first()), cores(run.steps.last())) else { return Ok(()) };
+    writeln!(
+        text,
+        "\nAt 5 Gbit/s that is {first:.2} → {last:.2} cores of the server. The talk that the study repeats had {before} → {after} \
+         in Go, and 0.2 for a file server over HTTP/2."
+    )
 }
 
 /// What each open stream holds, step by step.
