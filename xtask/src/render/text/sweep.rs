@@ -13,7 +13,8 @@ use crate::cli::terminal::{Style, paint};
 /// From how many times a neighbour's CPU per byte a point stands out.
 pub(crate) const CLIFF: f64 = 1.5;
 
-const HEADINGS: [&str; 11] = [
+/// Put and get are told by the byte of payload; calls of unary, whose payload is a few bytes, by the call.
+const PER_BYTE: [&str; 11] = [
     "message",
     "streams",
     "server allocs/msg",
@@ -26,10 +27,30 @@ const HEADINGS: [&str; 11] = [
     "client CPU-s/GB",
     "to neighbour",
 ];
+const PER_CALL: [&str; 11] = [
+    "call",
+    "streams",
+    "server allocs/call",
+    "client",
+    "server bytes/call",
+    "client",
+    "server CPU µs/call",
+    "to neighbour",
+    "to raw-tokio",
+    "client CPU µs/call",
+    "to neighbour",
+];
+
+const fn headings(scenario: Scenario) -> [&'static str; 11] {
+    match scenario {
+        Scenario::Unary => PER_CALL,
+        Scenario::Put | Scenario::Get => PER_BYTE,
+    }
+}
 
 pub(crate) fn text(sweep: &Sweep) -> String {
     let mut table = Table::default();
-    table.row(HEADINGS.map(|heading| Cell::right(heading).style(Style::Bold)));
+    table.row(headings(sweep.scenario).map(|heading| Cell::right(heading).style(Style::Bold)));
     for (index, point) in sweep.points.iter().enumerate() {
         let cliff = |side| to_neighbour(sweep, index, side).is_some_and(|ratio| ratio > CLIFF);
         let style = |column: usize| {
@@ -53,7 +74,8 @@ pub(crate) fn text(sweep: &Sweep) -> String {
 
 /// The rows as GitHub's Markdown has them.
 pub(crate) fn markdown(sweep: &Sweep) -> String {
-    let mut text = format!("| {} |\n|{}\n", HEADINGS.join(" | "), "---:|".repeat(HEADINGS.len()));
+    let headings = headings(sweep.scenario);
+    let mut text = format!("| {} |\n|{}\n", headings.join(" | "), "---:|".repeat(headings.len()));
     for (index, point) in sweep.points.iter().enumerate() {
         text.push_str(&format!("| {} |\n", cells(sweep, index, point).join(" | ")));
     }
@@ -68,8 +90,12 @@ fn cells(sweep: &Sweep, index: usize, point: &Point) -> [String; 11] {
         let value = point.of(side, Instrument::Count).filter_map(figure).next();
         value.map_or_else(|| "–".to_owned(), numbers::number)
     };
+    let bytes = match sweep.scenario {
+        Scenario::Unary => Measurement::bytes_per_message,
+        Scenario::Put | Scenario::Get => Measurement::amplification,
+    };
     let cpu = |side| {
-        let values = point.cpu(side);
+        let values = point.cpu(sweep.scenario, side);
         if values.is_empty() {
             return "–".to_owned();
         }
@@ -82,8 +108,8 @@ fn cells(sweep: &Sweep, index: usize, point: &Point) -> [String; 11] {
         point.workload.streams.to_string(),
         counted(Side::Server, Measurement::blocks_per_message),
         counted(Side::Client, Measurement::blocks_per_message),
-        counted(Side::Server, Measurement::amplification),
-        counted(Side::Client, Measurement::amplification),
+        counted(Side::Server, bytes),
+        counted(Side::Client, bytes),
         cpu(Side::Server),
         ratio(Side::Server),
         point.to_raw().map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}")),
@@ -107,10 +133,10 @@ fn size(bytes: usize) -> String {
     if bytes.is_multiple_of(1024) { numbers::bytes(bytes as f64) } else { numbers::bytes_in_full(bytes as f64) }
 }
 
-/// How many times the CPU per byte of its cheapest neighbour a point takes: the median over rounds of the ratio within
+/// How many times the CPU, per byte or per call, of its cheapest neighbour a point takes: the median over rounds of the ratio within
 /// a round. Neighbours are the next smaller and the next larger size, number of streams or other traffic.
 fn to_neighbour(sweep: &Sweep, index: usize, side: Side) -> Option<f64> {
-    let own = sweep.points[index].cpu(side);
+    let own = sweep.points[index].cpu(sweep.scenario, side);
     let key = |point: &Point| {
         let Workload { streams, chunk, metadata, spans, echo, .. } = point.workload;
         (streams, chunk, metadata, spans, echo)
@@ -128,7 +154,8 @@ fn to_neighbour(sweep: &Sweep, index: usize, side: Side) -> Option<f64> {
     };
     let neighbours = [along(&|point| point.workload.streams == streams), along(&|point| point.workload.chunk == chunk)];
     let ratio = |neighbour: &Point| {
-        let ratios: Vec<f64> = own.iter().zip(neighbour.cpu(side)).map(|(own, other)| own / other).collect();
+        let ratios: Vec<f64> =
+            own.iter().zip(neighbour.cpu(sweep.scenario, side)).map(|(own, other)| own / other).collect();
         stats::median(&ratios)
     };
     neighbours.into_iter().flatten().flatten().map(ratio).filter(|ratio| ratio.is_finite()).max_by(f64::total_cmp)
@@ -142,22 +169,34 @@ impl Point {
     /// How many times the CPU of a raw TCP copy the server takes: the median over rounds.
     fn to_raw(&self) -> Option<f64> {
         let raw = self.raw_tokio.iter().map(Measurement::cpu_seconds_per_gb);
-        let ratios: Vec<f64> = self.cpu(Side::Server).iter().zip(raw).map(|(own, raw)| own / raw).collect();
+        let own = self.of(Side::Server, Instrument::Time).map(Measurement::cpu_seconds_per_gb);
+        let ratios: Vec<f64> = own.zip(raw).map(|(own, raw)| own / raw).collect();
         (!ratios.is_empty()).then(|| stats::median(&ratios))
     }
 
-    /// CPU seconds per GB of each round, in round order.
-    fn cpu(&self, side: Side) -> Vec<f64> {
-        self.of(side, Instrument::Time).map(Measurement::cpu_seconds_per_gb).collect()
+    /// CPU seconds per GB, of unary microseconds a call, of each round, in round order.
+    fn cpu(&self, scenario: Scenario, side: Side) -> Vec<f64> {
+        let cost = match scenario {
+            Scenario::Unary => Measurement::cpu_us_per_message,
+            Scenario::Put | Scenario::Get => Measurement::cpu_seconds_per_gb,
+        };
+        self.of(side, Instrument::Time).map(cost).collect()
     }
 }
 
 fn notes(sweep: &Sweep) -> Vec<String> {
-    let rounds = sweep.points.iter().map(|point| point.cpu(Side::Server).len()).min().unwrap_or(0);
+    let rounds = sweep.points.iter().map(|point| point.cpu(sweep.scenario, Side::Server).len()).min().unwrap_or(0);
+    let (per, next) = match sweep.scenario {
+        Scenario::Unary => ("call", "points"),
+        Scenario::Put | Scenario::Get => ("byte", "sizes, or numbers of streams,"),
+    };
+    let raw = match sweep.points.iter().any(|point| !point.raw_tokio.is_empty()) {
+        true => "; to raw-tokio: of a raw TCP copy's in the same rounds",
+        false => "",
+    };
     let mut notes = vec![format!(
-        "{}, {}. Medians of {rounds} interleaved rounds; ± is the far end of {}. To neighbour: CPU per \
-         byte as a multiple of the cheaper of the next sizes, or numbers of streams, in the same rounds; to raw-tokio: of \
-         a raw TCP copy's in the same rounds.",
+        "{}, {}. Medians of {rounds} interleaved rounds; ± is the far end of {}. To neighbour: CPU per {per} as a multiple \
+         of the cheaper of the next {next} in the same rounds{raw}.",
         sweep.scenario,
         sweep.step,
         stats::interval_words(rounds),
@@ -182,6 +221,17 @@ fn notes(sweep: &Sweep) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_costs_by_the_call_and_a_message_by_the_byte() {
+        let mut timed = Measurement::new(Side::Server, Instrument::Time);
+        (timed.messages, timed.payload_bytes, timed.usage.user_us) = (10, 1000, 300);
+        let workload = Workload::default();
+        let point = Point { workload, measurements: vec![timed], raw_tokio: Vec::new() };
+        assert_eq!(point.cpu(Scenario::Unary, Side::Server), [30.0]);
+        assert_eq!(point.cpu(Scenario::Put, Side::Server), [300.0]);
+        assert!(headings(Scenario::Unary).iter().all(|heading| !heading.contains("GB")));
+    }
 
     #[test]
     fn sizes_are_exact() {
