@@ -67,14 +67,25 @@ fn read(args: &Args, folder: &RunFolder, created: String) -> anyhow::Result<Path
     page::write_all(folder, &run, &mut profiles)
 }
 
-/// A step's name for each file, no two alike.
+/// A step's name for each file, no two alike: of files of one name, the nearest folders that are not.
 fn names(files: &[PathBuf]) -> Vec<String> {
     let mut taken = HashSet::new();
-    let name = |file: &PathBuf| {
-        let plain = import::step_name(&file.to_string_lossy(), 0);
+    let ancestor = |file: &PathBuf, up: usize| {
+        let name = file.ancestors().nth(up)?.file_name()?;
+        Some(import::step_name(&name.to_string_lossy(), 0))
+    };
+    let at = |up: usize| files.iter().map(|file| ancestor(file, up)).collect::<Option<Vec<String>>>();
+    let differ = |names: &Vec<String>| names.iter().collect::<HashSet<_>>().len() == names.len();
+    let deepest = files.iter().map(|file| file.components().count()).min().unwrap_or(0);
+    let of_folders = (0..deepest).find_map(|up| at(up).filter(differ));
+    let name = |(index, file): (usize, &PathBuf)| {
+        let plain = match &of_folders {
+            Some(names) => names[index].clone(),
+            None => import::step_name(&file.to_string_lossy(), 0),
+        };
         (0..).map(|again| import::step_name(&plain, again)).find(|name| taken.insert(name.clone())).unwrap_or(plain)
     };
-    files.iter().map(name).collect()
+    files.iter().enumerate().map(name).collect()
 }
 
 #[cfg(test)]
@@ -102,12 +113,39 @@ mod tests {
         let html = std::fs::read_to_string(page).expect("reads");
         assert!(html.contains("before") && html.contains("after"));
         assert!(html.contains("what the opened file holds") && !html.contains("whole process"), "nobody knows");
+        assert!(
+            html.contains("and 1 more, in the order they were named") && !html.contains("In one table"),
+            "one round"
+        );
         assert!(run.join("02-after/server/diff-bytes.svg").is_file(), "the difference of the two");
+    }
+
+    #[test]
+    fn a_program_without_grpc_has_no_rows_of_it_and_no_sites_of_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = folder.path().join("run");
+        std::fs::create_dir(&run).expect("creates");
+        let into = RunFolder::create(&run).expect("writable");
+        let file = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests-data/foreign/go-heap.pb.gz"));
+        let page = read(&args(&[file]), &into, "2026-01-01T00:00:00Z".to_owned()).expect("reads");
+        let html = std::fs::read_to_string(page).expect("reads");
+        let (_, main) = html.split_once("<main>").expect("a page has a main part");
+        let (main, _) = main.split_once("</main>").expect("it ends");
+        assert!(main.contains("No stack passes through tonic") && !main.contains("message construction"), "{main}");
+        assert!(main.contains("main.keep") && !main.contains(r#"class="gone""#), "{main}");
     }
 
     #[test]
     fn files_of_one_name_are_told_apart() {
         let names = names(&["a/dhat-heap.json".into(), "b/dhat-heap.json".into(), "c/x.folded".into()]);
-        assert_eq!(names, ["dhat-heap", "dhat-heap-2", "x"]);
+        assert_eq!(names, ["a", "b", "c"]);
+        let names = |files: [&str; 2]| super::names(&files.map(PathBuf::from));
+        assert_eq!(
+            names(["put/01-baseline/server/dhat.json", "put/02-pooled/server/dhat.json"]),
+            ["01-baseline", "02-pooled"]
+        );
+        assert_eq!(names(["dhat.json", "dhat.json"]), ["dhat", "dhat-2"]);
+        assert_eq!(names(["before.json", "after.json"]), ["before", "after"]);
+        assert_eq!(names(["../dhat.json", "dhat.json"]), ["dhat", "dhat-2"]);
     }
 }

@@ -1,7 +1,7 @@
 //! The page around the sections: one file, no network, its own style and script and nobody else's.
 
+use alloc_ladder::Side;
 use alloc_ladder::record::{Instrument, Run};
-use alloc_ladder::{Side, Stage};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -223,7 +223,7 @@ fn help(run: &Run) -> Markup {
         p.spoken id="announce" role="status" {}
         template id="graph" {
             div.graph {
-                div.graph-head { (charts::legend(Stage::ALL.into_iter())) }
+                div.graph-head { (charts::legend(figures::shown_stages(run))) }
                 div.controls {
                     (choice("side", "Side", &sides))
                     (choice("unit", "Unit", &[("bytes", "bytes"), ("blocks", "allocations")]))

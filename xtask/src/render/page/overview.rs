@@ -32,6 +32,9 @@ pub(crate) fn head(run: &Run, steps: &[StepView<'_>], profiles: &Profiles) -> Ma
                 @match Scenario::of(&run.subject) {
                     Some(scenario) => { (scenario.name()) " " small { (scenario.words()) } }
                     None if figures::is_climbed(run) => { (title(run)) " " small { (steps.len()) " steps of alloc-ladder.toml" } }
+                    None if steps.len() > 1 && is_opened(run) => {
+                        (title(run)) " " small { "and " (steps.len() - 1) " more, in the order they were named" }
+                    }
                     None => { (title(run)) " " small { "a program of its own" } }
                 }
             }
@@ -47,13 +50,18 @@ pub(crate) fn head(run: &Run, steps: &[StepView<'_>], profiles: &Profiles) -> Ma
     }
 }
 
+/// Whether the page is of files, and no command made them.
+fn is_opened(run: &Run) -> bool {
+    let mut stacks = run.steps.iter().flat_map(|step| &step.stacks);
+    figures::is_program(run) && run.environment.command.is_empty() && stacks.next().is_some()
+}
+
 fn traffic(run: &Run) -> String {
     if figures::is_climbed(run) && run.workload.messages != 1 {
         return climbed(run);
     }
-    let stacks = || run.steps.iter().flat_map(|step| &step.stacks);
-    let opened = figures::is_program(run) && run.environment.command.is_empty() && stacks().next().is_some();
-    if opened && stacks().all(|stacks| stacks.recorded.is_none()) {
+    let mut stacks = run.steps.iter().flat_map(|step| &step.stacks);
+    if is_opened(run) && stacks.all(|stacks| stacks.recorded.is_none()) {
         // What another tool left out is not known.
         return "Figures are what the opened file holds.".to_owned();
     }
@@ -131,6 +139,7 @@ fn size(shape: Shape, workload: &Workload) -> String {
             numbers::bytes(workload.chunk as f64 * workload.messages as f64),
             plural(workload.streams, "stream"),
         ),
+        Shape::Program if workload.messages == 1 => "one message".to_owned(),
         Shape::Program => format!("{messages} messages"),
     }
 }
@@ -347,7 +356,7 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                     @else if steps.len() == 1 { "What it allocates" }
                     @else { "The steps" }
                 }
-                (charts::legend(figures::subject_stages()))
+                (charts::legend(figures::shown_stages(run).filter(|stage| *stage != Stage::Instrument)))
             }
             table role="table" {
                 thead role="rowgroup" {

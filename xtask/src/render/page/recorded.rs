@@ -32,12 +32,16 @@ impl Sums {
     fn of(profile: &Profile, stacks: &Stacks) -> Sums {
         let measured = profile.measured;
         let recorded = stacks.recorded.as_ref();
-        let peak_bytes = recorded.map_or_else(|| profile.peak_bytes(), |recorded| recorded.peak_bytes);
+        // The instrument's own is in no table, and so in no sum above one.
+        let sum = |figure: fn(&Site) -> u64| -> u64 {
+            profile.sum(|site| if site.stage == Stage::Instrument { 0 } else { figure(site) })
+        };
+        let peak_bytes = recorded.map_or_else(|| sum(|site| site.peak_bytes), |recorded| recorded.peak_bytes);
         Sums {
-            blocks: profile.total_blocks(),
-            bytes: profile.total_bytes(),
-            live: measured.live.then(|| (profile.sum(|site| site.live_blocks), profile.sum(|site| site.live_bytes))),
-            temporary: measured.temporary.then(|| profile.sum(|site| site.temporary)),
+            blocks: sum(|site| site.blocks),
+            bytes: sum(|site| site.bytes),
+            live: measured.live.then(|| (sum(|site| site.live_blocks), sum(|site| site.live_bytes))),
+            temporary: measured.temporary.then(|| sum(|site| site.temporary)),
             peak_bytes: measured.peak.then_some(peak_bytes),
             // A program that ended between two looks was never seen at its largest.
             rss_bytes: recorded.map(|recorded| recorded.rss_bytes_max).filter(|rss| *rss >= peak_bytes.max(1)),

@@ -226,6 +226,8 @@ fn rows<'a>(this: SeenSites<'a>, previous: Option<SeenSites<'a>>) -> Vec<SiteRow
         rows.push(row(key, lines, before, amount));
     }
     rows.extend(before.into_iter().map(|(key, (amount, lines))| row(key, lines, Some(amount), Allocated::default())));
+    // Sampled files name stacks of which they have no sample. Nothing went away there.
+    rows.retain(|row| !row.after.is_nothing() || row.before.is_some_and(|before| !before.is_nothing()));
     let size = |row: &SiteRow<'_>| {
         let before = row.before.unwrap_or_default();
         (row.after.bytes.max(before.bytes), row.after.blocks.max(before.blocks))

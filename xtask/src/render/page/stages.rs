@@ -19,6 +19,12 @@ pub(crate) fn section(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Ma
     if sides.is_empty() {
         return html! {};
     }
+    if figures::is_all_other(run) {
+        return html! {
+            h3 { "Where the bytes come from" }
+            p.note { "No stack passes through tonic, prost, hyper or h2: all of it is " (charts::words(Stage::Other)) "." }
+        };
+    }
     let instrument = |side: &Side| {
         figures::stage_per_message(view.record, *side, Stage::Instrument).is_some_and(|row| row.blocks > 0.0)
     };

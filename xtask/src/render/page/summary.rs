@@ -14,6 +14,12 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
         &steps[..steps.iter().rposition(|view| figures::is_measured(view.record)).map_or(0, |last| last + 1)];
     let Some(last) = measured.last() else { return html! {} };
     let metrics = Headline::of(run);
+    // Opened files and single runs have one round a step, of which nothing is told from noise: their table says it all.
+    let judged =
+        |view: &StepView<'_>| [Against::Previous, Against::First].iter().any(|to| has_moved(run, metrics, view, *to));
+    if figures::is_program(run) && !figures::is_climbed(run) && !measured.iter().any(judged) {
+        return html! {};
+    }
     html! {
         section.panel aria-labelledby="summary" {
             h2 id="summary" { "In one table" }
@@ -68,8 +74,8 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
     }
 }
 
-/// What moved for better or worse, in words; what is within noise stays out.
-fn benefit(run: &Run, metrics: Headline, view: &StepView<'_>, against: Against) -> Markup {
+/// Every figure that both steps have, with its name.
+fn changes(run: &Run, metrics: Headline, view: &StepView<'_>, against: Against) -> Vec<(&'static str, FigureChange)> {
     let named = [
         (metrics.blocks, "allocations"),
         (metrics.bytes, "bytes allocated"),
@@ -79,13 +85,24 @@ fn benefit(run: &Run, metrics: Headline, view: &StepView<'_>, against: Against) 
     // What a service keeps of its calls; the study's keep nothing.
     let kept = figures::is_climbed(run).then_some((figures::LIVE, "bytes left live"));
     let change = |figure: Figure| view.change(run, figure, Whose::Pair, against);
-    let changes: Vec<(&str, FigureChange)> =
-        named.into_iter().chain(kept).filter_map(|(figure, words)| Some((words, change(figure)?))).collect();
+    named.into_iter().chain(kept).filter_map(|(figure, words)| Some((words, change(figure)?))).collect()
+}
+
+const fn is_beyond_noise(change: &FigureChange) -> bool {
+    matches!(change.verdict, Movement::Better | Movement::Worse)
+}
+
+fn has_moved(run: &Run, metrics: Headline, view: &StepView<'_>, against: Against) -> bool {
+    changes(run, metrics, view, against).iter().any(|(_, change)| is_beyond_noise(change))
+}
+
+/// What moved for better or worse, in words; what is within noise stays out.
+fn benefit(run: &Run, metrics: Headline, view: &StepView<'_>, against: Against) -> Markup {
+    let changes = changes(run, metrics, view, against);
     if changes.is_empty() {
         return parts::not_measured();
     }
-    let moved: Vec<&(&str, FigureChange)> =
-        changes.iter().filter(|(_, change)| matches!(change.verdict, Movement::Better | Movement::Worse)).collect();
+    let moved: Vec<&(&str, FigureChange)> = changes.iter().filter(|(_, change)| is_beyond_noise(change)).collect();
     html! {
         @if moved.is_empty() { span.quiet { "none that was measurable here" } }
         ul.benefit { @for (words, change) in moved { li { (parts::change(Some(change))) " " (words) } } }
