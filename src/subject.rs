@@ -4,7 +4,8 @@
 //! told. The programs are in the
 //! feature `subject`: [`service`] and [`calls`] choose mechanisms by the fields of [`Tuning`](ladder::Tuning), each in
 //! one place, and take them from [`steps`](crate::steps); what a step is for, and the order of steps, is the ladder's. [`serve`] and [`connect`] own sockets and
-//! runtimes; [`meter`] measures the part between warm-up and tail.
+//! runtimes; [`meter`] measures the part between warm-up and tail. [`program`] is
+//! one side of a case as a process.
 
 pub mod case;
 pub mod ladder;
@@ -39,6 +40,8 @@ pub mod meter;
 pub mod pb;
 #[cfg(feature = "subject")]
 pub mod process;
+#[cfg(feature = "subject")]
+pub mod program;
 #[cfg(feature = "subject")]
 pub mod secure;
 #[cfg(feature = "subject")]

@@ -150,20 +150,65 @@ pub(crate) fn build_variant(variant: &Variant, profile: &str, cancel: &Cancel) -
     Ok(Binary(path))
 }
 
-/// Runs cargo, which shows its own progress, in a group of its own: what it starts ends with it. Also says where each
-/// program is: `bench` builds into `release`, and a target triple into a folder of its own.
+/// A program of a package outside of the workspace, which shares what it can of the workspace's target folder.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outside {
+    /// The package's folder, below the root of this repository.
+    pub(crate) folder: &'static str,
+    /// The program, and the package's feature that it needs.
+    pub(crate) name: &'static str,
+    /// Flags of rustc.
+    pub(crate) flags: &'static str,
+}
+
+/// Builds such a program with a cargo profile, whatever version of Rust its dependencies ask for.
+///
+/// # Errors
+/// [`Kind::Environment`] when cargo fails, [`Kind::Interrupted`].
+pub(crate) fn build_outside(outside: Outside, profile: &str) -> anyhow::Result<Binary> {
+    let began = Instant::now();
+    terminal::progress("Building", outside.name);
+    let manifest = root().join(outside.folder).join("Cargo.toml");
+    let mut program = cargo_build(profile, &target()?)
+        .args(["--ignore-rust-version", "--bin", outside.name, "--features", outside.name, "--manifest-path"])
+        .arg(manifest);
+    if !outside.flags.is_empty() {
+        program = program.env("RUSTFLAGS", outside.flags);
+    }
+    let (status, built) = run_cargo(program, &Cancel::default())?;
+    if !status.success() {
+        let message = format!("cargo could not build {} of {} ({status})", outside.name, outside.folder);
+        return Err(Failure::new(Kind::Environment, message).help("cargo's own messages stand above").into());
+    }
+    let built = built.get(outside.name).with_context(|| format!("cargo built no program called {}", outside.name))?;
+    terminal::progress("Built", &format!("{} in {:.1} s", outside.name, began.elapsed().as_secs_f64()));
+    Ok(Binary(built.clone()))
+}
+
+/// `cargo build`, which says in JSON what it built.
+fn cargo_build(profile: &str, target: &Path) -> Program {
+    Program::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--profile", profile, "--message-format", "json-render-diagnostics", "--target-dir"])
+        .arg(target)
+}
+
+/// Builds `ladder`.
 fn cargo(
     variant: &Variant,
     profile: &str,
     target: &Path,
     cancel: &Cancel,
 ) -> anyhow::Result<(ExitStatus, HashMap<String, PathBuf>)> {
-    let mut program = Program::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--profile", profile, "--package", "alloc-ladder", "--bin", BINARY, "--target-dir"])
-        .arg(target)
+    let program = cargo_build(profile, target)
+        .args(["--package", "alloc-ladder", "--bin", BINARY])
         .args(["--features", &[&["subject"], &variant.0[..]].concat().join(",")])
-        .args(["--message-format", "json-render-diagnostics"])
         .in_folder(root());
+    run_cargo(program, cancel)
+}
+
+/// Runs cargo, which shows its own progress, in a group of its own: what it starts ends with it. Also says where each
+/// program is: `bench` builds into `release`, and a target triple into a folder of its own.
+fn run_cargo(mut program: Program, cancel: &Cancel) -> anyhow::Result<(ExitStatus, HashMap<String, PathBuf>)> {
     // A terminal shows cargo's own progress bar; a log gets one line a build.
     if !terminal::is_watched() {
         program = program.arg("--quiet");

@@ -1,8 +1,8 @@
 //! `cargo xtask beside`: what recording every stack costs a service, beside other tools that record them.
 //!
 //! The same calls go to one server under each tool, in interleaved rounds: the CPU time of the server alone is compared
-//! within a round. What a tool does afterwards, or in a process of its own, is not counted. Tools that are not installed
-//! are said and left out.
+//! within a round. What a tool does afterwards, or in a process of its own, is not counted. A tool that is not installed,
+//! cannot be built or fails is said and left out.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,7 +16,7 @@ use alloc_ladder::recorder::Variable;
 use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::scenario::{Scenario, Workload};
 use anyhow::Context;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::analyse::dhat::Dhat;
 use crate::analyse::recording::totals;
@@ -26,7 +26,7 @@ use crate::cli::numbers;
 use crate::cli::quantity::{MESSAGES_MAX, SECONDS_MAX};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style, paint};
-use crate::measure::build::{Allocator, Binary, build};
+use crate::measure::build::{Allocator, Binary, Outside, build, build_outside};
 use crate::measure::program::{self, Program};
 use crate::measure::rounds::{clock_seed, shuffle};
 use crate::measure::step_sets::step_sets;
@@ -79,10 +79,23 @@ enum Tool {
     Dhat,
     /// Valgrind's DHAT
     Valgrind,
+    /// heapscope, in the program
+    Heapscope,
+    /// hotpath, in the program
+    Hotpath,
 }
 
 impl Tool {
-    const ALL: [Tool; 6] = [Tool::Plain, Tool::Count, Tool::Recorder, Tool::Heaptrack, Tool::Dhat, Tool::Valgrind];
+    const ALL: [Tool; 8] = [
+        Tool::Plain,
+        Tool::Count,
+        Tool::Recorder,
+        Tool::Heaptrack,
+        Tool::Dhat,
+        Tool::Valgrind,
+        Tool::Heapscope,
+        Tool::Hotpath,
+    ];
 
     /// The tool's one name.
     const fn name(self) -> &'static str {
@@ -93,7 +106,31 @@ impl Tool {
             Tool::Heaptrack => "heaptrack",
             Tool::Dhat => "dhat",
             Tool::Valgrind => "valgrind",
+            Tool::Heapscope => "heapscope",
+            Tool::Hotpath => "hotpath",
         }
+    }
+
+    /// What it tells one allocation from another by.
+    const fn sees(self) -> &'static str {
+        match self {
+            Tool::Plain => "nothing",
+            Tool::Count => "stages",
+            Tool::Recorder | Tool::Heaptrack | Tool::Dhat | Tool::Valgrind => "stacks",
+            Tool::Heapscope => "stacks, to 64 frames",
+            Tool::Hotpath => "marked functions: main",
+        }
+    }
+
+    /// What the server is built as, where the tool is a crate that a program has to be written with.
+    const fn outside(self) -> Option<Outside> {
+        let (name, flags) = match self {
+            // It walks by frame pointers, and refuses to start where there are none.
+            Tool::Heapscope => ("heapscope", "-C force-frame-pointers=yes"),
+            Tool::Hotpath => ("hotpath", ""),
+            _ => return None,
+        };
+        Some(Outside { folder: "examples/beside", name, flags })
     }
 
     const fn instrument(self) -> Instrument {
@@ -124,6 +161,10 @@ impl Tool {
     fn server(self, plain: Program, folder: &Path) -> anyhow::Result<Program> {
         Ok(match self {
             Tool::Plain | Tool::Count | Tool::Dhat => plain,
+            Tool::Heapscope => plain.in_folder(folder),
+            Tool::Hotpath => {
+                plain.in_folder(folder).env("HOTPATH_ALLOC_METRIC", "count").env("HOTPATH_METRICS_SERVER_OFF", "true")
+            }
             Tool::Recorder => plain
                 .env("LD_PRELOAD", preload::library()?)
                 .env(Variable::Mode.name(), "stacks")
@@ -141,9 +182,9 @@ impl Tool {
 
     /// The blocks it saw; `None` where it sees none.
     fn blocks(self, server: &Measurement, folder: &Path) -> anyhow::Result<Option<u64>> {
-        let dhat = || -> anyhow::Result<Option<u64>> {
-            let dhat = Dhat::parse(&std::fs::read(folder.join("dhat")).context("the tool left no file")?)?;
-            Ok(Some(dhat.points.iter().map(|point| point.blocks).sum()))
+        let left = |name: &str| std::fs::read(folder.join(name)).context("the tool left no file");
+        let dhat = |name: &str| -> anyhow::Result<Option<u64>> {
+            Ok(Some(Dhat::parse(&left(name)?)?.points.iter().map(|point| point.blocks).sum()))
         };
         match self {
             Tool::Plain => Ok(None),
@@ -156,7 +197,9 @@ impl Tool {
                 Ok(Some(totals(&File::open(file.path())?)?.blocks))
             }
             Tool::Heaptrack => heaptrack_blocks(BufReader::new(File::open(folder.join("heaptrack"))?)).map(Some),
-            Tool::Dhat | Tool::Valgrind => dhat(),
+            Tool::Dhat | Tool::Valgrind => dhat("dhat"),
+            Tool::Heapscope => dhat("dhat-heap.json"),
+            Tool::Hotpath => hotpath_blocks(&left("hotpath.json")?).map(Some),
         }
     }
 }
@@ -176,6 +219,25 @@ fn heaptrack_blocks(mut raw: impl BufRead) -> anyhow::Result<u64> {
         line.clear();
     }
     Ok(blocks)
+}
+
+/// The blocks of every function in hotpath's report.
+fn hotpath_blocks(report: &[u8]) -> anyhow::Result<u64> {
+    #[derive(Deserialize)]
+    struct Report {
+        functions_alloc: Functions,
+    }
+    #[derive(Deserialize)]
+    struct Functions {
+        data: Vec<Function>,
+    }
+    #[derive(Deserialize)]
+    struct Function {
+        total: String,
+    }
+    let report: Report = serde_json::from_slice(report).context("hotpath's report is of another shape")?;
+    let blocks = report.functions_alloc.data.iter().map(|function| function.total.parse::<u64>());
+    blocks.sum::<Result<u64, _>>().context("hotpath's report holds something else than counts")
 }
 
 /// What a tool costs, and what it saw.
@@ -199,59 +261,91 @@ type Measured = BTreeMap<Tool, (Vec<f64>, Option<u64>)>;
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     interrupt::catch_interrupts()?;
     let (_, set) = step_sets(args.scenario, std::slice::from_ref(&args.step))?.remove(0);
-    let mut tools = Vec::new();
+    let mut servers = Vec::new();
     for tool in Tool::ALL.into_iter().filter(|tool| *tool == Tool::Plain || !args.without.contains(tool)) {
-        match tool.missing() {
-            Some(how) => terminal::labelled(Style::Warning, "left out", how),
-            None => tools.push(tool),
+        match built(tool, &args.profile) {
+            Ok(binary) => servers.push((tool, binary)),
+            Err(error) => left_out(tool, error)?,
         }
     }
-    let binaries = tools.iter().map(|tool| build(tool.instrument(), Allocator::System, &args.profile));
-    let binaries = binaries.collect::<anyhow::Result<Vec<Binary>>>()?;
+    // The client is the plain one whatever the server runs with.
+    let client = servers.first().map(|(_, binary)| binary.clone()).context("the plain server is always the first")?;
     let mut measured = Measured::new();
-    let bar = terminal::bar("Timing", u64::from(args.runs) * tools.len() as u64);
+    let bar = terminal::bar("Timing", u64::from(args.runs) * servers.len() as u64);
     let mut random = args.seed.unwrap_or_else(clock_seed);
     for round in 0..args.runs {
-        let mut order: Vec<usize> = (0..tools.len()).collect();
-        shuffle(&mut order, &mut random);
-        for which in order {
-            let tool = tools[which];
-            let folder = tempfile::tempdir().context("there is no folder for what the tools write")?;
+        shuffle(&mut servers, &mut random);
+        let mut failed = Vec::new();
+        for (tool, binary) in &servers {
             let case = Case {
                 set: set.clone(),
                 workload: Workload { messages: args.messages, ..Workload::default() },
                 instrument: tool.instrument(),
                 round,
-                stacks_file: (tool == Tool::Dhat).then(|| folder.path().join("dhat")),
                 ..Case::new(args.scenario)
             };
-            let server = tool.server(case::program(&binaries[which], Side::Server, &case), folder.path())?;
-            // The client is the plain one whatever the server runs with.
-            let client = |address: &str| {
-                let case = Case {
-                    address: address.to_owned(),
-                    instrument: Instrument::Time,
-                    stacks_file: None,
-                    ..case.clone()
-                };
-                case::program(&binaries[0], Side::Client, &case)
-            };
-            let sides = pair::spawn_pair(&server, client, Duration::from_secs(args.timeout))?;
-            let of_tool = measured.entry(tool).or_default();
-            of_tool.0.push(sides.server.cpu_us_per_message());
-            of_tool.1 = tool.blocks(&sides.server, folder.path())?;
+            match measure(*tool, binary, &client, case, Duration::from_secs(args.timeout)) {
+                Ok((cpu, blocks)) => {
+                    let of_tool = measured.entry(*tool).or_default();
+                    of_tool.0.push(cpu);
+                    of_tool.1 = blocks;
+                }
+                Err(error) => {
+                    left_out(*tool, error)?;
+                    failed.push(*tool);
+                }
+            }
             bar.step();
         }
+        servers.retain(|(tool, _)| !failed.contains(tool));
     }
     bar.finish();
     let rows = rows(&measured);
-    if rows.is_empty() {
-        return Err(Failure::new(Kind::Usage, "no tool is left").help("name fewer with --without").into());
-    }
     match args.json {
         true => terminal::result(&(serde_json::to_string_pretty(&rows)? + "\n")),
         false => terminal::result(&text(&rows, &args)),
     }
+}
+
+/// The server that a tool runs with.
+fn built(tool: Tool, profile: &str) -> anyhow::Result<Binary> {
+    if let Some(how) = tool.missing() {
+        return Err(Failure::new(Kind::Environment, how).into());
+    }
+    match tool.outside() {
+        Some(outside) => build_outside(outside, profile),
+        None => build(tool.instrument(), Allocator::System, profile),
+    }
+}
+
+/// Says that a tool is not measured. Without the plain server, or after Ctrl-C, nothing is.
+fn left_out(tool: Tool, error: anyhow::Error) -> anyhow::Result<()> {
+    let interrupted = error.downcast_ref::<Failure>().is_some_and(|failure| failure.kind == Kind::Interrupted);
+    if tool == Tool::Plain || interrupted {
+        return Err(error);
+    }
+    terminal::labelled(Style::Warning, "left out", &format!("{}: {error:#}", tool.name()));
+    Ok(())
+}
+
+/// One case: the server's CPU microseconds a message, and the blocks that the tool saw.
+fn measure(
+    tool: Tool,
+    server: &Binary,
+    client: &Binary,
+    mut case: Case,
+    timeout: Duration,
+) -> anyhow::Result<(f64, Option<u64>)> {
+    let folder = tempfile::tempdir().context("there is no folder for what the tools write")?;
+    case.stacks_file = (tool == Tool::Dhat).then(|| folder.path().join("dhat"));
+    let server = tool.server(case::program(server, Side::Server, &case), folder.path())?;
+    let client = |address: &str| {
+        let address = address.to_owned();
+        let case = Case { address, instrument: Instrument::Time, stacks_file: None, ..case.clone() };
+        case::program(client, Side::Client, &case)
+    };
+    let sides = pair::spawn_pair(&server, client, timeout)?;
+    Ok((sides.server.cpu_us_per_message(), tool.blocks(&sides.server, folder.path())?))
 }
 
 fn rows(measured: &Measured) -> Vec<ToolRow> {
@@ -272,7 +366,7 @@ fn rows(measured: &Measured) -> Vec<ToolRow> {
 
 fn text(rows: &[ToolRow], args: &Args) -> String {
     let mut table = Table::default();
-    let heads = ["tool", "CPU µs/message", "CPU ×", "95 % interval", "blocks seen"];
+    let heads = ["tool", "CPU µs/message", "CPU ×", "95 % interval", "blocks seen", "tells them apart by"];
     table.row(heads.map(|head| Cell::left(head).style(Style::Bold)));
     for row in rows {
         let (low, high) = row.cpu_ratio_interval;
@@ -284,6 +378,7 @@ fn text(rows: &[ToolRow], args: &Args) -> String {
             unless_plain(format!("{:.2}", row.cpu_ratio)),
             unless_plain(format!("{low:.2} … {high:.2}")),
             Cell::right(row.blocks.map_or_else(String::new, |blocks| numbers::count(blocks) + part)),
+            Cell::left(row.tool.sees()),
         ]);
     }
     let rounds = rows.iter().map(|row| row.rounds).min().unwrap_or(0);
@@ -316,6 +411,17 @@ mod tests {
     fn blocks_of_heaptrack_are_counted_and_frees_are_not() {
         let raw = b"v 10400 3\nx 5 /srv\n+ 48 1 7f00\n- 7f00\n+ 10 2 7f01\nR 12\n\xff\n";
         assert_eq!(heaptrack_blocks(&raw[..]).expect("reads"), 2);
+    }
+
+    #[test]
+    fn blocks_of_hotpath_are_those_of_its_functions() {
+        let function = |name: &str, total: &str| format!(r#"{{"name":"{name}","calls":1,"total":"{total}"}}"#);
+        let of =
+            |functions: &str| hotpath_blocks(format!(r#"{{"functions_alloc":{{"data":[{functions}]}}}}"#).as_bytes());
+        assert_eq!(of(&[function("main", "103112"), function("reply", "7")].join(",")).expect("counts"), 103_119);
+        // What it writes where it was not told to count.
+        assert!(of(&function("main", "9.3 MB")).is_err());
+        assert!(hotpath_blocks(b"{}").is_err());
     }
 
     #[test]
