@@ -112,14 +112,14 @@ fn stacks_of(end: Endpoint<'_>, side: Side) -> anyhow::Result<Option<Stacks>> {
 }
 
 impl Moved {
-    /// The largest changes, a line each.
-    pub(crate) fn text(&self) -> String {
+    /// The largest changes, a row each, for a terminal of so many columns.
+    pub(crate) fn text(&self, columns: Option<usize>) -> String {
         let mut text = paint(Style::Bold, &format!("{} call sites, bytes and blocks per message", self.side)) + "\n";
         if self.changes.is_empty() {
             text += "no call site changed\n";
             return text;
         }
-        text += &table(&self.changes);
+        text += &table(&self.changes, columns);
         if let Some(flame) = &self.flame {
             let _ = writeln!(text, "flame graph  {}", from_here(flame).display());
         }
@@ -132,8 +132,8 @@ fn from_here(path: &Path) -> &Path {
     std::env::current_dir().ok().and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path)
 }
 
-/// The first sites, a line each, and how many more there are.
-pub(crate) fn table(sites: &[Site]) -> String {
+/// The first sites, a row each, and how many more there are.
+pub(crate) fn table(sites: &[Site], columns: Option<usize>) -> String {
     let mut table = Table::default();
     for site in &sites[..sites.len().min(SHOWN)] {
         let style = if site.grew() { Style::Worse } else { Style::Better };
@@ -145,7 +145,7 @@ pub(crate) fn table(sites: &[Site]) -> String {
             Cell::left(site.innermost()),
         ]);
     }
-    let mut text = table.render();
+    let mut text = table.render_within(columns);
     if sites.len() > SHOWN {
         let _ = writeln!(text, "… and {} smaller changes", sites.len() - SHOWN);
     }
@@ -197,7 +197,7 @@ mod tests {
         let (old, new) = (step("old", &before), step("new", &after));
         let end = |step| Endpoint { folder: folder.path(), run: "put-a", step };
         let moved = moved(end(&old), end(&new), Side::Server).expect("reads").expect("both have stacks");
-        let text = crate::cli::terminal::plain(&table(&moved.changes));
+        let text = crate::cli::terminal::plain(&table(&moved.changes, None));
         expect_test::expect![[r#"
             +64 KiB   +1.00     new  handler  subject::copy ← subject::put
              −500 B   −2.00    gone  handler  subject::gone ← subject::put

@@ -59,7 +59,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if !is_study {
         warn_of_left_out_seams(&folder, &run, args.step.as_deref())?;
     }
-    terminal::result(&if args.json { serde_json::to_string_pretty(&advice)? + "\n" } else { advice.text() })
+    terminal::result(&match args.json {
+        true => serde_json::to_string_pretty(&advice)? + "\n",
+        false => advice.text(terminal::width()),
+    })
 }
 
 /// Says where a row of the counters that advice goes by is mostly another stage's by stack.
@@ -128,7 +131,7 @@ mod tests {
 
     fn text(run: &Run, step: Option<&str>, references: &[Run]) -> String {
         let advice = advice(run, step, references).expect("has counts");
-        terminal::plain(&advice.text())
+        terminal::plain(&advice.text(None))
     }
 
     #[test]
@@ -198,7 +201,7 @@ mod tests {
         let names = |steps: &[NextStep]| steps.iter().map(|step| step.name).collect::<Vec<_>>();
         assert_eq!(names(&advice.left[0].steps), ["aligned-reads"]);
         assert_eq!(names(&advice.left[0].in_vain), ["tuned-h2"]);
-        let text = terminal::plain(&advice.text());
+        let text = terminal::plain(&advice.text(None));
         assert!(text.contains("rope → aligned-reads in put-reference, measured elsewhere: cpu A and B\n"), "{text}");
         assert!(text.contains("  tuned-h2 is meant for it and did not reduce it ("), "{text}");
     }

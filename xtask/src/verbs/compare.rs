@@ -222,7 +222,7 @@ fn shown(args: &Args, report: &Report) -> anyhow::Result<String> {
         Findings::of_comparison(report, args.fail_on_regression, source)
     };
     Ok(match args.output.format() {
-        Format::Text => report.text(),
+        Format::Text => report.text(terminal::width()),
         Format::Json => serde_json::to_string_pretty(report)? + "\n",
         Format::Markdown => markdown::comparison(report),
         Format::Junit => junit::text(&findings()),
@@ -402,7 +402,7 @@ mod tests {
 
             0 better, 4 worse, 14 unchanged (Mann–Whitney, α = 0.05)
         "#]]
-        .assert_eq(&terminal::plain(&report.text()));
+        .assert_eq(&terminal::plain(&report.text(None)));
 
         let within = Compared::new([&old, &old], &old.steps[0], &old.steps[1], 0.05);
         let report = Report {
@@ -429,7 +429,11 @@ mod tests {
 
             4 better, 0 worse, 5 unchanged (Wilcoxon signed-rank over the rounds, α = 0.05)
         "#]]
-        .assert_eq(&terminal::plain(&report.text()));
+        .assert_eq(&terminal::plain(&report.text(None)));
+        let narrow = terminal::plain(&report.text(Some(80)));
+        assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+        let cpu = narrow.lines().find(|line| line.starts_with("server CPU-s/GB")).expect("a line");
+        assert_eq!(cpu, "server CPU-s/GB        1.00  0.602  ×0.601 [0.600, 0.601]  (p=0.002)");
     }
 
     #[test]
@@ -450,7 +454,7 @@ mod tests {
             steps: vec![compared],
         };
         assert_eq!(report.rows().filter(|row| row.verdict.moved()).count(), 0);
-        let text = anstream::adapter::strip_str(&report.text()).to_string();
+        let text = anstream::adapter::strip_str(&report.text(None)).to_string();
         let line = |label: &str| text.lines().find(|line| line.contains(label)).expect("a line").to_owned();
         assert!(line("allocs/msg").ends_with("+200%  (not comparable with one round)"), "{text}");
         assert!(line("CPU-s/GB").ends_with("~  (n too small: p of 3 + 3 rounds is at least 0.100)"), "{text}");

@@ -223,7 +223,7 @@ fn help(run: &Run) -> Markup {
         p.spoken id="announce" role="status" {}
         template id="graph" {
             div.graph {
-                div.graph-head { (charts::legend(figures::shown_stages(run))) }
+                div.graph-head { (charts::legend(stages::shown(run))) }
                 div.controls {
                     (choice("side", "Side", &sides))
                     (choice("unit", "Unit", &[("bytes", "bytes"), ("blocks", "allocations")]))

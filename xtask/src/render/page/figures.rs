@@ -9,7 +9,6 @@ use alloc_ladder::subject::ladder::{self, Step, StepSet};
 use alloc_ladder::subject::scenario::Scenario;
 use alloc_ladder::{Side, Stage, Tally};
 
-use crate::analyse::by_stack;
 use crate::analyse::cpu::Spent;
 pub(crate) use crate::analyse::judge::ALPHA;
 use crate::analyse::judge::{self, Judged, Ratio};
@@ -478,22 +477,6 @@ fn per_message(step: &StepRecord, side: Side, of: impl Fn(&Counts) -> Tally) -> 
 /// The stages whose sum is the figure of the head: all but the instrument's own.
 pub(crate) fn subject_stages() -> impl Iterator<Item = Stage> {
     Stage::ALL.into_iter().filter(|stage| *stage != Stage::Instrument)
-}
-
-/// Whether a program's stacks, which say the stages, name no other stage than `other` in any step.
-pub(crate) fn is_all_other(run: &Run) -> bool {
-    let counted = || run.steps.iter().flat_map(|step| &step.measurements).filter_map(|m| m.counts.as_ref());
-    let all_other = |counts: &Counts| {
-        let mut named = subject_stages().filter(|stage| *stage != Stage::Other).map(|stage| counts.stage(stage));
-        by_stack::is_of_stacks(counts) && named.all(|tally| tally.blocks == 0)
-    };
-    is_program(run) && counted().next().is_some() && counted().all(all_other)
-}
-
-/// The stages that the page's legends name.
-pub(crate) fn shown_stages(run: &Run) -> impl Iterator<Item = Stage> + use<> {
-    let all_other = is_all_other(run);
-    Stage::ALL.into_iter().filter(move |stage| *stage == Stage::Other || !all_other)
 }
 
 /// Blocks and bytes per message.

@@ -7,7 +7,7 @@ use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
 use super::figures::{self, Figure, Headline, StepView};
-use super::{charts, parts, recorded};
+use super::{charts, parts, recorded, stages};
 use crate::analyse::by_stack;
 use crate::analyse::judge::SETTLED;
 use crate::analyse::marks::Against;
@@ -356,7 +356,7 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                     @else if steps.len() == 1 { "What it allocates" }
                     @else { "The steps" }
                 }
-                (charts::legend(figures::shown_stages(run).filter(|stage| *stage != Stage::Instrument)))
+                (charts::legend(stages::shown(run).filter(|stage| *stage != Stage::Instrument)))
             }
             table role="table" {
                 thead role="rowgroup" {

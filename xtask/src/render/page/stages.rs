@@ -1,6 +1,6 @@
 //! Where the bytes of a step come from, stage by stage.
 
-use alloc_ladder::record::Run;
+use alloc_ladder::record::{Counts, Run};
 use alloc_ladder::{Side, Stage};
 use maud::{Markup, html};
 
@@ -19,7 +19,7 @@ pub(crate) fn section(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Ma
     if sides.is_empty() {
         return html! {};
     }
-    if figures::is_all_other(run) {
+    if is_all_other(run) {
         return html! {
             h3 { "Where the bytes come from" }
             p.note { "No stack passes through tonic, prost, hyper or h2: all of it is " (charts::words(Stage::Other)) "." }
@@ -46,6 +46,23 @@ pub(crate) fn section(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Ma
             }
         }
     }
+}
+
+/// Whether a program's stacks, which say the stages, name no other stage than `other` in any step.
+pub(crate) fn is_all_other(run: &Run) -> bool {
+    let counted = || run.steps.iter().flat_map(|step| &step.measurements).filter_map(|m| m.counts.as_ref());
+    let all_other = |counts: &Counts| {
+        let mut named =
+            figures::subject_stages().filter(|stage| *stage != Stage::Other).map(|stage| counts.stage(stage));
+        by_stack::is_of_stacks(counts) && named.all(|tally| tally.blocks == 0)
+    };
+    figures::is_program(run) && counted().next().is_some() && counted().all(all_other)
+}
+
+/// The stages that the page's legends name.
+pub(crate) fn shown(run: &Run) -> impl Iterator<Item = Stage> + use<> {
+    let all_other = is_all_other(run);
+    Stage::ALL.into_iter().filter(move |stage| *stage == Stage::Other || !all_other)
 }
 
 /// How the rows of a side came about.

@@ -6,39 +6,41 @@ use crate::analyse::advice::{Advice, Evidence, Left, NextStep};
 use crate::analyse::judge::Verdict;
 use crate::analyse::metric::{ALLOCS_PER_MESSAGE, BYTES_PER_MESSAGE};
 use crate::analyse::stats::change;
-use crate::cli::table::{Cell, Table};
+use crate::cli::table::{Cell, Table, wrapped};
 use crate::cli::terminal::{Style, paint};
 
 impl Advice {
-    /// What is left, stage by stage, with what takes it away.
-    pub(crate) fn text(&self) -> String {
+    /// What is left, stage by stage, with what takes it away, for a terminal of so many columns.
+    pub(crate) fn text(&self, columns: Option<usize>) -> String {
         let mut text = format!("{}\n", paint(Style::Bold, &format!("{}, step {}", self.run, self.step)));
         if self.left.is_empty() {
             text += "nothing is left: neither side allocates in the measured part\n";
         }
         for left in &self.left {
-            text += &left.text();
+            text += &left.text(columns);
         }
         text
     }
 }
 
 impl Left {
-    fn text(&self) -> String {
+    fn text(&self, columns: Option<usize>) -> String {
         let Left { side, stage, amount, .. } = self;
-        let mut text = format!(
-            "\n{side} {stage}: {} and {} blocks {}, {:.0} % of all bytes and {:.0} % of all blocks\n",
+        let line = format!(
+            "{side} {stage}: {} and {} blocks {}, {:.0} % of all bytes and {:.0} % of all blocks",
             BYTES_PER_MESSAGE.show(amount.bytes),
             ALLOCS_PER_MESSAGE.show(amount.blocks),
             if self.whole_run { "in the whole run" } else { "per message" },
             self.share_of_bytes * 100.0,
             self.share_of_blocks * 100.0,
         );
+        let lines = columns.map_or_else(|| vec![line.clone()], |columns| wrapped(&line, columns, columns));
+        let mut text = format!("\n{}\n", lines.join("\n"));
         if self.steps.is_empty() {
             text += "  no step that is not on yet was measured to reduce it, or is meant to\n";
         }
         for step in &self.steps {
-            text += &step.text();
+            text += &step.text(columns);
         }
         for step in &self.in_vain {
             if let Some(evidence) = &step.evidence {
@@ -54,7 +56,7 @@ impl Left {
 }
 
 impl NextStep {
-    fn text(&self) -> String {
+    fn text(&self, columns: Option<usize>) -> String {
         let mut table = Table::default();
         let mut row = |what: &str, words: String| table.row([Cell::left(""), Cell::left(what), Cell::left(words)]);
         match &self.evidence {
@@ -81,7 +83,7 @@ impl NextStep {
         }
         let what = if self.scenario.is_some() { "switch" } else { "write" };
         row(what, format!("{} ({})", self.switch, self.file));
-        format!("  {}\n{}", paint(Style::Bold, self.name), table.render())
+        format!("  {}\n{}", paint(Style::Bold, self.name), table.render_within(columns))
     }
 }
 

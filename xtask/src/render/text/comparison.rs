@@ -11,14 +11,14 @@ use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{Style, paint};
 
 impl Report {
-    /// The comparison as tables, and how many figures are better or worse.
-    pub(crate) fn text(&self) -> String {
+    /// The comparison as tables for a terminal of so many columns, and how many figures are better or worse.
+    pub(crate) fn text(&self, columns: Option<usize>) -> String {
         let mut text = String::new();
         for (index, step) in self.steps.iter().enumerate() {
             if index > 0 {
                 text.push('\n');
             }
-            text += &step.text(&self.old, &self.new);
+            text += &step.text(&self.old, &self.new, columns);
         }
         let count = |wanted: &[Verdict]| self.rows().filter(|row| wanted.contains(&row.verdict)).count();
         let _ = write!(
@@ -47,7 +47,7 @@ impl Report {
 }
 
 impl Compared {
-    fn text(&self, old: &str, new: &str) -> String {
+    fn text(&self, old: &str, new: &str, columns: Option<usize>) -> String {
         let rounds = |pick: fn(&ComparedFigure) -> &Vec<f64>| {
             let timed = self.rows.iter().filter(|row| matches!(row.metric.accuracy, Accuracy::Sampled));
             timed.map(|row| pick(row).len()).max()
@@ -61,32 +61,55 @@ impl Compared {
             let _ = write!(title, ", n = {n} + {m}");
         }
         let mut text = paint(Style::Bold, &title) + "\n";
-        let mut table = Table::default();
-        table.row([
-            Cell::left(""),
-            Cell::right(self.headings.0),
-            Cell::left(""),
-            Cell::right(self.headings.1),
-            Cell::left(""),
-            Cell::right(format!("vs {}", self.headings.0)),
-        ]);
-        for row in &self.rows {
-            table.row(row.cells());
-        }
-        text += &table.render();
+        let whole = self.table(false);
+        let fits = columns.is_none_or(|columns| whole.width() <= columns);
+        text += &if fits { whole } else { self.table(true) }.render();
         if !self.missing.is_empty() {
             let _ = writeln!(text, "not compared: {}", Vec::from_iter(self.missing.iter().cloned()).join(", "));
         }
         for moved in &self.sites {
             text += "\n";
-            text += &moved.text();
+            text += &moved.text(columns);
         }
         text
     }
+
+    /// A row a figure. Where there is little room, without how far rounds lie apart, and with reasons that are figures.
+    fn table(&self, narrow: bool) -> Table {
+        let mut table = Table::default();
+        let mut row = |cells: Vec<Cell>| {
+            let shown = |column: usize| !narrow || !SPREADS.contains(&column);
+            table.row(
+                cells
+                    .into_iter()
+                    .enumerate()
+                    .filter(|(column, _)| shown(*column))
+                    .map(|(_, cell)| cell)
+                    .collect::<Vec<_>>(),
+            );
+        };
+        let (before, after) = self.headings;
+        let empty = || Cell::left("");
+        row(vec![
+            empty(),
+            Cell::right(before),
+            empty(),
+            Cell::right(after),
+            empty(),
+            Cell::right(format!("vs {before}")),
+        ]);
+        for figure in &self.rows {
+            row(figure.cells(narrow));
+        }
+        table
+    }
 }
 
+/// The columns that say how far the rounds of either side lie apart.
+const SPREADS: [usize; 2] = [2, 4];
+
 impl ComparedFigure {
-    fn cells(&self) -> Vec<Cell> {
+    fn cells(&self, narrow: bool) -> Vec<Cell> {
         let label = match (self.side, self.stage) {
             (_, Some(stage)) => format!("  {stage}"),
             (Some(side), None) => format!("{side} {}", self.metric.label),
@@ -107,6 +130,9 @@ impl ComparedFigure {
             (Verdict::OneRound, _) => (Cell::right(self.change.to_string()), None),
         };
         let why = match (self.verdict, p) {
+            (Verdict::TooFew, _) if narrow => "(too few)".to_owned(),
+            (Verdict::OneRound, _) if narrow => "(1 round)".to_owned(),
+            (Verdict::Equal, _) | (_, None) if narrow => String::new(),
             (Verdict::Equal, _) => "(all equal)".to_owned(),
             (Verdict::TooFew, _) if self.ratio.is_some() => {
                 let n = self.old.len().min(self.new.len());

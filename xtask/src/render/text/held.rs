@@ -124,7 +124,7 @@ impl Grown {
         match &self.sites {
             Some(grown) if grown.is_empty() => text += "no call site grew in the run's stacks\n",
             Some(largest) if reference.is_empty() => text += &sites::largest_table(largest),
-            Some(grown) => text += &sites::table(grown),
+            Some(grown) => text += &sites::table(grown, None),
             None => {
                 let _ = writeln!(text, "call sites are not known: the run or the reference has no stacks of this step");
             }
