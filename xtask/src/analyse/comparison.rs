@@ -42,6 +42,13 @@ pub(crate) struct Report {
     pub(crate) steps: Vec<Compared>,
 }
 
+impl Report {
+    /// The test that times were judged by: rounds of one run are pairs.
+    pub(crate) fn test(&self) -> &'static str {
+        if self.old == self.new { "Wilcoxon signed-rank over the rounds" } else { "Mann–Whitney" }
+    }
+}
+
 /// One step, or a pair of steps, compared.
 #[derive(Debug, Serialize)]
 pub(crate) struct Compared {

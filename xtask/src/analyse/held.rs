@@ -200,8 +200,8 @@ pub(crate) fn usual(budgets: &Budgets, run: &Run) -> Vec<Budget> {
                 if samples.is_empty() {
                     continue;
                 }
-                // As many digits as a person would write; the tolerance is wider than what is cut.
-                budget.figure = (stats::median(&samples) * 1e4).round() / 1e4;
+                // As many digits as a person would write, and rounded up: what was measured keeps to it.
+                budget.figure = (stats::median(&samples) * 1e4).ceil() / 1e4;
                 if budget.figure == 0.0 {
                     // A share of nothing is nothing.
                     budget.tolerance = 0.0;

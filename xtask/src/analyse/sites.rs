@@ -3,6 +3,8 @@
 //! Stacks are compared as people read them, without the runtime's frames.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -59,6 +61,13 @@ pub(crate) struct Amount {
     pub(crate) bytes: f64,
 }
 
+impl Amount {
+    fn add(&mut self, other: Amount) {
+        self.blocks += other.blocks;
+        self.bytes += other.bytes;
+    }
+}
+
 impl Site {
     pub(crate) fn bytes_more(&self) -> f64 {
         self.after.bytes - self.before.bytes
@@ -103,10 +112,46 @@ pub(crate) fn changes(before: &Stacks, after: &Stacks) -> Vec<Site> {
             changed.push(Site { stage: stack.stage, frames, before, after, source: None });
         }
     }
+    let mut changed = moved(changed);
     // Bytes first; sites that change in blocks alone follow.
     let size = |site: &Site| Reverse((ordered(site.bytes_more()), ordered(site.blocks_more())));
     changed.sort_by_cached_key(|site| size(site));
     changed
+}
+
+/// The same, where what one caller had and another has now is one change: what differs between the two stacks is far
+/// from the allocation, and of no site that is gone and new at once can be said what it did.
+fn moved(changed: Vec<Site>) -> Vec<Site> {
+    let key = |site: &Site| (site.stage, site.innermost());
+    // Whether some stacks that end so are gone, and others new.
+    let mut ends: BTreeMap<(Stage, String), [bool; 2]> = BTreeMap::new();
+    for site in &changed {
+        let [gone, new] = ends.entry(key(site)).or_default();
+        *gone |= site.after == Amount::default();
+        *new |= site.before == Amount::default();
+    }
+    let mut merged: BTreeMap<(Stage, String), Site> = BTreeMap::new();
+    let mut apart = Vec::new();
+    for site in changed {
+        let key = key(&site);
+        if ends[&key] != [true, true] {
+            apart.push(site);
+            continue;
+        }
+        match merged.entry(key) {
+            Entry::Vacant(entry) => drop(entry.insert(site)),
+            Entry::Occupied(mut entry) => {
+                let whole = entry.get_mut();
+                if whole.after == Amount::default() {
+                    whole.frames = site.frames;
+                }
+                whole.before.add(site.before);
+                whole.after.add(site.after);
+            }
+        }
+    }
+    apart.extend(merged.into_values().filter(|site| site.before != site.after));
+    apart
 }
 
 /// The stacks of a profile that allocate most bytes, the largest first: `before` is nothing.

@@ -70,10 +70,13 @@ impl Findings {
                 line.verdict == Kept::Over
                     && (&grown.subject, &grown.step, grown.side) == (&place.subject, &place.step, place.side)
             });
-            let sites = explained.clone().flat_map(|grown| grown.sites.iter().flatten());
-            let sites: Vec<&Site> =
-                sites.filter(|site| place.stage.is_none_or(|stage| stage == site.stage)).take(SITES).collect();
-            let source = sites.iter().find_map(|site| site.source.as_ref());
+            let sites = explained.clone().flat_map(|grown| {
+                let amounts = Amounts::of(grown);
+                grown.sites.iter().flatten().map(move |site| (amounts, site))
+            });
+            let sites: Vec<(Amounts, &Site)> =
+                sites.filter(|(_, site)| place.stage.is_none_or(|stage| stage == site.stage)).take(SITES).collect();
+            let source = sites.iter().find_map(|(_, site)| site.source.as_ref());
             let source = source.map(|source| (path(&source.file), source.line as usize));
             let class = format!("{}.{}", place.subject, place.step);
             let whole = line.budget.to_string();
@@ -89,7 +92,7 @@ impl Findings {
                 class,
                 outcome,
                 message: words(line),
-                details: sites.iter().map(|site| sentence(site)).collect(),
+                details: sites.iter().map(|(amounts, site)| sentence(site, *amounts)).collect(),
                 place: source.or_else(|| Some((file.to_owned(), line.line))),
             }
         };
@@ -137,7 +140,7 @@ fn compared(
     });
     let mut details: String =
         stages.map(|row| format!("{}: {}\n", row.stage.map_or("", Stage::name), change(row))).collect();
-    details.extend(sites.iter().map(|site| sentence(site)));
+    details.extend(sites.iter().map(|site| sentence(site, Amounts::More)));
     let name = match row.side {
         Some(side) => format!("{side} {}", row.metric.label),
         None => row.metric.label.to_owned(),
@@ -191,15 +194,37 @@ fn words(line: &Checked) -> String {
     format!("{budget} {is} {}; {allowed}", budget.metric.show(*measured))
 }
 
+/// What the amounts of a call site are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Amounts {
+    /// What it allocates more than before.
+    More,
+    /// All that it allocates: nothing was compared.
+    All,
+}
+
+impl Amounts {
+    /// Of what grew, or is the largest where there is nothing that it could have grown from.
+    pub(crate) fn of(grown: &Grown) -> Amounts {
+        if grown.reference.is_empty() { Amounts::All } else { Amounts::More }
+    }
+
+    /// Bytes and blocks of a site, in words.
+    pub(crate) fn of_site(self, site: &Site) -> [String; 2] {
+        match self {
+            Amounts::More => [
+                numbers::signed(site.bytes_more(), numbers::bytes),
+                numbers::signed(site.blocks_more(), numbers::number),
+            ],
+            Amounts::All => [numbers::bytes(site.after.bytes), numbers::number(site.after.blocks)],
+        }
+    }
+}
+
 /// A call site in a line of text.
-pub(crate) fn sentence(site: &Site) -> String {
-    let mut line = format!(
-        "{} and {} blocks per message, {}: {}",
-        numbers::signed(site.bytes_more(), numbers::bytes),
-        numbers::signed(site.blocks_more(), numbers::number),
-        site.stage,
-        site.innermost()
-    );
+pub(crate) fn sentence(site: &Site, amounts: Amounts) -> String {
+    let [bytes, blocks] = amounts.of_site(site);
+    let mut line = format!("{bytes} and {blocks} blocks per message, {}: {}", site.stage, site.innermost());
     if let Some(source) = &site.source {
         let _ = write!(line, " ({source})");
     }

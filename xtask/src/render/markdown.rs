@@ -11,6 +11,7 @@ use crate::analyse::metric::Better;
 use crate::analyse::sites::Site;
 use crate::analyse::stats::{self, change};
 use crate::cli::numbers;
+use crate::render::findings::Amounts;
 
 /// How many call sites a table shows.
 const SITES: usize = 10;
@@ -92,25 +93,19 @@ fn explained(grown: &Grown) -> String {
     }
     match &grown.sites {
         Some(grown) if grown.is_empty() => text += "\nNo call site grew in the run's stacks.\n",
-        Some(grown) => text += &sites(grown),
+        Some(found) => text += &sites(found, Amounts::of(grown)),
         None => text += "\nCall sites are not known: the run or the reference has no stacks of this step.\n",
     }
     text
 }
 
 /// Call sites, the first few.
-fn sites(sites: &[Site]) -> String {
+fn sites(sites: &[Site], amounts: Amounts) -> String {
     let mut text = "\n| bytes | blocks | stage | call site |\n|---:|---:|---|---|\n".to_owned();
     for site in sites.iter().take(SITES) {
         let at = site.source.as_ref().map_or_else(String::new, |source| format!(", {}", plain(&source.to_string())));
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {}{at} |",
-            numbers::signed(site.bytes_more(), numbers::bytes),
-            numbers::signed(site.blocks_more(), numbers::number),
-            site.stage,
-            plain(&site.innermost())
-        );
+        let [bytes, blocks] = amounts.of_site(site);
+        let _ = writeln!(text, "| {bytes} | {blocks} | {} | {}{at} |", site.stage, plain(&site.innermost()));
     }
     if sites.len() > SITES {
         let _ = writeln!(text, "\n… and {} smaller ones", sites.len() - SITES);
@@ -129,7 +124,7 @@ pub(crate) fn comparison(report: &Report) -> String {
     let rest = report.rows().count() - better - worse;
     let mut text = format!("### {}\n\n{better} better, {worse} worse, {rest} unchanged or unclear\n", plain(&title));
     report.steps.iter().for_each(|step| text += &compared(step));
-    let _ = writeln!(text, "\nMann–Whitney, α = {}", report.alpha);
+    let _ = writeln!(text, "\n{}, α = {}", report.test(), report.alpha);
     text
 }
 
@@ -149,7 +144,7 @@ fn compared(step: &Compared) -> String {
         let grown: Vec<Site> = moved.changes.iter().filter(|site| site.grew()).cloned().collect();
         if !grown.is_empty() {
             let _ = writeln!(text, "\n{} call sites that grew, per message", moved.side);
-            text += &sites(&grown);
+            text += &sites(&grown, Amounts::More);
         }
     }
     if !still.is_empty() {
@@ -171,7 +166,16 @@ fn figures(step: &Compared, rows: &[&ComparedFigure]) -> String {
     let mut text = format!("| figure | {before} | {after} | change | |\n|---|---:|---:|---:|---|\n");
     for row in rows {
         let label = match (row.side, row.stage) {
-            (_, Some(stage)) => format!("… {stage}"),
+            // Below the figure it is a part of, where that is in this table.
+            (side, Some(stage)) => {
+                let is_whole = |other: &&&ComparedFigure| {
+                    other.stage.is_none() && other.side == side && other.metric.label == row.metric.label
+                };
+                match (rows.iter().find(is_whole), side) {
+                    (None, Some(side)) => format!("{side} {} … {stage}", row.metric.label),
+                    _ => format!("… {stage}"),
+                }
+            }
             (Some(side), None) => format!("{side} {}", row.metric.label),
             (None, None) => row.metric.label.to_owned(),
         };
@@ -186,7 +190,11 @@ fn figures(step: &Compared, rows: &[&ComparedFigure]) -> String {
         let p = row.p.map_or_else(String::new, |p| format!(" ({})", numbers::p_value(p)));
         let show = |values: &[f64]| row.metric.show(stats::median(values));
         let (old, new) = (show(&row.old), show(&row.new));
-        let change = change(stats::median(&row.old), stats::median(&row.new));
+        // Rounds of one run are pairs, whose ratio is closer than that of the medians.
+        let change = row
+            .ratio
+            .as_ref()
+            .map_or_else(|| change(stats::median(&row.old), stats::median(&row.new)).to_string(), ToString::to_string);
         let _ = writeln!(text, "| {} | {old} | {new} | {change} | {word}{} |", plain(&label), plain(&p));
     }
     text

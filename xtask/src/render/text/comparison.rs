@@ -40,7 +40,7 @@ impl Report {
                 let _ = write!(text, ", {once} not comparable with one round");
             }
         }
-        let test = if self.old == self.new { "Wilcoxon signed-rank over the rounds" } else { "Mann–Whitney" };
+        let test = self.test();
         let _ = writeln!(text, " ({test}, α = {})", self.alpha);
         text
     }
