@@ -10,7 +10,7 @@ use super::figures::{self, Figure, Headline, StepView};
 use super::{charts, parts, recorded, stages};
 use crate::analyse::by_stack;
 use crate::analyse::judge::SETTLED;
-use crate::analyse::marks::Against;
+use crate::analyse::marks::{self, Against};
 use crate::analyse::metric::{self, Whose};
 use crate::analyse::profiles::Profiles;
 use crate::cli::numbers;
@@ -110,9 +110,27 @@ fn climbed(run: &Run) -> String {
         (0 | 1, 0 | 1) => "one per step".to_owned(),
         (counted, 0) => format!("{counted} rounds per step"),
         (counted, timed) if counted == timed => format!("{counted} rounds per step, interleaved"),
-        (counted, timed) => format!("{counted} rounds per step that count and {timed} that are timed, interleaved"),
+        (counted, timed) => {
+            let fewest = run.steps.iter().map(|step| of(step, Instrument::Time)).filter(|timed| *timed > 0).min();
+            let timed =
+                fewest.filter(|fewest| *fewest < timed).map_or_else(String::new, |least| format!("{least} to "))
+                    + &timed.to_string();
+            format!("{counted} rounds per step that count and {timed} that are timed, interleaved")
+        }
     };
-    format!("{window}, {each}, each in a process of its own. Call stacks are of whole processes.")
+    let told = told(&run.workload);
+    format!("{window}, {each}, each in a process of its own. Call stacks are of whole processes.{told}")
+}
+
+/// What the file says of the traffic, where it says something.
+fn told(workload: &Workload) -> String {
+    let Workload { chunk, streams, connections, .. } = *workload;
+    let mut words: Vec<String> = Vec::new();
+    words.extend((chunk > 0).then(|| format!("messages of {}", numbers::bytes(chunk as f64))));
+    words.extend((streams > 1).then(|| format!("{streams} streams")));
+    words.extend((connections > 1).then(|| format!("{connections} connections")));
+    words.extend(workload.special());
+    if words.is_empty() { String::new() } else { format!(" Traffic, as the file says: {}.", words.join(", ")) }
 }
 
 /// `2 000 messages of 64 KiB, 125 MiB of payload, one stream`, and what else is special about the traffic.
@@ -151,7 +169,12 @@ fn partial(run: &Run) -> Markup {
     });
     html! {
         p.notice role="note" {
-            b { "Partial run." } " It ended early: what is here was measured to the end, the rest was not measured"
+            b { "Partial run." }
+            @if run.steps.iter().any(|step| step.failure.is_some()) {
+                " Not every step was measured to the end: figures are of the rounds that were"
+            } @else {
+                " It ended early: what is here was measured to the end, the rest was not measured"
+            }
             @if !missing.is_empty() { " (no figures of " (missing.join(", ")) ")" }
             "."
             @for step in run.steps.iter().filter(|step| step.failure.is_some()) {
@@ -219,7 +242,15 @@ pub(crate) fn capitalised(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// What is known of a program's run: nothing of how it was built.
+fn revision(environment: &Environment) -> String {
+    match (environment.revision.as_str(), environment.dirty) {
+        ("", _) => "outside a repository".to_owned(),
+        (revision, false) => revision.to_owned(),
+        (revision, true) => format!("{revision}, with uncommitted changes"),
+    }
+}
+
+/// What is known of a program's run: of how it was built, only where steps of it were.
 fn program_environment(run: &Run) -> Markup {
     let Environment { command, cpu, cores, kernel, .. } = &run.environment;
     html! {
@@ -228,8 +259,10 @@ fn program_environment(run: &Run) -> Markup {
             dl {
                 @if !command.is_empty() { dt { "Command" } dd { code { (command) } } }
                 dt { "Begun" } dd { (run.created) }
+                @if figures::is_climbed(run) { dt { "Revision" } dd { (revision(&run.environment)) } }
                 @if !cpu.is_empty() { dt { "Processor" } dd { (cpu) ", " (cores) " logical cores" } }
                 @if !kernel.is_empty() { dt { "Kernel" } dd { (kernel) } }
+                @if let Some(timing) = &run.environment.timing { dt { "Timed rounds" } dd { (timed_rounds(run, timing)) } }
             }
             p { (method(run)) }
         }
@@ -261,13 +294,8 @@ fn environment(run: &Run) -> Markup {
         return program_environment(run);
     }
     let environment = &run.environment;
-    let noun = figures::noun(run);
     let or_dash = |text: &str| if text.is_empty() { "–".to_owned() } else { text.to_owned() };
-    let revision = match (environment.revision.as_str(), environment.dirty) {
-        ("", _) => "outside a repository".to_owned(),
-        (revision, false) => revision.to_owned(),
-        (revision, true) => format!("{revision}, with uncommitted changes"),
-    };
+    let revision = revision(environment);
     let stacks = run.stacks_workload.as_ref().map_or_else(
         || "not measured".to_owned(),
         |stacks| workload(run.subject.shape, stacks) + " (dhat slows a process down, so it carries less)",
@@ -290,7 +318,7 @@ fn environment(run: &Run) -> Markup {
                 }
                 dt { "Warm-up" } dd { (numbers::count(run.workload.warmup)) " messages a stream, before the figures begin" }
                 dt { "Call sites" } dd { (stacks) }
-                @if let Some(timing) = &environment.timing { dt { "Timed rounds" } dd { (timed_rounds(timing, noun)) } }
+                @if let Some(timing) = &environment.timing { dt { "Timed rounds" } dd { (timed_rounds(run, timing)) } }
                 dt { "Seed" } dd { (run.seed) }
             }
             p {
@@ -311,7 +339,8 @@ fn environment(run: &Run) -> Markup {
 }
 
 /// How times were taken, and what else the machine did meanwhile.
-fn timed_rounds(timing: &Timing, noun: &str) -> String {
+fn timed_rounds(run: &Run, timing: &Timing) -> String {
+    let noun = figures::noun(run);
     let list = |cores: &[usize]| cores.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let mut parts: Vec<String> = Vec::new();
     // Windows of time have as many as there come.
@@ -324,6 +353,15 @@ fn timed_rounds(timing: &Timing, noun: &str) -> String {
     parts.extend(timing.budget_seconds.map(|seconds| format!("for at most {seconds} s")));
     parts.push(match (timing.server_cores.as_slice(), timing.client_cores.as_slice()) {
         ([], []) => "on any core".to_owned(),
+        // What is measured is called so, whichever side it is; the other is its load.
+        (server, client) if figures::is_program(run) => {
+            let (own, load) = match marks::alone(run) {
+                Some(Side::Client) => (client, server),
+                _ => (server, client),
+            };
+            let words = |cores: &[usize]| format!("core{} {}", if cores.len() == 1 { "" } else { "s" }, list(cores));
+            format!("the program on {}, its load on {}", words(own), words(load))
+        }
         (server, client) => {
             let many = list(&timing.server_cores_of_many);
             format!("server on core {} (with several threads on {many}), client on core {}", list(server), list(client))

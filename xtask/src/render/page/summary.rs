@@ -27,7 +27,7 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                 table.summary {
                     thead {
                         tr {
-                            th scope="col" { "workload" }
+                            th scope="col" { @if figures::is_program(run) { "step" } @else { "workload" } }
                             th scope="col" { "benefit" }
                             @if !figures::is_program(run) { th scope="col" { "what to do" } }
                         }
