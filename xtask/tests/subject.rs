@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use alloc_ladder::record::{CountRow, Counts, Instrument, Measurement, Run};
+use alloc_ladder::recorder::Variable;
 use alloc_ladder::{Side, Stage, Tally};
 use support::{TAG, left_over, read, text};
 use tempfile::TempDir;
@@ -87,7 +88,9 @@ fn serve(port: u16, how: &str) {
             process::exit(4);
         }
         if calls == warmup + messages && how != "plain" && how != "silent" {
-            leave(".window-0.json", &env::var("WINDOW_JSON").unwrap_or_default());
+            let is_off = env::var("MODE_NAME").is_ok_and(|mode| mode == "off");
+            let timed = env::var("TIME_JSON").ok().filter(|_| is_off);
+            leave(".window-0.json", &timed.unwrap_or_else(|| env::var("WINDOW_JSON").unwrap_or_default()));
         }
     }
 }
@@ -101,7 +104,8 @@ fn program() -> &'static Path {
         // Tests may run in processes of their own, beside each other.
         let own = std::process::id();
         let (source, built) = (folder.join(format!("service-{own}.rs")), folder.join(format!("service-{own}")));
-        std::fs::write(&source, PROGRAM).expect("writes");
+        let text = PROGRAM.replace("MODE_NAME", Variable::Mode.name());
+        std::fs::write(&source, text).expect("writes");
         let mut command = Command::new("rustc");
         command.args(["--edition", "2024", "-C", "debuginfo=1", "-o"]).arg(&built).arg(&source);
         assert!(command.status().expect("rustc starts").success(), "it builds");
@@ -247,6 +251,69 @@ fn a_step_may_be_of_other_traffic() {
 }
 
 #[test]
+fn other_traffic_is_a_run_of_its_own() {
+    let load =
+        "command = [\"sh\", \"-c\", \"echo $* >> traffic; exec $0 load {port} {calls}\", \"PROGRAM\", \"{streams}\"]";
+    let file = TWO_STEPS.replace("LOAD\nargs = [\"{calls}\"]\n", &format!("{load}\n"));
+    let file = file.replace("PROGRAM", support::path(program()));
+    let traffic = "[workload]\nstreams = 1\n[[traffic]]\nname = \"many\"\nstreams = 7\nload-args = [\"slowly\"]\n";
+    let place = Place::new(&format!("{file}{traffic}"));
+    let profile = |args: &[&str]| place.command(&[&["profile"], args].concat()).output().expect("starts");
+    says(&profile(&["--traffic", "mani"]), 2, &["has no traffic `mani`", "did you mean `many`?"]);
+    says(&profile(&["--traffic", "many", "--steps", "baseline", "--rounds", "1"]), 0, &["Profiling toy-many"]);
+    let (folder, run) = place.run();
+    assert_eq!((run.subject.name.as_str(), run.workload.streams), ("toy-many", 7));
+    let told = std::fs::read_to_string(place.folder.path().join("traffic")).expect("the load ran");
+    assert!(told.lines().all(|line| line == "7 slowly"), "{told}");
+    let page = std::fs::read_to_string(folder.join("report.html")).expect("a page");
+    assert!(page.contains("Traffic, as the file says: 7 streams."), "the page says so");
+    says(&profile(&["--rounds", "1"]), 0, &["Profiling toy "]);
+    let told = std::fs::read_to_string(place.folder.path().join("traffic")).expect("the load ran");
+    assert_eq!(told.lines().last(), Some("1"));
+    let usual = place.runs().into_iter().find(|run| *run != folder).expect("another run");
+    let [old, new] = [&usual, &folder].map(|folder| folder.to_string_lossy().into_owned());
+    let done = place.command(&["compare", &old, &new]).output().expect("starts");
+    says(&done, 2, &["streams"]);
+}
+
+#[test]
+fn timed_rounds_hold_the_load_to_a_core_unless_told_not_to() {
+    let load = "command = [\"sh\", \"-c\", \"grep Cpus_allowed_list /proc/self/status >> cores; exec $0 load {port} {calls}\", \"PROGRAM\"]";
+    let file = TWO_STEPS.replace("LOAD\nargs = [\"{calls}\"]\n", &format!("{load}\n"));
+    let place = Place::new(&file.replace("PROGRAM", support::path(program())));
+    let cores = |args: &[&str]| {
+        let _ = std::fs::remove_file(place.folder.path().join("cores"));
+        let args = [&["profile", "--steps", "baseline", "--rounds", "1"], args].concat();
+        let timed = measurement(Instrument::Time, 0);
+        let done = place.command(&args).env("TIME_JSON", timed).output().expect("starts");
+        says(&done, 0, &[]);
+        let folder =
+            place.runs().into_iter().max_by_key(|run| run.metadata().expect("is there").modified().expect("known"));
+        let folder = folder.expect("a run");
+        let (run, page) = (read(&folder), std::fs::read_to_string(folder.join("report.html")).expect("a page"));
+        let timing = run.environment.timing.expect("timed rounds");
+        let seen = std::fs::read_to_string(place.folder.path().join("cores")).expect("the load ran");
+        let seen: Vec<String> =
+            seen.lines().map(|line| line.split_whitespace().last().unwrap_or_default().to_owned()).collect();
+        // Counted, recorded, timed.
+        assert_eq!(seen.len(), 3, "{seen:?}");
+        (seen, timing, page)
+    };
+    let (seen, timing, page) = cores(&["--no-pin"]);
+    assert_eq!(seen, [&seen[0][..]; 3]);
+    assert!(timing.client_cores.is_empty() && page.contains("on any core"));
+    let all = seen[0].clone();
+    let (seen, timing, page) = cores(&[]);
+    assert_eq!(seen[..2], [&all[..]; 2], "only timed rounds are held");
+    // With one core there is nothing to be held to.
+    if all.contains(['-', ',']) {
+        let [core] = timing.client_cores[..] else { panic!("one core: {timing:?}") };
+        assert_eq!(seen[2], core.to_string());
+        assert!(page.contains(&format!("its load on core {core}")), "the page says so");
+    }
+}
+
+#[test]
 fn a_server_that_is_not_ready_is_a_failed_run_in_words() {
     for (how, words) in [
         ("dies-first", &["the server ended before it was ready (exit status: 3)", "no configuration"][..]),
@@ -305,6 +372,26 @@ fn a_load_that_fails_hangs_or_is_too_short_is_told_as_such() {
         let done = place.command(&["profile"]).env("WHOLE_JSON", whole(calls)).output().expect("starts");
         says(&done, 4, words);
     }
+}
+
+#[test]
+fn a_window_that_opens_too_late_is_tried_again_with_more_calls() {
+    // Few calls until it is asked for many.
+    let load = "command = [\"sh\", \"-c\", \"[ {calls} -gt 200 ] && calls={calls} || calls=3; echo {calls} >> asked; \
+                exec $0 load {port} $calls\", \"PROGRAM\"]";
+    let file = TWO_STEPS.replace("LOAD\nargs = [\"{calls}\"]\n", &format!("{load}\n"));
+    let place = Place::new(&file.replace("PROGRAM", support::path(program())));
+    // The server says that it counted what a window needs.
+    let mut whole: Measurement = serde_json::from_str(&measurement(Instrument::Count, 1)).expect("a record");
+    whole.messages = 20;
+    let whole = serde_json::to_string(&whole).expect("serialises");
+    let mut command = place.command(&["profile", "--steps", "baseline", "--rounds", "1"]);
+    let done = command.env("WHOLE_JSON", whole).output().expect("starts");
+    says(&done, 0, &["Measured baseline"]);
+    let asked = std::fs::read_to_string(place.folder.path().join("asked")).expect("the load ran");
+    let asked: Vec<&str> = asked.lines().take(2).collect();
+    assert_eq!(asked, ["112", "448"], "twelve messages and a hundred more, then four times as many");
+    assert!(place.run().1.steps[0].counts(Side::Server).is_some());
 }
 
 #[test]

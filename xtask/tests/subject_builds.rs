@@ -183,10 +183,56 @@ fn a_program_that_the_workspace_does_not_have_is_a_usage_error() {
     let said = text(&done.stderr);
     assert_eq!(done.status.code(), Some(2), "{said}");
     assert!(said.contains("the workspace has no bin `toi`") && said.contains("did you mean `toy`?"), "{said}");
+    for (file_text, says) in [
+        ("[server]\ncommand = \"./toi\"\n", "alloc-ladder.toml:2: [server] command: there is no program"),
+        (
+            "[server]\nbin = \"toy\"\nport = 1\n[[load]]\ncommand = \"no-such-load\"\n",
+            "alloc-ladder.toml:5: [[load]] command: there is no program no-such-load",
+        ),
+        ("[server]\nbin = \"toi\"\n", "alloc-ladder.toml:2: [server] bin: the workspace has no bin `toi`"),
+        ("[server]\nbin = \"toy\"\npackage = \"toi\"\n", "alloc-ladder.toml:3: [server] package:"),
+    ] {
+        std::fs::write(&file, file_text).expect("writes");
+        let done = package.profile(&[]);
+        let said = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{said}");
+        assert!(said.contains(says) && !said.contains("Building"), "wanted: {says}\nsaid: {said}");
+    }
     std::fs::write(&file, FILE).expect("writes");
     let done = package.profile(&["--steps", "broken"]);
     assert_eq!(done.status.code(), Some(4), "{}", text(&done.stderr));
-    assert!(text(&done.stderr).contains("no step builds"));
+    let said = text(&done.stderr);
+    assert!(
+        said.contains("no step builds") && said.contains("[[step]] features: step broken: it does not build"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_does_not_build_as_it_is_proves_nothing() {
+    let package = Package::new();
+    let folder = package.0.path();
+    let main = folder.join("src/main.rs");
+    std::fs::write(folder.join("alloc-ladder.toml"), "[server]\nbin = \"toy\"\nprofile = \"dev\"\n").expect("writes");
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("reads");
+    std::fs::write(folder.join("Cargo.toml"), manifest.replace("[features]\n", "[features]\nmimalloc = []\n"))
+        .expect("writes");
+    let source = std::fs::read_to_string(&main).expect("reads");
+    std::fs::write(&main, format!("{source}\nfn broken() -> u32 {{ true }}\n")).expect("writes");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-alloc-ladder"));
+    command.args(["alloc-ladder", "advise", "--prove"]).current_dir(folder).env("NO_COLOR", "1");
+    command.stdin(Stdio::null()).env_remove("RUST_BACKTRACE").env_remove("CARGO_TARGET_DIR");
+    let done = command.output().expect("starts");
+    let said = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(4), "{said}");
+    for words in ["mismatched types", "the service does not build as it is", "Building baseline"] {
+        assert!(said.contains(words), "`{words}` is not in:\n{said}");
+    }
+    assert!(!said.contains("Building mimalloc"), "no candidate is built then: {said}");
+    let log =
+        said.split("what cargo said is in ").nth(1).and_then(|rest| rest.lines().next()).expect("a file is named");
+    let log = std::fs::read_to_string(folder.join(log)).expect("what cargo said is kept");
+    assert!(log.contains("mismatched types"), "{log}");
 }
 
 #[test]

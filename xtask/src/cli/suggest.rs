@@ -5,6 +5,8 @@
 pub(crate) enum Named {
     /// A step of a ladder: few names, far apart. An abbreviation is worth a guess.
     Step,
+    /// Traffic of a file.
+    Traffic,
     /// A table or a figure of the budgets: names of one kind that share words.
     Budget,
     /// A run: a timestamp's digits make every id resemble every other, and only a slip is worth a guess.
@@ -15,7 +17,7 @@ impl Named {
     /// The likeness (Jaro–Winkler, 0 to 1) above which a name is worth a guess.
     const fn likeness(self) -> f64 {
         match self {
-            Named::Step => 0.7,
+            Named::Step | Named::Traffic => 0.7,
             Named::Budget => 0.85,
             Named::Run => 0.97,
         }

@@ -244,6 +244,10 @@ fn described(folder: &Path, target: Option<&Path>, like: Option<&Run>, what: &st
         if !steps.is_empty() {
             command.args(["--steps", &steps.join(",")]);
         }
+        let of = there.traffic.iter().find(|traffic| there.called(&traffic.name) == like.subject.name);
+        if let Some(traffic) = of {
+            command.args(["--traffic", &traffic.name]);
+        }
         let budget = like.environment.timing.as_ref().and_then(|timing| timing.budget_seconds);
         // Within a budget there are more timed rounds than counted ones.
         let measured = like.steps.iter().flat_map(|step| &step.measurements);

@@ -9,6 +9,7 @@
 #![doc = include_str!("subject/keys.md")]
 
 mod build;
+mod checked;
 pub(crate) mod climb;
 mod file;
 pub(crate) mod found;
@@ -33,6 +34,9 @@ pub(crate) use text::FILE;
 /// Every key that the file may have, as a table.
 pub(crate) const KEYS: &str = include_str!("subject/keys.md");
 
+/// The library, which a service may have.
+const LIBRARY: &str = "alloc-ladder";
+
 /// A program that cargo builds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
@@ -41,22 +45,32 @@ pub(crate) struct Program {
     pub(crate) name: String,
 }
 
-/// The programs of the package in a folder, or of the workspace where there is none; binaries first.
+/// What cargo says of a folder.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The programs of the package there, or of the workspace where there is none; binaries first.
+    pub(crate) programs: Vec<Program>,
+    /// Whether one of these packages has the library already.
+    pub(crate) has_library: bool,
+}
+
+/// What there is to measure in a folder.
 ///
 /// # Errors
 /// [`Kind::Environment`] when cargo cannot read the workspace.
-pub(crate) fn programs(folder: &Path) -> anyhow::Result<Vec<Program>> {
+pub(crate) fn programs(folder: &Path) -> anyhow::Result<Found> {
     let workspace = source::Workspace::of(folder)?.map_err(|said| {
         Failure::new(Kind::Environment, format!("cargo cannot read the package of {}: {said}", folder.display()))
             .help("run this in the folder of a cargo package")
     })?;
     let own = folder.join("Cargo.toml");
     let here = workspace.packages.iter().any(|package| package.manifest_path == own);
-    let packages = workspace.packages.iter().filter(|package| !here || package.manifest_path == own);
-    let targets: Vec<&source::Target> = packages.flat_map(|package| &package.targets).collect();
+    let packages = || workspace.packages.iter().filter(|package| !here || package.manifest_path == own);
+    let has_library = packages().flat_map(|package| &package.dependencies).any(|dependency| dependency.name == LIBRARY);
+    let targets: Vec<&source::Target> = packages().flat_map(|package| &package.targets).collect();
     let of = |kind: &'static str| {
         let named = targets.iter().filter(move |target| target.kind.iter().any(|has| has == kind));
         named.map(move |target| Program { kind, name: target.name.clone() })
     };
-    Ok(of("bin").chain(of("example")).collect())
+    Ok(Found { programs: of("bin").chain(of("example")).collect(), has_library })
 }

@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Only these steps of the file
     #[arg(long, value_delimiter = ',', value_name = "STEP", conflicts_with = "program")]
     steps: Vec<String>,
+    /// Measure this traffic of the file, as a run of its own [default: that of `[workload]`]
+    #[arg(long, value_name = "NAME", conflicts_with = "program")]
+    traffic: Option<String>,
     /// How often every step is measured [default: what the file says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "program")]
     rounds: Option<u32>,
@@ -32,6 +35,10 @@ pub(crate) struct Args {
     /// step before [default: what the file says, or as many rounds as are counted]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400), conflicts_with = "program")]
     budget: Option<u64>,
+    /// Let timed rounds run on any core instead of holding the loads to one, and the server to the others where there are
+    /// more than two [default: what the file says]
+    #[arg(long, conflicts_with = "program")]
+    no_pin: bool,
     /// Run the commands of a file from elsewhere without asking
     #[arg(long, conflicts_with = "program")]
     yes: bool,
@@ -47,9 +54,11 @@ pub(crate) fn run(args: &Args, open: bool, json: bool) -> anyhow::Result<()> {
     };
     let mut subject = subject::read(&file)?;
     found::choose(&mut subject, &args.steps)?;
+    found::take_traffic(&mut subject, args.traffic.as_deref())?;
     subject.window.rounds = args.rounds.unwrap_or(subject.window.rounds);
     // Who asks for a number of rounds gets that.
     subject.window.budget = args.budget.or(subject.window.budget.filter(|_| args.rounds.is_none()));
+    subject.window.pin &= !args.no_pin;
     if !args.yes {
         found::may_run(&subject)?;
     }
@@ -82,6 +91,8 @@ pub(crate) fn run(args: &Args, open: bool, json: bool) -> anyhow::Result<()> {
         terminal::progress("Kept", &format!("what was measured until then, marked partial: {}", terminal::path(&page)));
         return Err(error);
     }
+    // Who pressed Ctrl-C while the page was drawn has the page, and no browser.
+    interrupt::interrupted()?;
     terminal::progress("Finished", &format!("in {:.1} s", began.elapsed().as_secs_f64()));
     if open && !browser::open(&page) {
         terminal::labelled(Style::Help, "help", &format!("there is no browser here; open {}", page.display()));

@@ -103,7 +103,9 @@ fn of_change(branch: &str, named: Option<&str>, step: Option<&str>) -> anyhow::R
             Some(step) => theirs.contains(step),
             None => theirs.intersection(&own).next().is_some(),
         };
-        has_steps && comparison::differences(run, &new.1).is_empty()
+        // A program's traffic is in its name.
+        let is_of_it = run.subject.name == new.1.subject.name;
+        has_steps && is_of_it && comparison::differences(run, &new.1).is_empty()
     };
     let old = match find::last(|run| change.is_base(run) && is_alike(run)) {
         Some(found) => found,

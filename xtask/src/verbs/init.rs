@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::{self, Style, paint};
-use crate::measure::subject::{FILE, KEYS, Program, programs};
+use crate::measure::subject::{FILE, Found, KEYS, Program, programs};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -56,10 +56,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     }
     let here = std::env::current_dir()?;
     let path = here.join(FILE);
-    let programs = programs(&here)?;
+    let Found { programs, has_library } = programs(&here)?;
     write(&path, &text(&programs))?;
     terminal::progress("Written", FILE);
-    terminal::result(&advice())?;
+    terminal::result(&advice(has_library))?;
     let next = "see to the lines marked `!`, then run: cargo alloc-ladder profile";
     terminal::labelled(Style::Help, "help", next);
     Ok(())
@@ -102,6 +102,7 @@ fn text(programs: &[Program]) -> String {
          [server]\n\
          {server}\n\
          # args = [\"--port\", \"{{port}}\"]\n\
+         # side = \"client\"            # where it makes the calls; what it calls is a load then, and `line` says when to begin\n\
          port = 50051                 # ! ready when it listens here; or `line = \"listening\"`, or `health = \"\"`\n\
          \n\
          {load}\n\
@@ -112,21 +113,29 @@ fn text(programs: &[Program]) -> String {
          rounds = 5                   # that count\n\
          budget = 60                  # seconds for those that are timed; they end sooner when CPU time is known to 2 %\n\
          \n\
-         # A step changes one thing: features, allocator, env, args, revision or patch.\n\
+         # A step changes one thing: features, allocator, env, args, load-args, revision or patch.\n\
          [[step]]\n\
          name = \"baseline\"\n\
          \n\
          # [[step]]\n\
          # name = \"one-worker\"\n\
          # env = {{ TOKIO_WORKER_THREADS = \"1\" }}\n\
-         {patched}"
+         {patched}\
+         \n\
+         # Other traffic, for `profile --traffic many-streams`: a run of its own.\n\
+         # [[traffic]]\n\
+         # name = \"many-streams\"\n\
+         # load-args = [\"--streams\", \"64\"]\n"
     )
 }
 
 /// What to add to the service, and what each line gives.
-fn advice() -> String {
-    let mut text =
-        "the service is measured as it is: call stacks of its whole life. These lines give more:\n".to_owned();
+fn advice(has_library: bool) -> String {
+    let mut text = match has_library {
+        true => "the package has the library. Which of these lines it has too decides what is measured:\n",
+        false => "the service is measured as it is: call stacks of its whole life. These lines give more:\n",
+    }
+    .to_owned();
     for (file, lines) in LINES {
         let _ = writeln!(text, "\n{}", paint(Style::Bold, file));
         for (line, gives) in lines {
@@ -185,7 +194,7 @@ mod tests {
 
     #[test]
     fn every_line_says_what_it_gives() {
-        let text = terminal::plain(&advice());
+        let text = terminal::plain(&advice(false));
         for (_, lines) in LINES {
             for (line, gives) in lines {
                 assert!(line.lines().all(|line| text.contains(line)) && text.contains(gives), "{text}");

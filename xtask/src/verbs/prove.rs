@@ -54,7 +54,7 @@ pub(crate) fn run(base: Option<&str>) -> anyhow::Result<()> {
     let folder = RunFolder::create_new(&layout::runs(), &name)?;
     let names: Vec<&str> = candidates.iter().map(|candidate| candidate.name.as_str()).collect();
     terminal::progress("Proving", &format!("{} · {}", subject.name, names.join(", ")));
-    let mut climb = Climb::new(subject, folder, created);
+    let mut climb = Climb::new(subject, folder, created).against_first();
     let measured = climb.build(builds.path()).and_then(|()| climb.measure());
     let has_figures = climb.has_figures();
     let (run, folder, mut profiles) = climb.into_parts();

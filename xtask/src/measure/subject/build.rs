@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::suggest::{Named, nearest};
 use crate::cli::terminal;
-use crate::measure::subject::file::{Patch, ProgramTable, Server, Step, Subject};
+use crate::measure::subject::file::{self, Patch, ProgramTable, Server, Step, Subject};
 use crate::measure::subject::source::{self, Said, Source, Workspace};
 
 /// What decides which program a step is.
@@ -75,6 +75,7 @@ impl<'a> Builder<'a> {
         let builder = Builder { subject, base, workspace, builds, built: Vec::new() };
         for program in programs() {
             builder.package(program)?;
+            builder.is_there(program)?;
         }
         Ok(builder)
     }
@@ -142,6 +143,36 @@ impl<'a> Builder<'a> {
         if first.contains('/') { self.base.join(first) } else { first.into() }
     }
 
+    /// Where the file names a program.
+    fn place(&self, program: &ProgramTable, key: &str) -> String {
+        let load = self.subject.load.iter().position(|load| load == program);
+        match load.filter(|_| *program != self.subject.server.program) {
+            Some(load) => file::place(&self.subject.file, "load", |index, _| index == load, key),
+            None => file::place(&self.subject.file, "server", |_, _| true, key),
+        }
+    }
+
+    /// Refuses a command whose program is nowhere, before anything is built.
+    fn is_there(&self, program: &ProgramTable) -> anyhow::Result<()> {
+        if program.command.is_none() {
+            return Ok(());
+        }
+        let path = self.command(program);
+        let (help, is_there) = match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            Some(_) => ("paths are relative to the file's folder", path.exists()),
+            None => {
+                let folders = std::env::var_os("PATH").unwrap_or_default();
+                let is_there = std::env::split_paths(&folders).any(|folder| folder.join(&path).is_file());
+                ("install it, or write its path", is_there)
+            }
+        };
+        if is_there {
+            return Ok(());
+        }
+        let place = self.place(program, "command");
+        Err(Failure::new(Kind::Usage, format!("{place}: there is no program {}", path.display())).help(help).into())
+    }
+
     /// The package that has a program.
     fn package(&self, program: &ProgramTable) -> anyhow::Result<Option<&str>> {
         let (Some((flag, name)), Some(workspace)) = (program.target(), &self.workspace) else { return Ok(None) };
@@ -161,7 +192,11 @@ impl<'a> Builder<'a> {
         let meant = nearest(Named::Step, name, names.iter().copied());
         let meant = meant.map_or_else(String::new, |meant| format!("did you mean `{meant}`? "));
         let of = program.package.as_ref().map_or_else(String::new, |package| format!(" of package `{package}`"));
-        let message = format!("{}: the workspace has no {kind} `{name}`{of}", self.subject.file.display());
+        let key = match &program.package {
+            Some(package) if workspace.packages.iter().all(|other| other.name != *package) => "package",
+            _ => kind,
+        };
+        let message = format!("{}: the workspace has no {kind} `{name}`{of}", self.place(program, key));
         let help = format!("{meant}it has: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") });
         Err(Failure::new(Kind::Usage, message).help(help).into())
     }
@@ -233,7 +268,7 @@ mod tests {
 
     #[test]
     fn code_is_what_is_built_and_not_how_it_is_started() {
-        let server = crate::measure::subject::file::read_str(
+        let server = file::read_str(
             "[server]\nbin = \"a\"\nfeatures = [\"x\"]\n[[step]]\nname = \"a\"\n[[step]]\nname = \"b\"\nenv = { A = \"1\" }\n\
              [[step]]\nname = \"c\"\nallocator = \"mimalloc\"\n",
         );

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use alloc_ladder::Side;
 use alloc_ladder::record::{Instrument, Measurement, Run, SCHEMA, Shape, StepRecord, Timing, Workload};
 use alloc_ladder::recorder::Variable;
 
@@ -16,12 +17,13 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::numbers::several;
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
+use crate::measure::cores::Cores;
 use crate::measure::import::{self, About};
 use crate::measure::machine::{self, Watch};
 use crate::measure::rounds::{self, Rounds, Until, clock_seed};
 use crate::measure::subject::build::{Builder, shortened};
-use crate::measure::subject::file::{Patch, Step, Subject, Window};
-use crate::measure::subject::serving::{Round, Seen};
+use crate::measure::subject::file::{Patch, Step, Subject, Window, WorkloadTable};
+use crate::measure::subject::serving::{End, Round, Seen};
 use crate::measure::{environment, record};
 use crate::store::layout::{self, BUILD_LOG, OUTPUT_LOG, step_folder};
 use crate::store::write::RunFolder;
@@ -34,6 +36,10 @@ pub(crate) struct Climb<'a> {
     /// The server of each step; `None` where it was not built, or failed.
     servers: Vec<Option<PathBuf>>,
     loads: Vec<PathBuf>,
+    /// The cores of timed rounds. How many threads a server has is not known, so that it keeps all but the loads'.
+    cores: Cores,
+    /// Whether all others are measured only to be compared with the first.
+    needs_first: bool,
     /// Whether the server measures windows itself.
     has_windows: bool,
     /// The call stacks, as they were read when they were kept.
@@ -49,13 +55,12 @@ impl<'a> Climb<'a> {
     /// A run of which nothing was measured yet.
     pub(crate) fn new(subject: &'a Subject, folder: RunFolder, created: String) -> Climb<'a> {
         let (warmup, messages) = subject.window.messages();
-        let chunk = usize::try_from(subject.payload_bytes).unwrap_or(usize::MAX);
         let run = Run {
             schema: SCHEMA,
             id: folder.name(),
             created,
             subject: of_run(subject),
-            workload: Workload { chunk, messages, warmup, ..Workload::default() },
+            workload: Workload { messages, warmup, ..traffic(&subject.workload) },
             stacks_workload: None,
             environment: environment::environment(Allocator::System, &subject.server.profile),
             server_environment: None,
@@ -65,7 +70,25 @@ impl<'a> Climb<'a> {
             limits: Vec::new(),
         };
         let servers = vec![None; subject.steps.len()];
-        Climb { subject, folder, run, servers, loads: Vec::new(), has_windows: false, profiles: Profiles::default() }
+        let pins = subject.window.pin && !subject.load.is_empty();
+        let cores = if pins { Cores::apart() } else { Cores::default() };
+        let profiles = Profiles::default();
+        Climb {
+            subject,
+            folder,
+            run,
+            servers,
+            loads: Vec::new(),
+            cores,
+            needs_first: false,
+            has_windows: false,
+            profiles,
+        }
+    }
+
+    /// The same, which ends where the first step cannot be measured.
+    pub(crate) fn against_first(self) -> Climb<'a> {
+        Climb { needs_first: true, ..self }
     }
 
     /// The run as far as it was measured, its folder and its call stacks.
@@ -89,19 +112,10 @@ impl<'a> Climb<'a> {
             match builder.server(step)? {
                 Ok(server) => self.servers[index] = Some(server),
                 Err(said) => {
-                    let log = format!("{}/{BUILD_LOG}", step_folder(index, &step.name));
-                    self.folder.write(&log, said.as_bytes())?;
-                    let reason = format!("it does not build; what cargo said is in {log}");
-                    // Steps that differ in how they are started fail to build alike.
-                    let line = match told.iter().find(|(other, _)| *other == said) {
-                        Some((_, other)) => {
-                            format!("step {}: it does not build either, as {other} does not", step.name)
-                        }
-                        None => format!("step {}: {reason}\n{}", step.name, shortened(&said)),
-                    };
-                    terminal::labelled(Style::Error, "error", &line);
-                    told.push((said, &step.name));
-                    self.run.steps[index].failure = Some(reason);
+                    self.not_built(index, &said, &mut told)?;
+                    if index == 0 && self.needs_first {
+                        return Err(without_first("does not build as it is"));
+                    }
                 }
             }
         }
@@ -109,6 +123,32 @@ impl<'a> Climb<'a> {
             return Err(Failure::new(Kind::Run, "no step builds").help("cargo's own words stand above").into());
         }
         self.loads = self.subject.load.iter().map(|load| builder.load(load)).collect::<anyhow::Result<_>>()?;
+        Ok(())
+    }
+
+    /// Keeps and says why a step was not built; `told` is what was said of others.
+    fn not_built(&mut self, index: usize, said: &str, told: &mut Vec<(String, &'a str)>) -> anyhow::Result<()> {
+        let step = &self.subject.steps[index];
+        let log = format!("{}/{BUILD_LOG}", step_folder(index, &step.name));
+        if is_full(said) {
+            let message = format!("no room on the disk to build step {}:\n{}", step.name, shortened(said));
+            return Err(Failure::new(Kind::Environment, message).help("free some, or set CARGO_TARGET_DIR").into());
+        }
+        self.folder.write(&log, said.as_bytes())?;
+        // Steps that differ in how they are started fail to build alike, and cargo names the folder of each.
+        let alike = said.replace(&format!("linked/{}", step.name), "linked");
+        let line = match told.iter().find(|(other, _)| *other == alike) {
+            Some((_, other)) => format!("step {}: it does not build either, as {other} does not", step.name),
+            None => {
+                let place = self.subject.place_of(step).map_or_else(String::new, |place| format!("{place}: "));
+                let whole = terminal::path(&self.folder.path().join(&log));
+                let words = format!("it does not build; what cargo said is in {whole}");
+                format!("{place}step {}: {words}\n{}", step.name, shortened(said))
+            }
+        };
+        terminal::labelled(Style::Error, "error", &line);
+        told.push((alike, &step.name));
+        self.run.steps[index].failure = Some(format!("it does not build; what cargo said is in {log}"));
         Ok(())
     }
 
@@ -159,6 +199,9 @@ impl<'a> Climb<'a> {
                 terminal::progress("Measured", &name);
             }
             self.save()?;
+            if index == 0 && self.needs_first && self.servers[0].is_none() {
+                return Err(without_first("cannot be measured as it is"));
+            }
         }
         Ok(())
     }
@@ -172,7 +215,9 @@ impl<'a> Climb<'a> {
         let judged = marks::judged_together(Shape::Program) * steps.saturating_sub(1);
         let mut rounds = Rounds::new(steps, 0, judged, until, self.run.seed);
         (0..steps).filter(|index| self.servers[*index].is_none()).for_each(|index| rounds.leave_out(index));
-        let mut timing = Timing { messages: self.run.workload.messages, budget_seconds: budget, ..Timing::default() };
+        let [server_cores, client_cores] = self.cores_by_side();
+        let messages = self.run.workload.messages;
+        let mut timing = Timing { messages, budget_seconds: budget, server_cores, client_cores, ..Timing::default() };
         let watch = Watch::begin(&mut timing);
         self.run.environment.timing = Some(timing);
         let mut timed = true;
@@ -225,6 +270,15 @@ impl<'a> Climb<'a> {
         Ok(())
     }
 
+    /// The cores of server and client: what is measured may be either, and the loads are the other.
+    fn cores_by_side(&self) -> [Vec<usize>; 2] {
+        let (own, loads) = (self.cores.server_of_many.clone(), self.cores.client.clone());
+        match self.subject.server.side {
+            Side::Server => [own, loads],
+            Side::Client => [loads, own],
+        }
+    }
+
     /// The steps that can be measured.
     fn standing(&self) -> Vec<usize> {
         (0..self.servers.len()).filter(|index| self.servers[*index].is_some()).collect()
@@ -233,22 +287,31 @@ impl<'a> Climb<'a> {
     /// One round of a step. A round that fails takes the step out of the rest; `None` then.
     fn round(&mut self, index: usize, instrument: Instrument, number: u32) -> anyhow::Result<Option<Seen>> {
         let mode = if instrument == Instrument::Time { "off" } else { "count" };
-        self.run_round(index, &[(Variable::Mode.name(), mode.into())], number, false)
+        let cores = if instrument == Instrument::Time { self.cores.clone() } else { Cores::default() };
+        self.run_round(index, &[(Variable::Mode.name(), mode.into())], cores, number, false)
     }
 
     fn run_round(
         &mut self,
         index: usize,
         environment: &[(&'static str, OsString)],
+        cores: Cores,
         number: u32,
         lingers: bool,
     ) -> anyhow::Result<Option<Seen>> {
         let step = &self.subject.steps[index];
         let Some(server) = &self.servers[index] else { return Ok(None) };
-        let round = Round { subject: self.subject, step, server, loads: &self.loads, environment, number, lingers };
-        match round.run() {
-            Ok(seen) => Ok(Some(seen)),
-            Err(error) => self.failed(index, error).map(|()| None),
+        let (subject, loads, calls) = (self.subject, &self.loads[..], self.subject.window.calls());
+        let mut round = Round { subject, step, server, loads, environment, cores, calls, number, lingers };
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            match round.run() {
+                Ok(End::Seen(seen)) => return Ok(Some(*seen)),
+                // With more traffic a window that opens late has more to close within.
+                Ok(End::TooLate(_)) if tries > 0 => round.calls = round.calls.saturating_mul(4),
+                Ok(End::TooLate(error)) | Err(error) => return self.failed(index, error).map(|()| None),
+            }
         }
     }
 
@@ -274,7 +337,7 @@ impl<'a> Climb<'a> {
     fn keep(&mut self, index: usize, window: Option<Measurement>) {
         let Some(mut window) = window else { return };
         if window.payload_bytes == 0 {
-            window.payload_bytes = self.subject.payload_bytes.saturating_mul(window.messages);
+            window.payload_bytes = payload_bytes(&self.subject.workload).saturating_mul(window.messages);
         }
         self.run.steps[index].measurements.push(window);
     }
@@ -290,7 +353,9 @@ impl<'a> Climb<'a> {
             }
             Err(error) => return Err(error),
         };
-        let Some(seen) = self.run_round(index, &prepared.environment, 0, true)? else { return Ok(true) };
+        let Some(seen) = self.run_round(index, &prepared.environment, Cores::default(), 0, true)? else {
+            return Ok(true);
+        };
         let Some(recording) = prepared.recordings(seen.process).into_iter().next() else {
             terminal::labelled(Style::Warning, "warning", "call stacks are left out: the server left no recording");
             return Ok(self.has_windows);
@@ -313,7 +378,7 @@ impl<'a> Climb<'a> {
         let messages = seen.messages().unwrap_or(1);
         for stacks in &mut step.stacks {
             stacks.messages = messages;
-            stacks.payload_bytes = self.subject.payload_bytes.saturating_mul(messages);
+            stacks.payload_bytes = payload_bytes(&self.subject.workload).saturating_mul(messages);
         }
         if !self.has_windows {
             self.run.workload = Workload { messages: 1, warmup: 0, ..self.run.workload };
@@ -335,6 +400,38 @@ impl<'a> Climb<'a> {
     pub(crate) fn has_figures(&self) -> bool {
         self.run.steps.iter().any(|step| !step.measurements.is_empty() || !step.stacks.is_empty())
     }
+}
+
+/// Whether a tool failed for want of disk, which is no fault of a step.
+fn is_full(said: &str) -> bool {
+    said.contains("No space left on device")
+}
+
+/// How often a round is tried whose window opens too late.
+const TRIES: u32 = 3;
+
+/// The end of a run that compares all steps with the first.
+fn without_first(why: &str) -> anyhow::Error {
+    Failure::new(Kind::Run, format!("the service {why}: there is nothing to compare a change with"))
+        .help("why stands above; mend that first")
+        .into()
+}
+
+/// The traffic as the file describes it.
+fn traffic(workload: &WorkloadTable) -> Workload {
+    Workload {
+        chunk: usize::try_from(payload_bytes(workload)).unwrap_or(usize::MAX),
+        streams: workload.streams.unwrap_or(1),
+        connections: workload.connections.unwrap_or(1),
+        metadata: workload.metadata.unwrap_or(0),
+        compress: workload.compress,
+        ..Workload::default()
+    }
+}
+
+/// Payload bytes of a message; 0 for unknown.
+fn payload_bytes(workload: &WorkloadTable) -> u64 {
+    workload.payload_bytes.unwrap_or(0)
 }
 
 /// What a round of a step cost. Windows are not of equal length to the message.
@@ -400,6 +497,12 @@ fn words(step: &Step, subject: &Subject) -> String {
 mod tests {
     use super::*;
     use crate::measure::subject::file::read_str;
+
+    #[test]
+    fn a_full_disk_is_no_fault_of_a_step() {
+        assert!(is_full("error: failed to write /t/x: No space left on device (os error 28)"));
+        assert!(!is_full("error[E0308]: mismatched types"));
+    }
 
     #[test]
     fn a_record_has_the_steps_in_the_subject_s_words() {

@@ -4,22 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use alloc_ladder::Side;
-use toml_edit::Document;
+use toml_edit::{Document, TableLike};
 
 use crate::cli::failure::{Failure, Kind};
+use crate::measure::subject::checked::Checked;
 use crate::measure::subject::keys::{self, Bad, key_at};
 use crate::measure::subject::tables::{File, StepTable, WindowTable};
-pub(crate) use crate::measure::subject::tables::{Patch, ProgramTable};
-use crate::measure::subject::text::{self, CALLS, PORT};
-use crate::store::name::is_plain;
+pub(crate) use crate::measure::subject::tables::{Patch, ProgramTable, WorkloadTable};
+use crate::measure::subject::text;
 
-/// The most letters of a step's name.
-const NAME_MAX: usize = 100;
-/// The longest that a window, a round or a server's start may take: a day.
-const SECONDS_MAX: u64 = 86_400;
-/// The most messages of a window.
-const MESSAGES_MAX: u64 = 1_000_000_000_000;
-const ROUNDS_MAX: u32 = 1000;
+/// The keys of a step that change something.
+const CHANGES: [&str; 7] = ["features", "allocator", "env", "args", "load-args", "revision", "patch"];
 
 /// A service to measure.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,8 +24,12 @@ pub(crate) struct Subject {
     /// Programs that make calls, all at once; none where the server runs alone.
     pub(crate) load: Vec<ProgramTable>,
     pub(crate) window: Window,
-    /// Payload bytes of a message, where no seam counts them; 0 for unknown.
-    pub(crate) payload_bytes: u64,
+    /// What is known of the traffic.
+    pub(crate) workload: WorkloadTable,
+    /// Arguments more of every load, of the traffic that was chosen.
+    pub(crate) traffic_args: Vec<String>,
+    /// Other traffic that may be chosen.
+    pub(crate) traffic: Vec<Traffic>,
     /// At least one; each as it is climbed.
     pub(crate) steps: Vec<Step>,
     /// The file that says so.
@@ -42,6 +41,22 @@ impl Subject {
     pub(crate) fn base(&self) -> PathBuf {
         let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
+    }
+
+    /// Where the file says what a step changes; `None` of one that changes nothing, or that the file does not have.
+    pub(crate) fn place_of(&self, step: &Step) -> Option<String> {
+        let is_it =
+            |part: &dyn TableLike| part.get("name").and_then(toml_edit::Item::as_str) == Some(step.name.as_str());
+        let content = std::fs::read_to_string(&self.file).ok()?;
+        let document = Document::parse(content.as_str()).ok()?;
+        let part = keys::parts(document.as_table(), "step").into_iter().find(|part| is_it(*part))?;
+        let key = CHANGES.into_iter().find(|key| part.contains_key(key))?;
+        Some(place(&self.file, "step", |_, part| is_it(part), key))
+    }
+
+    /// What it is called with traffic of this name.
+    pub(crate) fn called(&self, traffic: &str) -> String {
+        format!("{}-{traffic}", self.name)
     }
 
     /// What it starts, a line each, for a person who is asked whether it may.
@@ -58,6 +73,15 @@ impl Subject {
         };
         std::iter::once(program(&self.server.program)).chain(self.load.iter().map(program)).collect()
     }
+}
+
+/// Traffic beside that of `[workload]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub(crate) name: String,
+    /// The whole of it: what it leaves out is as `[workload]` says.
+    pub(crate) workload: WorkloadTable,
+    pub(crate) load_args: Vec<String>,
 }
 
 /// How the server is built and started, and when it is ready.
@@ -107,6 +131,8 @@ pub(crate) struct Window {
     pub(crate) budget: Option<u64>,
     /// Seconds.
     pub(crate) timeout: u64,
+    /// Whether timed rounds hold server and loads to cores.
+    pub(crate) pin: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -152,7 +178,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Subject> {
     let content =
         String::from_utf8(content).map_err(|_| Failure::new(Kind::Usage, format!("{} is not text", path.display())))?;
     parse(&content, path).map_err(|bad| {
-        let line = bad.at.map(|at| content[..at.min(content.len())].matches('\n').count() + 1);
+        let line = bad.at.map(|at| line_of(&content, at));
         let place = line.map_or_else(String::new, |line| format!(":{line}"));
         let key = if bad.key.is_empty() { String::new() } else { format!(" {}:", bad.key) };
         let failure = Failure::new(Kind::Usage, format!("{}{place}:{key} {}", path.display(), bad.message));
@@ -162,6 +188,23 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Subject> {
         }
         .into()
     })
+}
+
+/// Where a key stands, as `FILE:LINE: [server] bin`; the line is left out where it cannot be told any more. Of several
+/// tables of one kind `which` says the one that is meant.
+pub(super) fn place(path: &Path, table: &str, which: impl Fn(usize, &dyn TableLike) -> bool, key: &str) -> String {
+    let content = std::fs::read_to_string(path).unwrap_or_default();
+    let document = Document::parse(content.as_str()).ok();
+    let parts = document.as_ref().map_or_else(Vec::new, |document| keys::parts(document.as_table(), table));
+    let part = parts.into_iter().enumerate().find(|(index, part)| which(*index, *part)).map(|(_, part)| part);
+    let at = part.and_then(|part| part.key(key)).and_then(toml_edit::Key::span).map(|span| span.start);
+    let line = at.map_or_else(String::new, |at| format!(":{}", line_of(&content, at)));
+    format!("{}{line}: {}", path.display(), keys::shown(&keys::head(table), key))
+}
+
+/// The line, from 1, of a byte.
+fn line_of(content: &str, at: usize) -> usize {
+    content[..at.min(content.len())].matches('\n').count() + 1
 }
 
 /// Reads the file's text.
@@ -176,7 +219,13 @@ pub(super) fn parse(content: &str, path: &Path) -> Result<Subject, Bad> {
         Bad::new(Some(span.start), key, text::said(error.message().trim()))
     })?;
     Checked { document: &document, file: &file }.check()?;
-    let File { name, server, load, window, workload, steps } = file;
+    let File { name, server, load, window, workload, traffic, steps } = file;
+    let traffic = traffic.into_iter().map(|table| Traffic {
+        workload: table.workload().or(workload.clone()),
+        name: table.name,
+        load_args: table.load_args,
+    });
+    let traffic: Vec<Traffic> = traffic.collect();
     Ok(Subject {
         name: name.unwrap_or_else(|| server.program().name().to_owned()),
         window: window_of(&window),
@@ -193,7 +242,9 @@ pub(super) fn parse(content: &str, path: &Path) -> Result<Subject, Bad> {
             ready_within: server.ready_within,
         },
         load,
-        payload_bytes: workload.payload_bytes,
+        workload,
+        traffic_args: Vec::new(),
+        traffic,
         file: path.to_owned(),
     })
 }
@@ -210,6 +261,7 @@ fn window_of(table: &WindowTable) -> Window {
         rounds: table.rounds.unwrap_or(5),
         budget: table.budget,
         timeout: table.timeout.unwrap_or(60),
+        pin: table.pin.unwrap_or(true),
     }
 }
 
@@ -238,184 +290,6 @@ fn climbed(tables: Vec<StepTable>) -> Vec<Step> {
         steps.push(step);
     }
     steps
-}
-
-/// What no type says of the file.
-struct Checked<'a> {
-    document: &'a Document<&'a str>,
-    file: &'a File,
-}
-
-impl Checked<'_> {
-    fn check(&self) -> Result<(), Bad> {
-        self.program("server", 0, &self.file.server.program())?;
-        for (index, load) in self.file.load.iter().enumerate() {
-            self.program("load", index, load)?;
-        }
-        self.server()?;
-        self.window()?;
-        self.file.steps.iter().enumerate().try_for_each(|(index, step)| self.step(index, step))
-    }
-
-    /// What is wrong with a key of a table.
-    fn bad(&self, table: &str, index: usize, key: &str, message: impl Into<String>) -> Bad {
-        let parts = keys::parts(self.document.as_table(), table);
-        let part = parts.get(index);
-        let of_key = part.and_then(|part| part.key(key)).and_then(toml_edit::Key::span).map(|span| span.start);
-        let of_any = || part.and_then(|part| Some(part.iter().next()?.0)).and_then(|any| part?.key(any)?.span());
-        let at = of_key.or_else(|| of_any().map(|span| span.start));
-        let head = if matches!(table, "load" | "step") { format!("[[{table}]]") } else { format!("[{table}]") };
-        Bad::new(at, keys::shown(&head, key), message)
-    }
-
-    fn program(&self, table: &str, index: usize, program: &ProgramTable) -> Result<(), Bad> {
-        let given = [program.command.is_some(), program.bin.is_some(), program.example.is_some()];
-        match given.into_iter().filter(|given| *given).count() {
-            1 => {}
-            0 => return Err(self.bad(table, index, "", "it needs one of `command`, `bin` and `example`")),
-            _ => {
-                return Err(self.bad(
-                    table,
-                    index,
-                    "command",
-                    "it has more than one of `command`, `bin` and `example`",
-                ));
-            }
-        }
-        if program.package.is_some() && program.target().is_none() {
-            return Err(self.bad(table, index, "package", "it is for `bin` and `example`; a `command` is not built"));
-        }
-        for text in program.texts() {
-            self.placeholders(text).map_err(|message| self.bad(table, index, "", message))?;
-        }
-        self.variables(&program.env).map_err(|message| self.bad(table, index, "env", message))
-    }
-
-    fn placeholders(&self, text: &str) -> Result<(), String> {
-        if text.contains(PORT) && self.file.server.port.is_none() {
-            return Err(format!("`{text}` has {PORT}, and `[server]` has no `port`"));
-        }
-        if text.contains(CALLS) && self.file.window.seconds.is_some() {
-            return Err(format!("`{text}` has {CALLS}, and the window is one of seconds"));
-        }
-        Ok(())
-    }
-
-    fn variables(&self, env: &BTreeMap<String, String>) -> Result<(), String> {
-        let bad =
-            env.iter().find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'));
-        match bad {
-            Some((name, _)) => Err(format!("`{name}` cannot be the name of an environment variable")),
-            None => Ok(()),
-        }
-    }
-
-    fn server(&self) -> Result<(), Bad> {
-        let server = &self.file.server;
-        let bad = |key: &str, message: &str| Err(self.bad("server", 0, key, message));
-        if server.health.is_some() && server.port.is_none() {
-            return bad("health", "a health check needs `port`");
-        }
-        if server.port == Some(0) {
-            return bad("port", "port 0 is no port to wait for; name the one that the server listens on");
-        }
-        if server.line.as_deref() == Some("") {
-            return bad("line", "an empty text is in every line");
-        }
-        if !self.file.load.is_empty() && server.port.is_none() && server.line.is_none() {
-            return bad("port", "nothing says when the load may begin: it needs `port`, `line` or `health`");
-        }
-        if !(1..=SECONDS_MAX).contains(&server.ready_within) {
-            return bad("ready-within", "it is between 1 and 86400 seconds");
-        }
-        if server.program().target().is_none() && (!server.features.is_empty() || !server.default_features) {
-            return bad("features", "a `command` is not built; name a `bin` or an `example`");
-        }
-        Ok(())
-    }
-
-    fn window(&self) -> Result<(), Bad> {
-        let window = &self.file.window;
-        let bad = |key: &str, message: &str| Err(self.bad("window", 0, key, message));
-        if window.messages.is_some() && window.seconds.is_some() {
-            return bad("seconds", "a window has `messages` or `seconds`, and not both");
-        }
-        let seconds = |value: f64| value.is_finite() && (0.0..=SECONDS_MAX as f64).contains(&value);
-        if window.seconds.is_some_and(|value| !seconds(value) || value == 0.0) {
-            return bad("seconds", "it is more than 0 and at most 86400");
-        }
-        if window.messages.is_some_and(|value| !(1..=MESSAGES_MAX).contains(&value)) {
-            return bad("messages", "it is at least 1");
-        }
-        let warmup = window.warmup.unwrap_or(0.0);
-        let whole = warmup.fract() == 0.0 && (0.0..=MESSAGES_MAX as f64).contains(&warmup);
-        if window.seconds.map_or(!whole, |_| !seconds(warmup)) {
-            return bad("warmup", "it is a number of messages, or of seconds where the window has `seconds`");
-        }
-        if window.rounds.is_some_and(|rounds| !(1..=ROUNDS_MAX).contains(&rounds)) {
-            return bad("rounds", "it is between 1 and 1000");
-        }
-        if window.budget.is_some_and(|budget| !(1..=SECONDS_MAX).contains(&budget)) {
-            return bad("budget", "it is between 1 and 86400 seconds");
-        }
-        if window.timeout.is_some_and(|timeout| !(1..=SECONDS_MAX).contains(&timeout)) {
-            return bad("timeout", "it is between 1 and 86400 seconds");
-        }
-        Ok(())
-    }
-
-    fn step(&self, index: usize, step: &StepTable) -> Result<(), Bad> {
-        let bad = |key: &str, message: String| Err(self.bad("step", index, key, message));
-        let before = &self.file.steps[..index];
-        let StepTable { name, .. } = step;
-        if !is_plain(name) || name.len() > NAME_MAX || name.contains('=') {
-            let message = format!("`{name}` is not a step's name: 1 to {NAME_MAX} letters, digits, `.`, `_` and `-`");
-            return bad("name", message);
-        }
-        if before.iter().any(|other| other.name == *name) {
-            return bad("name", format!("there are two steps `{name}`"));
-        }
-        if let Some(from) = step.from.as_ref().filter(|from| before.iter().all(|other| other.name != **from)) {
-            let names: Vec<&str> = before.iter().map(|step| step.name.as_str()).collect();
-            let help = if names.is_empty() {
-                "it is the first".to_owned()
-            } else {
-                format!("before it: {}", names.join(", "))
-            };
-            return Err(self
-                .bad("step", index, "from", format!("no step before `{name}` is called `{from}`"))
-                .help(help));
-        }
-        let changes = step.changes();
-        match changes[..] {
-            [] if index > 0 => return bad("name", format!("step `{name}` changes nothing; only the first may")),
-            [] | [_] => {}
-            [one, other, ..] => {
-                return bad(other, format!("step `{name}` changes `{one}` and `{other}`; a step changes one thing"));
-            }
-        }
-        if self.file.server.program().target().is_none()
-            && let Some(key) = changes.iter().find(|key| !matches!(**key, "env" | "args" | "load-args"))
-        {
-            return bad(
-                key,
-                "it changes what is built, and a `command` is not built; name a `bin` or an `example`".to_owned(),
-            );
-        }
-        if !step.load_args.is_empty() && self.file.load.is_empty() {
-            return bad("load-args", "there is no `[[load]]` whose arguments they could be".to_owned());
-        }
-        for text in step.args.iter().chain(&step.load_args).chain(step.env.values()) {
-            self.placeholders(text).map_err(|message| self.bad("step", index, "", message))?;
-        }
-        if step.revision.as_ref().is_some_and(|revision| revision.is_empty() || revision.starts_with('-')) {
-            return bad("revision", "it is not a git revision".to_owned());
-        }
-        if let Some(name) = step.patch.keys().find(|name| !text::is_package(name)) {
-            return bad("patch", format!("`{name}` is not the name of a package"));
-        }
-        self.variables(&step.env).map_err(|message| self.bad("step", index, "env", message))
-    }
 }
 
 /// A file's text, which a test made up.

@@ -49,6 +49,32 @@ pub(crate) fn choose(subject: &mut Subject, wanted: &[String]) -> anyhow::Result
     Ok(())
 }
 
+/// Takes the traffic of this name in place of that of `[workload]`; the run is called by both.
+///
+/// # Errors
+/// [`Kind::Usage`] for traffic that the file does not have.
+pub(crate) fn take_traffic(subject: &mut Subject, wanted: Option<&str>) -> anyhow::Result<()> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let Some(index) = subject.traffic.iter().position(|traffic| traffic.name == wanted) else {
+        let names: Vec<&str> = subject.traffic.iter().map(|traffic| traffic.name.as_str()).collect();
+        let help = match names.is_empty() {
+            true => "it has no table [[traffic]]; see `cargo alloc-ladder init --keys`".to_owned(),
+            false => {
+                let meant = nearest(Named::Traffic, wanted, names.iter().copied());
+                let meant = meant.map_or_else(String::new, |meant| format!("did you mean `{meant}`? "));
+                format!("{meant}its traffic: {}", names.join(", "))
+            }
+        };
+        let message = format!("{} has no traffic `{wanted}`", subject.file.display());
+        return Err(Failure::new(Kind::Usage, message).help(help).into());
+    };
+    let traffic = subject.traffic[index].clone();
+    subject.name = subject.called(&traffic.name);
+    subject.workload = traffic.workload;
+    subject.traffic_args = traffic.load_args;
+    Ok(())
+}
+
 /// Asks before it runs what a file from elsewhere says: one outside of the workspace, or of another user. What is in the
 /// workspace may be run by `cargo build` as well.
 ///

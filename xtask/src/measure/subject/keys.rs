@@ -14,10 +14,11 @@ pub(super) struct Keys {
     pub(super) keys: &'static [&'static str],
 }
 
-pub(super) const TOP: Keys = Keys { head: "", keys: &["name", "server", "load", "window", "workload", "step"] };
+pub(super) const TOP: Keys =
+    Keys { head: "", keys: &["name", "server", "load", "window", "workload", "traffic", "step"] };
 
 /// The tables of the file, in the order of the documentation.
-pub(super) const TABLES: [Keys; 5] = [
+pub(super) const TABLES: [Keys; 6] = [
     Keys {
         head: "[server]",
         keys: &[
@@ -38,8 +39,12 @@ pub(super) const TABLES: [Keys; 5] = [
         ],
     },
     Keys { head: "[[load]]", keys: &["command", "bin", "example", "package", "args", "env"] },
-    Keys { head: "[window]", keys: &["warmup", "messages", "seconds", "rounds", "budget", "timeout"] },
-    Keys { head: "[workload]", keys: &["payload-bytes"] },
+    Keys { head: "[window]", keys: &["warmup", "messages", "seconds", "rounds", "budget", "timeout", "pin"] },
+    Keys { head: "[workload]", keys: &["payload-bytes", "streams", "connections", "metadata", "compress"] },
+    Keys {
+        head: "[[traffic]]",
+        keys: &["name", "payload-bytes", "streams", "connections", "metadata", "compress", "load-args"],
+    },
     Keys {
         head: "[[step]]",
         keys: &["name", "about", "from", "features", "allocator", "env", "args", "load-args", "revision", "patch"],
@@ -85,6 +90,12 @@ pub(super) fn known(document: &Document<&str>) -> Result<(), Bad> {
         }
     }
     Ok(())
+}
+
+/// `[server]` of `server`, `[[step]]` of `step`.
+pub(super) fn head(table: &str) -> String {
+    let head = TABLES.iter().map(|keys| keys.head).find(|head| name(head) == table);
+    head.unwrap_or(table).to_owned()
 }
 
 /// `step` of `[[step]]`.
@@ -139,5 +150,8 @@ pub(super) fn key_at(document: &Document<&str>, place: Range<usize>) -> String {
             }
         }
     }
-    root.iter().find(|(_, item)| holds(item)).map_or_else(String::new, |(key, _)| key.to_owned())
+    let Some((key, item)) = root.iter().find(|(_, item)| holds(item)) else { return String::new() };
+    // A table that lacks a key is told as it is written.
+    let head = TABLES.iter().map(|table| table.head).find(|head| name(head) == key);
+    head.filter(|_| item.is_table() || item.is_array_of_tables()).unwrap_or(key).to_owned()
 }

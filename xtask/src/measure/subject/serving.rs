@@ -12,12 +12,13 @@ use anyhow::Context;
 use tempfile::TempDir;
 
 use crate::cli::failure::{Failure, Kind};
+use crate::measure::cores::Cores;
 use crate::measure::interrupt::interrupted;
 use crate::measure::process::{Process, State};
 use crate::measure::program::Program;
 use crate::measure::subject::file::{Length, ProgramTable, Step, Subject};
 use crate::measure::subject::ready::{self, failed, last_of};
-use crate::measure::subject::text::filled;
+use crate::measure::subject::text::{Filling, filled};
 
 /// How often a round is looked at.
 const LOOK: Duration = Duration::from_millis(10);
@@ -36,10 +37,21 @@ pub(super) struct Round<'a> {
     pub(super) loads: &'a [PathBuf],
     /// What the instrument adds to the server's environment.
     pub(super) environment: &'a [(&'static str, OsString)],
+    /// The cores of the server and of its loads; none holds them to none.
+    pub(super) cores: Cores,
+    /// The calls that the loads are asked for.
+    pub(super) calls: u64,
     /// The round's number, from 0.
     pub(super) number: u32,
     /// Let loads end by themselves, so that what is live in the end is what they leave behind.
     pub(super) lingers: bool,
+}
+
+/// How a round ended.
+pub(super) enum End {
+    Seen(Box<Seen>),
+    /// The window opened too late to close within the traffic, and may close within more of it.
+    TooLate(anyhow::Error),
 }
 
 /// What came of it.
@@ -80,7 +92,7 @@ impl Round<'_> {
     /// # Errors
     /// [`Kind::Environment`] for a port that is taken, [`Kind::Run`] when the server or a load fails or hangs, or there
     /// was no traffic to measure, [`Kind::Interrupted`]. Whatever was started has ended.
-    pub(super) fn run(&self) -> anyhow::Result<Seen> {
+    pub(super) fn run(&self) -> anyhow::Result<End> {
         let folder = TempDir::new().context("no temporary folder")?;
         ready::port_is_free(&self.subject.server)?;
         let log = folder.path().join("server.log");
@@ -99,11 +111,12 @@ impl Round<'_> {
         let own = table.args.iter().chain(&self.step.args);
         let mut program = self
             .program(self.server, table, own)
+            .on_cores(&self.cores.server_of_many)
             .env(driver::OUT, folder)
             .env(driver::SIDE, server.side.name())
             .env(driver::WINDOW, window.variable());
         for (name, value) in &self.step.env {
-            program = program.env(name, filled(value, server.port, window.calls()));
+            program = program.env(name, self.filled(value));
         }
         for (name, value) in self.environment {
             program = program.env(name, value);
@@ -111,8 +124,13 @@ impl Round<'_> {
         program
     }
 
+    /// A load's arguments: its own, those of the traffic, and those of the step.
+    fn load_args<'b>(&'b self, table: &'b ProgramTable) -> impl Iterator<Item = &'b String> {
+        table.args.iter().chain(&self.subject.traffic_args).chain(&self.step.load_args)
+    }
+
     fn program<'b>(&self, path: &Path, table: &ProgramTable, args: impl Iterator<Item = &'b String>) -> Program {
-        let fill = |text: &String| filled(text, self.subject.server.port, self.subject.window.calls());
+        let fill = |text: &String| self.filled(text);
         let of_command = table.command.iter().flat_map(|words| words.0.iter().skip(1));
         let mut program =
             Program::new(path).in_folder(self.subject.base()).args(of_command.map(fill)).args(args.map(fill));
@@ -120,6 +138,12 @@ impl Round<'_> {
             program = program.env(name, fill(value));
         }
         program
+    }
+
+    /// A text of the file with its placeholders filled.
+    fn filled(&self, text: &str) -> String {
+        let Subject { server, workload, .. } = self.subject;
+        filled(text, &Filling { port: server.port, calls: self.calls, workload: &workload.values() })
     }
 }
 
@@ -135,13 +159,16 @@ enum Now {
     /// The window has closed, or what was to be recorded is recorded.
     Done,
     GoesOn,
+    /// As [`End::TooLate`].
+    TooLate(anyhow::Error),
 }
 
 impl Running<'_> {
     fn start_loads(&mut self) -> anyhow::Result<()> {
         for (index, (path, table)) in self.round.loads.iter().zip(&self.round.subject.load).enumerate() {
-            let program = self.round.program(path, table, table.args.iter().chain(&self.round.step.load_args));
+            let program = self.round.program(path, table, self.round.load_args(table));
             let log = File::create(self.log(index)).context("no temporary folder")?;
+            let program = program.on_cores(&self.round.cores.client);
             self.loads.push(Process::logged("load", &program, log).map_err(not_there)?);
         }
         Ok(())
@@ -156,7 +183,7 @@ impl Running<'_> {
         self.folder.join("server.log")
     }
 
-    fn finish(mut self) -> anyhow::Result<Seen> {
+    fn finish(mut self) -> anyhow::Result<End> {
         let timeout = self.timeout();
         let mut rss_bytes_max = 0;
         // When all loads had ended.
@@ -164,8 +191,10 @@ impl Running<'_> {
         loop {
             interrupted()?;
             rss_bytes_max = rss_bytes_max.max(resident(self.server.id().as_raw_pid()));
-            if let Now::Done = self.look(&mut quiet)? {
-                break;
+            match self.look(&mut quiet)? {
+                Now::Done => break,
+                Now::TooLate(why) => return Ok(End::TooLate(why)),
+                Now::GoesOn => {}
             }
             if self.began.elapsed() > timeout {
                 return Err(self.hung(timeout));
@@ -186,7 +215,7 @@ impl Running<'_> {
         if let Some(window) = &mut window {
             window.round = self.round.number;
         }
-        Ok(Seen { process, window, whole, wall, rss_bytes_max })
+        Ok(End::Seen(Box::new(Seen { process, window, whole, wall, rss_bytes_max })))
     }
 
     /// The longest a round may take: a window of time takes what it takes.
@@ -263,7 +292,8 @@ impl Running<'_> {
                     "the window of {needs} messages opened too late to close within the {counted} that the server \
                      counted: the machine was busy"
                 );
-                (message, "make the window longer, or try again on a quieter machine")
+                let help = "let the load make as many calls as `{calls}` says, or try again on a quieter machine";
+                return Ok(Now::TooLate(self.said(&message, Some(help))));
             }
             (Length::Messages(messages), counted) => {
                 let counted = counted.map_or_else(String::new, |counted| format!("; the server counted {counted}"));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use alloc_ladder::Side;
+use alloc_ladder::record::Compression;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
@@ -18,6 +19,8 @@ pub(super) struct File {
     pub(super) window: WindowTable,
     #[serde(default)]
     pub(super) workload: WorkloadTable,
+    #[serde(default)]
+    pub(super) traffic: Vec<TrafficTable>,
     #[serde(default, rename = "step")]
     pub(super) steps: Vec<StepTable>,
 }
@@ -97,13 +100,63 @@ pub(super) struct WindowTable {
     pub(super) rounds: Option<u32>,
     pub(super) budget: Option<u64>,
     pub(super) timeout: Option<u64>,
+    pub(super) pin: Option<bool>,
 }
 
-#[derive(Default, Deserialize)]
+/// `[workload]`: what is known of the traffic.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct WorkloadTable {
+pub(crate) struct WorkloadTable {
+    pub(crate) payload_bytes: Option<u64>,
+    pub(crate) streams: Option<u32>,
+    pub(crate) connections: Option<u32>,
+    pub(crate) metadata: Option<u32>,
+    pub(crate) compress: Option<Compression>,
+}
+
+impl WorkloadTable {
+    /// Every key, and what it says, as text; `None` where nothing is said.
+    pub(super) fn values(&self) -> [(&'static str, Option<String>); 5] {
+        [
+            ("payload-bytes", self.payload_bytes.map(|bytes| bytes.to_string())),
+            ("streams", self.streams.map(|streams| streams.to_string())),
+            ("connections", self.connections.map(|connections| connections.to_string())),
+            ("metadata", self.metadata.map(|entries| entries.to_string())),
+            ("compress", self.compress.map(|compression| compression.name().to_owned())),
+        ]
+    }
+
+    /// This, where it says something, and else the `other`.
+    pub(super) fn or(self, other: WorkloadTable) -> WorkloadTable {
+        WorkloadTable {
+            payload_bytes: self.payload_bytes.or(other.payload_bytes),
+            streams: self.streams.or(other.streams),
+            connections: self.connections.or(other.connections),
+            metadata: self.metadata.or(other.metadata),
+            compress: self.compress.or(other.compress),
+        }
+    }
+}
+
+/// `[[traffic]]`: the keys of a workload stand here once more, as those of a program do in [`ServerTable`].
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct TrafficTable {
+    pub(super) name: String,
+    payload_bytes: Option<u64>,
+    streams: Option<u32>,
+    connections: Option<u32>,
+    metadata: Option<u32>,
+    compress: Option<Compression>,
     #[serde(default)]
-    pub(super) payload_bytes: u64,
+    pub(super) load_args: Vec<String>,
+}
+
+impl TrafficTable {
+    pub(super) fn workload(&self) -> WorkloadTable {
+        let TrafficTable { payload_bytes, streams, connections, metadata, compress, .. } = *self;
+        WorkloadTable { payload_bytes, streams, connections, metadata, compress }
+    }
 }
 
 #[derive(Deserialize)]

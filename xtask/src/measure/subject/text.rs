@@ -8,10 +8,32 @@ pub(super) const PORT: &str = "{port}";
 /// The calls that a round needs.
 pub(super) const CALLS: &str = "{calls}";
 
-/// Puts the port and the number of calls where they are asked for.
-pub(super) fn filled(text: &str, port: Option<u16>, calls: u64) -> String {
-    let text = text.replace(CALLS, &calls.to_string());
-    port.map_or(text.clone(), |port| text.replace(PORT, &port.to_string()))
+/// What placeholders stand for.
+#[derive(Debug, Default)]
+pub(super) struct Filling<'a> {
+    pub(super) port: Option<u16>,
+    pub(super) calls: u64,
+    /// Keys of the workload, and what they say.
+    pub(super) workload: &'a [(&'static str, Option<String>)],
+}
+
+/// Puts the port, the number of calls and the figures of the workload where they are asked for.
+pub(super) fn filled(text: &str, filling: &Filling<'_>) -> String {
+    let mut text = text.replace(CALLS, &filling.calls.to_string());
+    if let Some(port) = filling.port {
+        text = text.replace(PORT, &port.to_string());
+    }
+    for (key, value) in filling.workload {
+        if let Some(value) = value {
+            text = text.replace(&placeholder(key), value);
+        }
+    }
+    text
+}
+
+/// `{streams}` of the key `streams`.
+pub(super) fn placeholder(key: &str) -> String {
+    format!("{{{key}}}")
 }
 
 /// What serde says of a value, in the words of who writes such a file.
@@ -63,8 +85,11 @@ mod tests {
 
     #[test]
     fn placeholders_are_filled() {
-        assert_eq!(filled("-n={calls} [::1]:{port}/{x}", Some(7), 2256), "-n=2256 [::1]:7/{x}");
-        assert_eq!(filled("{port}", None, 0), "{port}");
+        let workload = [("streams", Some("64".to_owned())), ("metadata", None)];
+        let filling = Filling { port: Some(7), calls: 2256, workload: &workload };
+        assert_eq!(filled("-n={calls} [::1]:{port}/{x}", &filling), "-n=2256 [::1]:7/{x}");
+        assert_eq!(filled("{streams}x{metadata}", &filling), "64x{metadata}");
+        assert_eq!(filled("{port}", &Filling::default()), "{port}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::measure::subject::found;
 use crate::measure::subject::keys::{TABLES, TOP};
 
 const DOCUMENTATION: &str = include_str!("../keys.md");
@@ -48,6 +49,11 @@ fn every_key_is_documented_and_every_documented_key_is_read() {
             ("[server]", "health") => "bin = \"a\"\nport = 1\n",
             ("[server]", "args") => "bin = \"a\"\nport = 1\n",
             ("[server]" | "[[load]]", _) => "bin = \"a\"\n",
+            ("[[traffic]]", "name") => "streams = 2\n",
+            ("[[traffic]]", "load-args") => {
+                "name = \"b\"\nstreams = 2\n[[load]]\nbin = \"b\"\n[[traffic]]\nname = \"c\"\n"
+            }
+            ("[[traffic]]", _) => "name = \"b\"\n",
             ("[[step]]", "name") => "",
             ("[[step]]", _) => "name = \"b\"\n",
             _ => "",
@@ -104,6 +110,61 @@ fn other_traffic_needs_a_load_and_climbs_as_other_changes_do() {
     assert_eq!(subject.steps[2].load_args, ["--streams", "64"]);
     let (message, _) = refused(&format!("[server]\nbin = \"a\"\nport = 1\n{steps}"));
     assert!(message.contains("[[step]] load-args: there is no `[[load]]`"), "{message}");
+}
+
+const TRAFFIC: &str = r#"
+name = "greeter"
+[server]
+bin = "a"
+port = 1
+[[load]]
+bin = "b"
+args = ["{streams}", "{payload-bytes}"]
+[workload]
+payload-bytes = 65536
+streams = 1
+[[traffic]]
+name = "many"
+streams = 64
+compress = "zstd"
+[[traffic]]
+name = "slow"
+load-args = ["--slow", "{streams}"]
+"#;
+
+#[test]
+fn named_traffic_is_as_the_workload_but_for_what_it_says() {
+    let of = |name: Option<&str>| {
+        let mut subject = read_text(TRAFFIC).expect("reads");
+        found::take_traffic(&mut subject, name).map(|()| subject)
+    };
+    let usual = of(None).expect("the file's own");
+    assert_eq!((usual.name.as_str(), usual.workload.streams), ("greeter", Some(1)));
+    let many = of(Some("many")).expect("is there");
+    assert_eq!(many.name, "greeter-many");
+    let values = |subject: &Subject| subject.workload.values().map(|(_, value)| value.unwrap_or_default());
+    assert_eq!(values(&many), ["65536", "64", "", "", "zstd"]);
+    let slow = of(Some("slow")).expect("is there");
+    assert_eq!(
+        (slow.name.as_str(), &slow.traffic_args[..]),
+        ("greeter-slow", &["--slow", "{streams}"].map(str::to_owned)[..])
+    );
+    assert_eq!(values(&slow), values(&usual));
+    let error = of(Some("mani")).expect_err("is not there").downcast::<Failure>().expect("a failure");
+    assert!(error.message.ends_with("has no traffic `mani`"), "{}", error.message);
+    assert_eq!(error.help.as_deref(), Some("did you mean `many`? its traffic: many, slow"));
+}
+
+#[test]
+fn the_documentation_s_example_of_traffic_is_one() {
+    let example = DOCUMENTATION.split("```").nth(1).expect("an example").trim_start_matches("toml\n");
+    let subject = read_text(&format!("[server]\nbin = \"greeter\"\nport = 1\n{example}")).expect("reads");
+    let names: Vec<String> = subject.traffic.iter().map(|traffic| subject.called(&traffic.name)).collect();
+    assert_eq!(names.len(), 1);
+    assert!(names.iter().all(|name| DOCUMENTATION.contains(&format!("`{name}`"))), "{names:?}");
+    for (key, _) in subject.workload.values() {
+        assert!(DOCUMENTATION.contains(&format!("`{{{key}}}`")), "{key} is a placeholder");
+    }
 }
 
 #[test]
@@ -177,6 +238,42 @@ fn mistakes_are_told_with_file_line_and_key() {
         (format!("{server}[window]\nmessages = 0\n"), "alloc-ladder.toml:5: [window] messages: it is at least 1"),
         (format!("{server}[window]\nwarmup = 0.5\n"), "[window] warmup:"),
         (format!("{server}[window]\nrounds = 0\n"), "[window] rounds:"),
+        (format!("name = \" \"\n{server}"), "alloc-ladder.toml:1: name: it is 1 to 100 letters, in one line"),
+        (
+            "[server]\nbin = \"a\"\nargs = [\"a\\u0000b\"]\n".to_owned(),
+            "alloc-ladder.toml:2: [server]: `a\\u{0}b` has a zero byte",
+        ),
+        (format!("{server}[window]\npin = 1\n"), "[window] pin: it is the number 1; it must be true or false"),
+        (format!("{server}[workload]\nstreams = 0\n"), "alloc-ladder.toml:5: [workload] streams: it is at least 1"),
+        (
+            format!("{server}[workload]\npayload-bytes = 5000000000\n"),
+            "alloc-ladder.toml:5: [workload] payload-bytes: it is at most 4 GiB",
+        ),
+        (
+            format!("{server}[workload]\ncompress = \"br\"\n"),
+            "alloc-ladder.toml:5: [workload] compress: `br` is not known here; it is `gzip` or `zstd`",
+        ),
+        (
+            "[server]\nbin = \"a\"\nargs = [\"{streams}\"]\n[[traffic]]\nname = \"b\"\nstreams = 2\n".to_owned(),
+            "`{streams}` has {streams}, and `[workload]` has no `streams`",
+        ),
+        (format!("{server}[[traffic]]\nstreams = 2\n"), "alloc-ladder.toml:4: [[traffic]]: `name` is missing"),
+        (
+            format!("{server}[[traffic]]\nname = \"a\"\n"),
+            "alloc-ladder.toml:5: [[traffic]] name: traffic `a` is that of `[workload]`: it changes nothing",
+        ),
+        (
+            format!("{server}[[traffic]]\nname = \"a b\"\nstreams = 2\n"),
+            "alloc-ladder.toml:5: [[traffic]] name: `a b` is not a name",
+        ),
+        (
+            format!("{server}[[traffic]]\nname = \"a\"\nstreams = 2\n[[traffic]]\nname = \"a\"\nstreams = 3\n"),
+            "alloc-ladder.toml:8: [[traffic]] name: there are two",
+        ),
+        (
+            format!("{server}[[traffic]]\nname = \"a\"\nload-args = [\"x\"]\n"),
+            "alloc-ladder.toml:6: [[traffic]] load-args: there is no `[[load]]`",
+        ),
         (format!("{server}[[step]]\nname = \"a/b\"\n"), "[[step]] name: `a/b` is not a step's name"),
         (
             format!("{server}[[step]]\nname = \"a\"\n[[step]]\nname = \"a\"\nargs = [\"x\"]\n"),
