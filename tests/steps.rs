@@ -5,6 +5,8 @@
 
 #[path = "support/checked.rs"]
 mod checked;
+#[path = "steps/faults.rs"]
+mod faults;
 
 use alloc_ladder::subject::scenario::{CHUNK_MAX, Scenario};
 use checked::{Caller, Plan, Running, Then, block_on, step_sets};

@@ -1,11 +1,5 @@
 //! Every step of put and get under resets, deadlines, slow readers, bad peers and servers that go away.
 
-#![cfg(feature = "subject")]
-#![expect(clippy::print_stderr, reason = "a failure shows the step it happened in")]
-
-#[path = "support/checked.rs"]
-mod checked;
-
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +14,6 @@ use alloc_ladder::subject::scenario::{Scenario, Workload};
 use alloc_ladder::subject::secure::Security;
 use alloc_ladder::wire::grpc::put_prefix;
 use bytes::Bytes;
-use checked::{Caller, End, Plan, Running, Sending, Then, block_on, step_sets};
 use prost::Message;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -29,6 +22,8 @@ use tonic::body::Body;
 use tonic::codec::{Codec as _, Streaming};
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt};
+
+use crate::checked::{self, Caller, End, Plan, Running, Sending, Then, block_on, step_sets};
 
 fn every_step(scenario: Scenario, work: impl AsyncFn(Running, Caller)) {
     for (name, tuning) in step_sets(scenario) {
