@@ -26,9 +26,8 @@ pub(crate) struct Args {
     only: Option<String>,
 }
 
-/// Features that tests, examples and documentation need. One set for all of them, so that cargo builds every dependency
-/// once.
-const ALL: &str = "subject,live,otel,sampled,usdt,cpu,repository,fuzz,codegen,build,deflate,gzip,zstd,axum,tls";
+/// The feature of this package that asks for all others that tests, examples and documentation need.
+const ALL: &str = "ci";
 
 /// Features of the library that `cargo check` is given alone. Clippy has seen the code with [`ALL`]; this finds a
 /// feature that asks for too little, and code that only some feature uses.
@@ -107,11 +106,11 @@ const TESTS: &[Check] = &[
     check("test: cargo's own runner", || {
         tests(&["--test", "assert_reach", "--test", "assert_stacks", "--test", "assert_not_installed"])
     }),
-    // Features that the other tests must not have.
+    // Features that the other tests must not have, beside those that they have: their dependencies are there.
     check("test: inner allocators", || {
-        for (allocator, inner) in [("mimalloc", "inner_mimalloc"), ("jemalloc", "inner_jemalloc")] {
-            let args = ["test", "--package", "alloc-ladder", "--features", allocator];
-            cargo(&[&args[..], &["--test", inner, "--test", "allocator_switches"]].concat())?;
+        for (features, inner) in [("ci-mimalloc", "inner_mimalloc"), ("ci-jemalloc", "inner_jemalloc")] {
+            let which = ["--test", inner, "--test", "allocator_switches"];
+            cargo(&[&["test", "--workspace", "--features", features], &which[..]].concat())?;
         }
         Ok(Outcome::Passed)
     }),
@@ -260,7 +259,9 @@ fn features() -> Done {
 }
 
 fn doc() -> Done {
-    let args = ["doc", "--workspace", "--no-deps", "--document-private-items", "--features", ALL];
+    // An example among them: cargo then builds the dependencies with the features that clippy's have.
+    let what = ["--workspace", "--lib", "--bin", "ladder", "--bin", "xtask", "--example", "helloworld"];
+    let args = [&["doc", "--no-deps", "--document-private-items", "--features", ALL], &what[..]].concat();
     succeed(Command::new(cargo_path()).args(args).env("RUSTDOCFLAGS", "--deny warnings"))?;
     Ok(Outcome::Passed)
 }
@@ -282,9 +283,10 @@ fn browser() -> Done {
 /// In workspaces of their own: the seams dropped in, and subjects of which one climbs its steps. etcd's client is among
 /// them where there is what its build needs.
 fn foreign() -> Done {
-    // In its folder, whose settings of cargo tokio needs to tell of its tasks; flags from elsewhere would hide them.
+    // In its folder, whose settings of cargo tokio needs to tell of its tasks; flags from elsewhere would hide them. With a
+    // target named, they are not for macros and build scripts, which the tests' builds have.
     let mut console = Command::new(cargo_path());
-    console.args(["test", "--target-dir"]).arg(build::target()?.join("unstable"));
+    console.args(["test", "--target", "host-tuple", "--target-dir"]).arg(build::target()?);
     console.current_dir(root().join("examples/foreign/console"));
     succeed(console.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
     let test = ["test", "--manifest-path", "examples/foreign/Cargo.toml", "--target-dir", "target"];
