@@ -375,6 +375,16 @@ fn a_load_that_fails_hangs_or_is_too_short_is_told_as_such() {
 }
 
 #[test]
+fn a_budget_that_is_over_takes_no_counts_away() {
+    let place = Place::new(TWO_STEPS);
+    let args = ["profile", "--steps", "baseline", "--rounds", "12", "--budget", "1"];
+    let done = place.command(&args).env("TIME_JSON", measurement(Instrument::Time, 0)).output().expect("starts");
+    says(&done, 0, &["rounds for 1 s"]);
+    let rounds: Vec<u32> = place.run().1.steps[0].of(Side::Server, Instrument::Count).map(|m| m.round).collect();
+    assert_eq!(rounds, (0..12).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_window_that_opens_too_late_is_tried_again_with_more_calls() {
     // Few calls until it is asked for many.
     let load = "command = [\"sh\", \"-c\", \"[ {calls} -gt 200 ] && calls={calls} || calls=3; echo {calls} >> asked; \

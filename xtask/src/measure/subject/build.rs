@@ -250,6 +250,11 @@ pub(super) fn shortened(said: &str) -> String {
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
+/// Whether a tool failed for want of disk, which is no fault of a step.
+pub(super) fn is_full(said: &str) -> bool {
+    said.contains("No space left on device")
+}
+
 /// The program of this name among what cargo says it built.
 fn executable(lines: &[String], name: &str) -> Option<PathBuf> {
     #[derive(Deserialize)]
@@ -275,6 +280,12 @@ mod tests {
         let codes: Vec<Code> = server.steps.iter().map(|step| Code::of(&server.server, step)).collect();
         assert_eq!(codes[0], codes[1]);
         assert_eq!(codes[2].features, ["mimalloc", "x"]);
+    }
+
+    #[test]
+    fn a_full_disk_is_no_fault_of_a_step() {
+        assert!(is_full("error: failed to write /t/x: No space left on device (os error 28)"));
+        assert!(!is_full("error[E0308]: mismatched types"));
     }
 
     #[test]

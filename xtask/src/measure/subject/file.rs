@@ -54,6 +54,11 @@ impl Subject {
         Some(place(&self.file, "step", |_, part| is_it(part), key))
     }
 
+    /// Payload bytes of a message, where no seam counts them; 0 for unknown.
+    pub(crate) fn payload_bytes(&self) -> u64 {
+        self.workload.payload_bytes.unwrap_or(0)
+    }
+
     /// What it is called with traffic of this name.
     pub(crate) fn called(&self, traffic: &str) -> String {
         format!("{}-{traffic}", self.name)
