@@ -31,9 +31,12 @@ pub(crate) struct Dhat {
     /// Where each name's frame is, as `src/main.rs:40`; empty where the file does not say.
     pub(crate) positions: Vec<String>,
     pub(crate) measured: Measured,
-    /// The names are too poor to read stages from. Only a recording's file says so.
+    /// The names are too poor to read stages from: a recording's file says so, and any other whose frames mostly have none.
     pub(crate) stages_mislead: bool,
 }
+
+/// What valgrind and heapscope call a function that they have no name of.
+const UNNAMED: &str = "???";
 
 /// Which figures a file has beside what was allocated. dhat itself counts the peak and the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,11 +141,12 @@ impl Dhat {
             return Err(BadDhat::Mode(file.mode));
         }
         let parts = || file.frames.iter().map(|frame| parts(frame));
+        let unnamed = parts().filter(|(name, _)| name.starts_with(UNNAMED)).count();
         let dhat = Dhat {
             names: parts().map(|(name, _)| name.to_owned()).collect(),
             positions: parts().map(|(_, position)| position.map_or_else(String::new, line)).collect(),
             measured: file.measured,
-            stages_mislead: file.stages_by_stack == Some(false),
+            stages_mislead: file.stages_by_stack == Some(false) || unnamed * 2 > file.frames.len(),
             points: file.stacks.points,
             frames: file.stacks.frames,
         };
@@ -220,27 +224,35 @@ pub(crate) fn placed(frame: &str) -> (&str, Option<(&str, u32)>) {
 fn parts(frame: &str) -> (&str, Option<&str>) {
     let (name, position) = split(frame);
     let inner = position.strip_prefix(" (").and_then(|rest| rest.strip_suffix(')'));
-    (name, inner.filter(|inner| !inner.starts_with("in ")))
+    (name, inner.filter(|inner| !inner.starts_with("in ") && offset(inner).is_none()))
+}
+
+/// Where the offset of `file+0x1f`, which heapscope writes for a position, begins.
+fn offset(inner: &str) -> Option<usize> {
+    let at = inner.rfind("+0x")?;
+    let digits = &inner[at + 3..];
+    (!digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit())).then_some(at)
 }
 
 /// What a name's last parenthesis closes can be, without reading the name again for each that opens.
 struct Position<'a> {
     name: &'a str,
-    /// Where the colon before a last line or column number stands.
-    colon: Option<usize>,
+    /// Where the colon before a last line or column number stands, or the plus before an offset.
+    mark: Option<usize>,
 }
 
 impl<'a> Position<'a> {
     fn of(name: &'a str) -> Option<Position<'a>> {
         let inner = name.strip_suffix(')')?;
         let colon = inner.rfind(':').filter(|colon| is_number(&inner[colon + 1..]));
-        Some(Position { name, colon })
+        Some(Position { name, mark: colon.or_else(|| offset(inner)) })
     }
 
-    /// Whether ` (` stands here and what follows is one to the end: `(file:line)`, `(file:line:column)`, `(in file)`.
+    /// Whether ` (` stands here and what follows is one to the end: `(file:line)`, `(file:line:column)`, `(in file)`,
+    /// `(file+0x1f)`.
     fn begins(&self, at: usize) -> bool {
         let rest = &self.name.as_bytes()[at..];
-        rest.starts_with(b" (") && (rest[2..].starts_with(b"in ") || self.colon.is_some_and(|colon| colon > at + 1))
+        rest.starts_with(b" (") && (rest[2..].starts_with(b"in ") || self.mark.is_some_and(|mark| mark > at + 1))
     }
 }
 
@@ -386,10 +398,26 @@ mod tests {
             ("0x1: f (/home/me/.cargo/registry/src/x-1/h2-0.4.1/src/a.rs:7:1)", Some("h2-0.4.1/src/a.rs:7")),
             ("0x1: f (/rustc/abc/library/alloc/src/vec.rs:7:1)", Some("library/alloc/src/vec.rs:7")),
             ("0x1: f (in /usr/lib/libc.so.6)", None),
+            ("0x1: f (/srv/service+0x70fa5a)", None),
             ("f", None),
         ] {
             assert_eq!(at(frame).as_deref(), position, "{frame}");
         }
+    }
+
+    #[test]
+    fn a_file_whose_frames_have_no_names_tells_no_stages() {
+        let of = |frames: &[&str]| {
+            let frames = serde_json::to_string(frames).expect("JSON");
+            let point = r#"{"tb":8,"tbk":1,"gb":0,"gbk":0,"eb":0,"ebk":0,"fs":[1,2]}"#;
+            let text = format!(r#"{{"dhatFileVersion":2,"mode":"heap","pps":[{point}],"ftbl":{frames}}}"#);
+            Dhat::parse(text.as_bytes()).expect("a dhat file")
+        };
+        let heapscope = of(&["[root]", "0x1: ??? (/srv/service+0x70fa5a)", "0x2: ??? (/srv/service+0x3178da)"]);
+        assert!(heapscope.stages_mislead);
+        assert_eq!(heapscope.names[1..], ["???", "???"], "no folder and no address of this machine");
+        assert!(of(&["[root]", "0x1: ??? (in /usr/bin/sort)", "0x2: ??? (in /usr/bin/sort)"]).stages_mislead);
+        assert!(!of(&["[root]", "0x1: ??? (in /lib/libc.so.6)", "0x2: prost::encode (encode.rs:1)"]).stages_mislead);
     }
 
     #[test]
