@@ -2,6 +2,7 @@
 
 mod charts;
 mod document;
+mod environment;
 pub(crate) mod figures;
 mod graphs;
 mod limits;
@@ -16,6 +17,7 @@ mod stages;
 mod step;
 mod summary;
 mod trade_off;
+pub(crate) mod traffic;
 
 #[cfg(test)]
 pub(crate) mod fixture;

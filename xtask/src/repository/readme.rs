@@ -20,7 +20,7 @@ use crate::cli::numbers;
 use crate::cli::terminal;
 use crate::measure::sweep;
 use crate::render::page::figures::{self, Figure, FigureChange, Headline, Movement};
-use crate::render::page::overview;
+use crate::render::page::{overview, traffic};
 use crate::render::text;
 use crate::store::find;
 use crate::store::layout;
@@ -214,7 +214,7 @@ fn one_run(text: &mut String, run: &Run) -> std::fmt::Result {
     let is_timed = run.steps.iter().any(|step| cpu.pair(run, step).is_some());
     let columns: Vec<Figure> = [blocks, bytes].into_iter().chain(calls).chain(is_timed.then_some(cpu)).collect();
     writeln!(text, "## {}\n", heading(run))?;
-    writeln!(text, "{}.\n", overview::capitalised(&overview::workload(run.subject.shape, &run.workload)))?;
+    writeln!(text, "{}.\n", overview::capitalised(&traffic::workload(run.subject.shape, &run.workload)))?;
     write!(text, "| step |")?;
     for figure in &columns {
         for side in Side::ALL {
@@ -279,7 +279,7 @@ fn on_a_link(text: &mut String, run: &Run, cpu: Figure) -> std::fmt::Result {
 /// What each open stream holds, step by step.
 fn idle(text: &mut String, run: &Run) -> std::fmt::Result {
     writeln!(text, "## {}\n", heading(run))?;
-    writeln!(text, "{}.\n", overview::capitalised(&overview::workload(run.subject.shape, &run.workload)))?;
+    writeln!(text, "{}.\n", overview::capitalised(&traffic::workload(run.subject.shape, &run.workload)))?;
     let label = figures::PER_STREAM.label(figures::noun(run));
     writeln!(text, "| step | {label}<br>server | {label}<br>client |\n|---|---:|---:|")?;
     for view in figures::steps(run) {

@@ -4,7 +4,7 @@ use alloc_ladder::record::Run;
 use maud::{Markup, html};
 
 use super::figures::{self, Figure, FigureChange, Headline, Movement, StepView};
-use super::{overview, parts};
+use super::{overview, parts, traffic};
 use crate::analyse::marks::Against;
 use crate::analyse::metric::Whose;
 
@@ -51,7 +51,7 @@ pub(crate) fn section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                     tfoot {
                         tr.total {
                             th scope="row" {
-                                (overview::title(run)) br; small { (overview::workload(run.subject.shape, &run.workload)) }
+                                (overview::title(run)) br; small { (traffic::workload(run.subject.shape, &run.workload)) }
                             }
                             td {
                                 @if measured.len() > 1 { (benefit(run, metrics, last, Against::First)) }
