@@ -247,10 +247,12 @@ fn nextest(which: &[&str], filter: &str) -> Done {
 fn features() -> Done {
     let library = ["check", "--package", "alloc-ladder", "--no-default-features", "--features"];
     let combinations = ALONE.iter().map(|features| [&library[..], &[features]].concat());
-    // The command as it is installed.
+    // The command as it is installed, and what `beside` builds.
     let installed = vec!["check", "--package", "cargo-alloc-ladder"];
+    let beside = ["--manifest-path", "examples/beside/Cargo.toml", "--features", "heapscope,hotpath"];
+    let beside = [&["check", "--ignore-rust-version", "--target-dir", "target"][..], &beside].concat();
     let wrong: Vec<String> = combinations
-        .chain([installed])
+        .chain([installed, beside])
         .filter_map(|args| without_warnings(&args).err())
         .map(|error| format!("{error:#}"))
         .collect();
