@@ -94,6 +94,7 @@ impl From<StepRecord> for super::StepRecord {
             set: step.set,
             settings: step.tuning,
             about: None,
+            from: None,
             failure: None,
             measurements: step.measurements,
             stacks: step.stacks,

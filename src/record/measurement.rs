@@ -32,7 +32,7 @@ pub struct Measurement {
     /// Exact counts (`count` builds).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
-    /// Counts from the start of the process to the first message: connection set-up, its own row (`count` builds).
+    /// Counts from the start of the process to the measured part: set-up and warm-up, a row of their own (`count` builds).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<Tally>,
     /// Live memory (`retained` builds).

@@ -77,6 +77,9 @@ pub struct StepRecord {
     /// The step in the words of whoever described it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
+    /// The earlier step that it changes, by name; the one before it if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Why it was not built, or not measured to the end, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -88,6 +91,22 @@ pub struct StepRecord {
     /// What the sampling profiler saw, one a side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cpu: Vec<CpuProfile>,
+}
+
+impl Run {
+    /// The step that one changes and is compared with, both by their index: the one that it names, else the one before.
+    pub fn before(&self, step: usize) -> Option<usize> {
+        let earlier = self.steps.get(..step)?;
+        let from = self.steps.get(step)?.from.as_ref();
+        let named = from.and_then(|from| earlier.iter().rposition(|earlier| earlier.name == *from));
+        named.or_else(|| step.checked_sub(1))
+    }
+
+    /// The name of the step that one changes, where that is not the one before it.
+    pub fn elsewhere(&self, step: usize) -> Option<&str> {
+        let before = self.before(step).filter(|before| before + 1 < step)?;
+        Some(&self.steps[before].name)
+    }
 }
 
 impl StepRecord {

@@ -44,6 +44,7 @@ pub(crate) fn step(name: &str, measurements: Vec<Measurement>) -> StepRecord {
         set: format!("up-to={name}"),
         settings: BTreeMap::new(),
         about: None,
+        from: None,
         failure: None,
         measurements,
         stacks: Vec::new(),

@@ -208,8 +208,9 @@ fn parts(run: &Run, from: &StepRecord, references: &[Run], side: Side, stage: St
     let is_on = |part: &Part| run.steps[..=reached].iter().any(|step| part.is_called(&step.name));
     let parts = PARTS.iter().filter(|part| !is_on(part));
     sorted(parts.filter_map(|part| {
-        let own = run.steps.windows(2).filter(|pair| part.is_called(&pair[1].name));
-        let own = own.filter_map(|pair| between(run, [&pair[0], &pair[1]], side, stage)).next();
+        let own = (0..run.steps.len()).filter(|step| part.is_called(&run.steps[*step].name));
+        let own = own.filter_map(|step| Some([run.before(step)?, step].map(|index| &run.steps[index])));
+        let own = own.filter_map(|pair| between(run, pair, side, stage)).next();
         let mut shown = match own {
             Some(own) => vec![own],
             None => of_study(run, part, references, side, stage),

@@ -17,6 +17,8 @@ pub(crate) enum Refusal {
     NotElf,
     #[error("it was built for another machine")]
     OtherMachine,
+    #[error("it is a Go program, whose runtime has its memory from the kernel and calls no `malloc`")]
+    Go,
     #[error("it is linked statically, so that no library can be put in front of its allocator")]
     Static,
     #[error("it uses musl's C library; the preload library is for glibc's")]
@@ -34,6 +36,7 @@ impl Refusal {
     pub(crate) fn help(&self) -> Option<&'static str> {
         match self {
             Refusal::Script | Refusal::NotElf | Refusal::OtherMachine => None,
+            Refusal::Go => Some(GO_LINE),
             _ => Some(ALLOC_LINES),
         }
     }
@@ -43,6 +46,10 @@ impl Refusal {
 pub(crate) const ALLOC_LINES: &str = "record it from inside, with two lines in its main.rs and `features = [\"recorder\"]`:\n\
     #[global_allocator]\nstatic ALLOC: alloc_ladder::Alloc = alloc_ladder::Alloc::new();\n\
     (`Alloc::wrapping(Jemalloc)` keeps an allocator of its own)";
+
+/// How a Go program's allocations are seen.
+const GO_LINE: &str =
+    "let Go's own profiler write them (`/debug/pprof/allocs`), and open its file with `cargo alloc-ladder open FILE`";
 
 /// What tells the recorder of a program's own `main.rs` whose a byte is: stage, side and RPC method.
 pub(crate) const SEAM_LINES: &str = "rows by RPC method need the seams, with `features = [\"recorder\", \"transport\"]`:\n\
@@ -74,6 +81,9 @@ pub(crate) fn examine(file: &[u8], setuid: bool) -> Result<Executable, Refusal> 
     if contains(alloc_ladder::recorder::Variable::Recordings.name()) {
         return Ok(Executable { records_itself: true });
     }
+    if is_go(&program) {
+        return Err(Refusal::Go);
+    }
     match interpreter(&program, file) {
         None => return Err(Refusal::Static),
         Some(interpreter) if memchr::memmem::find(interpreter, b"ld-musl").is_some() => return Err(Refusal::Musl),
@@ -89,6 +99,16 @@ pub(crate) fn examine(file: &[u8], setuid: bool) -> Result<Executable, Refusal> 
         Some(refusal) => Err(refusal),
         None => Ok(Executable { records_itself: false }),
     }
+}
+
+/// Whether Go's linker made the program. Its section is also in a Rust program that a Go library is linked into, whose own
+/// blocks are recorded: that one has rustc's name among its compilers.
+fn is_go(program: &ElfFile64<'_, object::Endianness>) -> bool {
+    let by_rustc = || {
+        let compilers = program.section_by_name(".comment").and_then(|section| section.data().ok());
+        compilers.is_some_and(|compilers| memchr::memmem::find(compilers, b"rustc version").is_some())
+    };
+    program.section_by_name(".go.buildinfo").is_some() && !by_rustc()
 }
 
 /// The dynamic linker that starts the program.
@@ -176,6 +196,26 @@ mod tests {
         assert_eq!(examine(&sh, true), Err(Refusal::Setuid));
         let with = |text: &[u8]| examine(&[&sh, text].concat(), false);
         assert_eq!(with(b"<jemalloc>: Error"), Err(Refusal::Allocator("jemalloc")), "stripped");
+    }
+
+    #[test]
+    fn a_go_program_is_refused_and_a_rust_program_with_a_go_library_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let with = |sections: &[(&str, &str)]| {
+            let mut objcopy = std::process::Command::new("objcopy");
+            for (name, text) in sections {
+                let file = folder.path().join(name.trim_start_matches('.'));
+                std::fs::write(&file, text).expect("writes");
+                objcopy.arg("--add-section").arg(format!("{name}={}", file.display()));
+            }
+            let program = folder.path().join("program");
+            assert!(objcopy.arg("/bin/sh").arg(&program).status().expect("binutils").success());
+            examine(&std::fs::read(program).expect("reads"), false)
+        };
+        assert_eq!(with(&[(".go.buildinfo", "Go buildinf:")]), Err(Refusal::Go));
+        let rust = with(&[(".go.buildinfo", "Go buildinf:"), (".comment", "rustc version 1.95.0")]);
+        assert_eq!(rust, Ok(Executable { records_itself: false }));
+        assert!(Refusal::Go.help().is_some_and(|help| help.contains("pprof")));
     }
 
     #[test]

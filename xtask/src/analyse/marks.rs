@@ -16,7 +16,7 @@ use crate::analyse::metric::{self, METRICS, Metric, Part, Whose};
 /// What a step is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Against {
-    /// The step before.
+    /// The step that it changes, most often the one before.
     Previous,
     /// The first step of the run, which is the baseline unless the run has other steps.
     First,
@@ -132,6 +132,8 @@ struct Rounds {
     metric: &'static Metric,
     whose: Whose,
     steps: Vec<BTreeMap<u32, f64>>,
+    /// Of each step that which it changes, by index.
+    before: Vec<Option<usize>>,
 }
 
 fn of_metric(run: &Run, metric: &'static Metric, alone: Option<Side>) -> impl Iterator<Item = Rounds> {
@@ -140,16 +142,17 @@ fn of_metric(run: &Run, metric: &'static Metric, alone: Option<Side>) -> impl It
     let single = alone.is_some() || metric.sides(shape).len() == 1;
     Whose::ALL.into_iter().filter(move |whose| !single || *whose == Whose::Pair).map(move |whose| {
         let rounds = |step: &StepRecord| metric.rounds(step, shape, whose);
-        Rounds { metric, whose, steps: run.steps.iter().map(rounds).collect() }
+        let before = (0..run.steps.len()).map(|step| run.before(step)).collect();
+        Rounds { metric, whose, steps: run.steps.iter().map(rounds).collect(), before }
     })
 }
 
 impl Rounds {
     fn marks(&self, against: Against) -> impl Iterator<Item = Mark> {
-        let Rounds { metric, whose, steps } = self;
+        let Rounds { metric, whose, steps, before } = self;
         (1..steps.len()).filter_map(move |step| {
             let before = &steps[match against {
-                Against::Previous => step - 1,
+                Against::Previous => before[step]?,
                 Against::First => 0,
             }];
             let measured = !before.is_empty() && !steps[step].is_empty();
@@ -180,6 +183,28 @@ mod tests {
             fixture::step("rope", rounds.collect())
         };
         Run { steps: steps.iter().map(|server| step(server)).collect(), ..fixture::run("put-a", Scenario::Put) }
+    }
+
+    #[test]
+    fn a_step_is_judged_against_the_one_that_it_changes() {
+        let [slow, fast, faster] =
+            [10_000, 5_000, 4_000].map(|cpu| (0..12).map(|round| cpu + round).collect::<Vec<_>>());
+        let mut run = run(&[&slow, &fast, &faster]);
+        for (step, name) in run.steps.iter_mut().zip(["baseline", "gzip", "zstd"]) {
+            step.name = name.to_owned();
+        }
+        let ratio = |run: &Run| {
+            let marks = Marks::of(run);
+            let zstd = marks.get(2, Against::Previous, &metric::CPU_PER_GB, Whose::Side(Side::Server));
+            zstd.and_then(|judged| judged.ratio).expect("a ratio").middle
+        };
+        assert!((0.79..0.81).contains(&ratio(&run)), "the step before");
+        run.steps[2].from = Some("baseline".to_owned());
+        assert!((0.39..0.41).contains(&ratio(&run)), "the step that it names");
+        assert_eq!((run.before(2), run.elsewhere(2), run.elsewhere(1)), (Some(0), Some("baseline"), None));
+        // A run of some steps may lack the one that is named.
+        run.steps[2].from = Some("left-out".to_owned());
+        assert_eq!((run.before(0), run.before(2), run.elsewhere(2)), (None, Some(1), None));
     }
 
     #[test]

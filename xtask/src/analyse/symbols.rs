@@ -68,14 +68,15 @@ impl Quality {
     }
 
     /// The one line that gives a program whole names.
-    pub(crate) const HELP: &str = "build with `CARGO_PROFILE_RELEASE_DEBUG=1 cargo build --release` and record again";
+    pub(crate) const HELP: &str = "build it with debug information (cargo: `CARGO_PROFILE_RELEASE_DEBUG=1 cargo build --release`; \
+        C: `-g`) and record again";
 
     /// As [`Quality::HELP`]; a stripped program's profile says `strip`, which has to be undone too.
     pub(crate) fn help(self) -> &'static str {
         match self {
             Quality::Stripped => {
-                "build with `CARGO_PROFILE_RELEASE_DEBUG=1 CARGO_PROFILE_RELEASE_STRIP=false cargo build --release` and \
-                 record again"
+                "build it with names (cargo: `CARGO_PROFILE_RELEASE_DEBUG=1 CARGO_PROFILE_RELEASE_STRIP=false cargo build \
+                 --release`; C: `-g`, without `strip`) and record again"
             }
             _ => Quality::HELP,
         }

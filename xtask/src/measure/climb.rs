@@ -76,6 +76,7 @@ impl<'a> Climb<'a> {
                 set: set.to_string(),
                 settings,
                 about: None,
+                from: None,
                 failure: None,
                 measurements: vec![],
                 stacks: vec![],

@@ -151,6 +151,7 @@ fn write(
         name: about.name.clone(),
         settings: BTreeMap::new(),
         about: None,
+        from: None,
         failure: None,
         measurements: measurements.into_iter().collect(),
         stacks: vec![stacks],

@@ -138,7 +138,7 @@ pub(crate) fn make(dir: &RunFolder, run: &Run, profiles: &Profiles) -> anyhow::R
                 messages: stacks.messages,
                 dhat,
                 profile,
-                before: step.checked_sub(1).and_then(|before| profiles.get(before, stacks.side)),
+                before: run.before(step).and_then(|before| Some((before, profiles.get(before, stacks.side)?))),
             };
             made.write(dir, &folder)?;
         }
@@ -160,8 +160,8 @@ struct Made<'a> {
     messages: u64,
     dhat: &'a Dhat,
     profile: &'a Profile,
-    /// The same side of the previous step, where its call sites were measured.
-    before: Option<&'a Profile>,
+    /// The step that this one changes, by index, with the same side's call sites where they were measured.
+    before: Option<(usize, &'a Profile)>,
 }
 
 impl Made<'_> {
@@ -186,8 +186,8 @@ impl Made<'_> {
         for unit in Unit::ALL {
             let title = format!("{} allocated by the {side}, {name}", unit.name());
             write(&format!("{}.svg", unit.name()), flame::svg(profile, unit, &title, &subtitle)?.as_bytes())?;
-            if let Some(before) = before {
-                let title = format!("{title}: change from {}", run.steps[step - 1].name);
+            if let Some((index, before)) = before {
+                let title = format!("{title}: change from {}", run.steps[index].name);
                 let svg = flame::differential_svg(before, profile, unit, &title, &subtitle)?;
                 write(&format!("diff-{}.svg", unit.name()), svg.as_bytes())?;
                 let union = fold::union(before, profile, unit);
@@ -220,7 +220,7 @@ pub(crate) fn named(run: &Run) -> Vec<String> {
     let mut files = Vec::new();
     for (index, step) in run.steps.iter().enumerate() {
         for stacks in &step.stacks {
-            let differs = index.checked_sub(1).is_some_and(|before| run.steps[before].stacks(stacks.side).is_some());
+            let differs = run.before(index).is_some_and(|before| run.steps[before].stacks(stacks.side).is_some());
             files.push(stacks.dhat.clone());
             let made = MADE.iter().map(|(file, _)| file).filter(|file| differs || !file.starts_with("diff"));
             files.extend(

@@ -161,6 +161,7 @@ fn steps(chosen: &[Record], followed: &Followed, args: &Args) -> anyhow::Result<
             name,
             settings: BTreeMap::new(),
             about: None,
+            from: None,
             failure: None,
             measurements: vec![measurement],
             stacks: Vec::new(),

@@ -127,20 +127,20 @@ pub(crate) const REALLOCS_PER_MESSAGE: Metric = Metric {
     ..counted(|tally, m| tally.reallocs as f64 / m.messages as f64)
 };
 
-/// Blocks allocated before the first message.
+/// Blocks allocated before the measured part.
 pub(crate) const SETUP_ALLOCS: Metric = Metric {
     name: "setup-allocs",
     label: "set-up allocs",
-    title: "Allocations of set-up",
+    title: "Allocations of set-up and warm-up",
     part: Part::SetUp,
     ..process(Instrument::Count, Accuracy::Exact, |m| m.setup.map(|tally| tally.blocks as f64))
 };
 
-/// Bytes allocated before the first message.
+/// Bytes allocated before the measured part.
 pub(crate) const SETUP_BYTES: Metric = Metric {
     name: "setup-bytes",
     label: "set-up bytes",
-    title: "Bytes of set-up",
+    title: "Bytes of set-up and warm-up",
     format: Format::Bytes,
     part: Part::SetUp,
     ..process(Instrument::Count, Accuracy::Exact, |m| m.setup.map(|tally| tally.bytes as f64))

@@ -447,6 +447,7 @@ fn recorded(step: &Step, subject: &Subject) -> StepRecord {
         set: if is_baseline { "baseline".to_owned() } else { format!("up-to={}", step.name) },
         settings: settings(step),
         about: Some(words(step, subject)).filter(|words| !words.is_empty()),
+        from: step.from.clone(),
         failure: None,
         measurements: Vec::new(),
         stacks: Vec::new(),

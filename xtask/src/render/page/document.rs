@@ -194,7 +194,7 @@ fn site_table(run: &Run, view: &StepView<'_>, profiles: &Profiles, side: Side) -
             figures::noun(run),
             figures::is_program(run),
             this,
-            view.index.checked_sub(1).and_then(of),
+            run.before(view.index).and_then(of),
         ),
         None => html! { p.empty { "Not measured: no call sites of this side of this step." } },
     }

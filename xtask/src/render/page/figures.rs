@@ -418,7 +418,7 @@ pub(crate) fn steps(run: &Run) -> Vec<StepView<'_>> {
             index,
             record,
             step: known(record),
-            previous: index.checked_sub(1).map(|previous| &run.steps[previous]),
+            previous: run.before(index).map(|previous| &run.steps[previous]),
             baseline: &run.steps[0],
             marks: marks.clone(),
         })

@@ -126,8 +126,8 @@ fn all_drawn(run: &Run, profiles: &Profiles) -> Vec<Drawn> {
             let Some(this) = profiles.get(step, side) else { continue };
             // Two profiles of different lengths have no difference worth drawing.
             let messages = |step: usize| run.steps[step].stacks(side).map(|stacks| stacks.messages);
-            let previous = step
-                .checked_sub(1)
+            let previous = run
+                .before(step)
                 .filter(|previous| messages(*previous) == messages(step))
                 .and_then(|previous| profiles.get(previous, side));
             for unit in Unit::ALL {

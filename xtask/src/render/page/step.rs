@@ -33,6 +33,9 @@ pub(crate) fn story(run: &Run, view: &StepView<'_>, count: usize, profiles: &Pro
                     code { (figures::clipped(&view.record.set, 200)) } "."
                   }
                 }
+                @if let Some(changed) = run.elsewhere(view.index) {
+                    p.lead { "Changes " b { (figures::clipped(changed, 200)) } ", and is compared with it." }
+                }
                 @if let Some(about) = &view.record.about { p.lead { (figures::clipped(about, 1000)) } }
                 @if let Some(failure) = &view.record.failure {
                     p.notice role="note" { b { "Not measured to the end: " } (figures::clipped(failure, 1000)) "." }
@@ -97,7 +100,7 @@ pub(crate) fn metrics(run: &Run, view: &StepView<'_>, profiles: &Profiles) -> Ma
         Figure::Metric(_) => view.change(run, figure, Whose::Side(side), against),
         Figure::Share(_) => {
             let other = match against {
-                Against::Previous => view.index.checked_sub(1)?,
+                Against::Previous => run.before(view.index)?,
                 Against::First => view.previous.map(|_| 0)?,
             };
             let [before, after] = [other, view.index].map(|step| figure.sample_at(run, profiles, step, side));

@@ -319,7 +319,8 @@ fn table(run: &Run, marks: &Marks, columns: &[Column], spread: bool) -> Table {
         timed("vs previous"),
     ));
     for (index, step) in run.steps.iter().enumerate() {
-        let mut row = vec![Cell::right((index + 1).to_string()), Cell::left(step.name.clone())];
+        let changed = run.elsewhere(index).map_or_else(String::new, |changed| format!(", from {changed}"));
+        let mut row = vec![Cell::right((index + 1).to_string()), Cell::left(step.name.clone() + &changed)];
         for (metric, whose) in columns {
             let samples: Vec<f64> = metric.rounds(step, shape, *whose).into_values().collect();
             row.push(Cell::right(figure(metric, &samples, spread)));
