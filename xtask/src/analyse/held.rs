@@ -249,9 +249,11 @@ pub(crate) struct Grown {
     pub(crate) reference: String,
     /// Blocks and bytes per message of stages that grew: before and after.
     pub(crate) stages: Vec<(Stage, sites::Amount, sites::Amount)>,
-    /// Call sites that grew, or all there are without a reference, the largest first; `None` where one of the runs has no
+    /// Call sites that grew, or the largest there are, first those that are most; `None` where one of the runs has no
     /// stacks.
     pub(crate) sites: Option<Vec<sites::Site>>,
+    /// Whether these are the largest: there is no reference, or no site grew.
+    pub(crate) largest: bool,
     /// Why nothing can be told, where nothing can.
     pub(crate) unknown: Option<String>,
     #[serde(skip)]

@@ -206,7 +206,7 @@ pub(crate) enum Amounts {
 impl Amounts {
     /// Of what grew, or is the largest where there is nothing that it could have grown from.
     pub(crate) fn of(grown: &Grown) -> Amounts {
-        if grown.reference.is_empty() { Amounts::All } else { Amounts::More }
+        if grown.largest { Amounts::All } else { Amounts::More }
     }
 
     /// Bytes and blocks of a site, in words.

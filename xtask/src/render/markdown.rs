@@ -72,15 +72,12 @@ fn budgets(lines: &[&Checked]) -> String {
 }
 
 fn explained(grown: &Grown) -> String {
-    let Grown { step, side, reference, subject, .. } = grown;
+    let Grown { step, side, subject, .. } = grown;
     let of = plain(&format!("{subject}/{step} {side}"));
     if let Some(why) = &grown.unknown {
         return format!("\n{of}: what grew is not known: {}\n", plain(why));
     }
-    let mut text = match reference.is_empty() {
-        true => format!("\n**{of}**: the largest call sites, per message\n\n"),
-        false => format!("\n**{of}**: what grew since {}, per message\n\n", plain(reference)),
-    };
+    let mut text = format!("\n**{of}**: {}, per message\n\n", plain(&grown.what()));
     for (stage, before, after) in &grown.stages {
         let _ = writeln!(
             text,
@@ -280,6 +277,7 @@ allocs-per-message = 1
             reference: "put-0".to_owned(),
             stages: vec![(Stage::Handler, Amount::default(), Amount { blocks: 3.0, bytes: 1.0 })],
             sites: Some(vec![site]),
+            largest: false,
             unknown: None,
             subject: "a|b<c>".to_owned(),
         };

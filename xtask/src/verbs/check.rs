@@ -334,7 +334,7 @@ fn largest(run: &Run, folder: &Path, over: &[&Budget]) -> anyhow::Result<Vec<Gro
             let unknown = sites.is_none().then(|| none + " profile -- PROGRAM");
             let subject = run.subject.name.clone();
             let (step, reference, stages) = (name.to_owned(), String::new(), Vec::new());
-            Ok(Grown { step, side, reference, stages, sites, unknown, subject })
+            Ok(Grown { step, side, reference, stages, sites, largest: true, unknown, subject })
         })
         .collect()
 }
@@ -365,6 +365,7 @@ fn explain_against(
             reference: of.to_owned(),
             stages: Vec::new(),
             sites: None,
+            largest: false,
             unknown: Some(why),
             subject: scenario.name().to_owned(),
         };
@@ -394,13 +395,19 @@ fn grown_between(
     let wanted = |site: &sites::Site| site.grew() && stages.as_ref().is_none_or(|some| some.contains(&site.stage));
     let moved = drawn::moved(before, after, side)?;
     let mut sites: Option<Vec<sites::Site>> = moved.map(|moved| moved.changes.into_iter().filter(wanted).collect());
-    drawn::look_up(sites.iter_mut().flatten(), after, side)?;
+    // A budget can be less than what there always was: then those are named that there are.
+    let largest = sites.as_ref().is_some_and(Vec::is_empty);
+    match largest {
+        true => sites = drawn::largest(after, side, stages.as_ref())?,
+        false => drawn::look_up(sites.iter_mut().flatten(), after, side)?,
+    }
     Ok(Grown {
         step: after.step.name.clone(),
         side,
         reference: before.run.to_owned(),
         stages: grown_stages(runs, [before.step, after.step], side),
         sites,
+        largest,
         unknown: None,
         subject: runs[1].subject.name.clone(),
     })

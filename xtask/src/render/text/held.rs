@@ -100,16 +100,22 @@ pub(crate) fn added(news: &[Budget]) -> String {
 }
 
 impl Grown {
+    /// What its call sites are.
+    pub(crate) fn what(&self) -> String {
+        match (self.reference.as_str(), self.largest) {
+            ("", _) => "the largest call sites".to_owned(),
+            (reference, true) => format!("no call site grew since {reference}, the largest"),
+            (reference, false) => format!("what grew since {reference}"),
+        }
+    }
+
     /// The stages and call sites that grew, or why they are not known.
     pub(crate) fn text(&self) -> String {
-        let Grown { step, side, reference, subject, .. } = self;
+        let Grown { step, side, subject, .. } = self;
         if let Some(why) = &self.unknown {
             return format!("\n{subject}/{step} {side}: what grew is not known: {why}\n");
         }
-        let title = match reference.is_empty() {
-            true => format!("{subject}/{step} {side}: the largest call sites, per message"),
-            false => format!("{subject}/{step} {side}: what grew since {reference}, per message"),
-        };
+        let title = format!("{subject}/{step} {side}: {}, per message", self.what());
         let mut text = format!("\n{}\n", paint(Style::Bold, &title));
         let mut table = Table::default();
         for (stage, before, after) in &self.stages {
@@ -123,7 +129,7 @@ impl Grown {
         text += &table.render();
         match &self.sites {
             Some(grown) if grown.is_empty() => text += "no call site grew in the run's stacks\n",
-            Some(largest) if reference.is_empty() => text += &sites::largest_table(largest),
+            Some(largest) if self.largest => text += &sites::largest_table(largest),
             Some(grown) => text += &sites::table(grown, None),
             None => {
                 let _ = writeln!(text, "call sites are not known: the run or the reference has no stacks of this step");
