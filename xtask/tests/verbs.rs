@@ -302,15 +302,23 @@ fn a_broken_budget_is_named_in_every_form() {
     let github = form("github");
     let annotations: Vec<&str> = github.lines().filter(|line| line.starts_with("::error ")).collect();
     assert_eq!(annotations.len(), 2, "{github}");
+    let mut sources = 0;
     for annotation in annotations {
-        // The line of a call site of this repository.
         let place = annotation.split_once("file=").expect("a file").1;
-        let (file, rest) = place.split_once(",line=").expect("a line");
+        let (named, rest) = place.split_once(",line=").expect("a line");
         let line: usize = rest[..rest.find(',').expect("more")].parse().expect("a number");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+        if named == path(&file) {
+            // No call site of that stage grew: the budget's own line.
+            assert!(TOO_LOW.lines().nth(line - 1).is_some_and(|line| line.contains("per-message =")), "{annotation}");
+            continue;
+        }
+        // The line of a call site of this repository.
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(named);
         let source = std::fs::read_to_string(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
-        assert!(file.starts_with("src/") && line <= source.lines().count(), "{annotation}");
+        assert!(named.starts_with("src/") && line <= source.lines().count(), "{annotation}");
+        sources += 1;
     }
+    assert!(sources > 0, "{github}");
     refused(&output(&["check", run, "--format", "xml"]), 2, &["invalid value 'xml'", "junit"]);
     refused(&output(&["check", run, "--format", "text", "--json"]), 2, &["cannot be used with"]);
 }
