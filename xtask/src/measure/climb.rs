@@ -28,7 +28,7 @@ use crate::measure::peers::{Link, Peers};
 use crate::measure::plan::{COUNT_ROUNDS, Plan, messages_of_a_round};
 use crate::measure::remote::{At, Remote};
 use crate::measure::rounds::{Round, Rounds, Until};
-use crate::measure::step_sets::step_sets;
+use crate::measure::step_sets::{self, step_sets};
 use crate::measure::{cpu, environment, instructions, interrupt, pair, program, stacks};
 use crate::store::write::RunFolder;
 
@@ -69,14 +69,14 @@ impl<'a> Climb<'a> {
         created: String,
     ) -> anyhow::Result<Climb<'a>> {
         let mut steps = Vec::new();
-        for (name, set) in &plan.sets {
+        for ((name, set), from) in plan.sets.iter().zip(step_sets::changed(plan.scenario, &plan.sets)) {
             let (name, settings) = (name.clone(), set.tuning(plan.scenario)?.settings());
             steps.push(StepRecord {
                 name,
                 set: set.to_string(),
                 settings,
                 about: None,
-                from: None,
+                from,
                 failure: None,
                 measurements: vec![],
                 stacks: vec![],

@@ -182,6 +182,9 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
                                 a href={ "#" (view.anchor()) } data-step=(view.index) {
                                     span.index { (view.index + 1) } " " (view.title())
                                 }
+                                @if let Some(changed) = run.elsewhere(view.index) {
+                                    small { " from " (figures::clipped(changed, 60)) }
+                                }
                             }
                             @for &(side, max) in &max {
                                 td.bars role="cell" data-label={ "Allocated" (figures::of_side(run, side)) } {
@@ -210,17 +213,21 @@ pub(crate) fn ladder_section(run: &Run, steps: &[StepView<'_>]) -> Markup {
 /// What the ladder's bars, plots and colours mean.
 fn ladder_note(run: &Run, steps: &[StepView<'_>]) -> Markup {
     let noun = figures::noun(run);
+    let against = match (0..run.steps.len()).any(|step| run.elsewhere(step).is_some()) {
+        true => " Changes are against the step above, or the one that a step is said to be from: ",
+        false => " Changes are against the step above: ",
+    };
     html! {
         p.note {
             @if figures::is_program(run) {
                 "Bars are bytes per " (noun) " on one scale."
                 @if steps.len() > 1 {
-                    " Changes are against the step above: " span.better { "blue" } " is better, "
+                    (against) span.better { "blue" } " is better, "
                     span.worse { "orange" } " worse."
                 }
             } @else {
                 "Bars are bytes per " (noun) " on one scale per column, so they shrink from step to step. "
-                (parts::plot_words(run)) "; plots begin at zero. Changes are against the step above: "
+                (parts::plot_words(run)) "; plots begin at zero." (against)
                 span.better { "blue" } " is better, " span.worse { "orange" } " worse, of times as a multiple with its 95 % "
                 "interval; ~ is unsettled: no mark, and an interval that reaches further than ±"
                 (numbers::share(SETTLED)) "."
