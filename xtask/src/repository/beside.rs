@@ -141,9 +141,13 @@ impl Tool {
         }
     }
 
-    /// Whether its blocks are those of the measured part alone, and not of the whole process.
-    const fn sees_measured_part_alone(self) -> bool {
-        matches!(self, Tool::Dhat)
+    /// What is said of its blocks where they are not the whole process's; the note below the table has the words.
+    const fn part(self) -> &'static str {
+        match self {
+            Tool::Dhat => " *",
+            Tool::Count => " †",
+            _ => "",
+        }
     }
 
     /// What to do to have it, where it is missing.
@@ -371,20 +375,19 @@ fn text(rows: &[ToolRow], args: &Args) -> String {
     for row in rows {
         let (low, high) = row.cpu_ratio_interval;
         let unless_plain = |text: String| Cell::right(if row.tool == Tool::Plain { String::new() } else { text });
-        let part = if row.tool.sees_measured_part_alone() { " *" } else { "" };
         table.row([
             Cell::left(row.tool.name()),
             Cell::right(numbers::number(row.cpu_us_per_message)),
             unless_plain(format!("{:.2}", row.cpu_ratio)),
             unless_plain(format!("{low:.2} … {high:.2}")),
-            Cell::right(row.blocks.map_or_else(String::new, |blocks| numbers::count(blocks) + part)),
+            Cell::right(row.blocks.map_or_else(String::new, |blocks| numbers::count(blocks) + row.tool.part())),
             Cell::left(row.tool.sees()),
         ]);
     }
     let rounds = rows.iter().map(|row| row.rounds).min().unwrap_or(0);
     let note = format!(
         "{} {}, server, {} messages. Medians of {rounds} interleaved rounds; ×: as a multiple of the same round's plain \
-         server. Blocks are the whole process's; * of the measured part alone.",
+         server. Blocks are the whole process's; * of the measured part alone; † without the calls that follow it.",
         args.scenario,
         args.step,
         numbers::count(args.messages)
