@@ -58,7 +58,7 @@
 //! | bodies | get, `rope` | 0.0010 blocks a message | 1.51 blocks a message | **×0.508 [0.456, 0.572]** |
 //! | bodies | unary, `small-codec-buffers` | 40.0 blocks a call | 43.0 blocks a call | ~ ×0.959 [0.888, 1.013] |
 //! | bodies | unary, `pooled-compression` | 36.0 → 29.0 blocks a call | 32.0 → 23.0 blocks a call | ~ ×1.010 [0.953, 1.070] |
-//! | released read buffer | put, `release-read-buffer` | 1.02 MiB → 39.9 KiB held a stream | 20.2 KiB held a stream | – |
+//! | released read buffer | put, `release-read-buffer` | 1.02 MiB → 22.4 KiB held a stream | 20.2 KiB held a stream | – |
 //! | `Bytes` | put, `bytes-field` | 12.8 blocks a message | 3.91 → 2.93 blocks a message | **×0.800 [0.734, 0.870]** |
 //! | `Bytes` | get, `bytes-field` | 3.92 → 2.92 blocks a message | 13.8 → 12.8 blocks a message | ~ ×0.920 [0.849, 0.992] |
 //! | HTTP/2 settings | put, `tuned-h2` | 12.8 → 3.00 blocks a message | 2.93 → 2.91 blocks a message | **×0.660 [0.609, 0.721]** |
