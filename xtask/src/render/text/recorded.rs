@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use alloc_ladder::Stage;
+
 use crate::analyse::by_stack;
 use crate::analyse::fold::{Profile, Site};
 use crate::cli::numbers::{bytes, count};
@@ -59,6 +61,11 @@ pub(crate) fn text(figures: &Figures<'_>) -> String {
         count(figures.temporary_blocks),
         share(figures.temporary_blocks, figures.blocks),
     );
+    // The page leaves these out of its sums, and has a row of them outside.
+    let own = figures.profile.sum(|site| if site.stage == Stage::Instrument { site.blocks } else { 0 });
+    if own > 0 {
+        let _ = writeln!(text, "{} of these the instrument's own", blocks(own));
+    }
     let rss = match figures.rss_bytes_max {
         // The program ended between two looks.
         rss if rss < figures.peak_bytes => String::new(),
@@ -155,8 +162,6 @@ fn sites(figures: &Figures<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use alloc_ladder::Stage;
-
     use super::*;
     use crate::analyse::fold::Said;
 
@@ -195,6 +200,15 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+        assert!(!text.contains("instrument's own"), "{text}");
+    }
+
+    #[test]
+    fn the_instrument_s_own_blocks_are_said() {
+        let own = crate::analyse::fold::Figures { blocks: 2, bytes: 64, ..Default::default() };
+        let profile = Profile::of(&[(Stage::Instrument, vec!["srv::main", "alloc_ladder::start"], own)]);
+        let text = text(&Figures { blocks: 2, ..figures(&profile) });
+        assert!(anstream::adapter::strip_str(&text).to_string().contains("\n2 blocks of these the instrument's own\n"));
     }
 
     #[test]
