@@ -250,7 +250,8 @@ pub(super) fn shortened(said: &str) -> String {
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
-/// Whether a tool failed for want of disk, which is no fault of a step.
+/// Whether a tool failed for want of disk, which is no fault of a step. What it says is all there is: its error number stays
+/// with it, and by the time it has ended it has cleared away what filled the disk.
 pub(super) fn is_full(said: &str) -> bool {
     said.contains("No space left on device")
 }
