@@ -10,6 +10,7 @@ use prost::Message as _;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::IntervalStream;
 use tokio_stream::{Stream, StreamExt};
+use tokio_util::either::Either;
 use tonic::body::Body;
 use tonic::client::GrpcService;
 
@@ -106,13 +107,10 @@ impl Client {
     async fn put(self, connection: Connection, stream: u32) -> anyhow::Result<()> {
         let sent = self.workload.messages_per_stream();
         let expected = sent * self.workload.chunk as u64;
-        if self.workload.idle {
-            connection.put(&Idle { client: self, stream }).await?;
-            return Ok(());
-        }
-        let summary = connection.put(&Metered::new(&self)).await?;
+        let traffic = Metered { stream, ..Metered::new(&self) };
+        let summary = connection.put(&traffic).await?;
         ensure!(
-            (summary.messages, summary.bytes) == (sent, expected),
+            self.workload.idle || (summary.messages, summary.bytes) == (sent, expected),
             "sent {sent} messages of {expected} bytes, the server counted {} of {}",
             summary.messages,
             summary.bytes,
@@ -220,6 +218,8 @@ struct Metered {
     pace: Option<Pace>,
     /// Where what is sent comes back.
     turns: Option<Turns>,
+    /// Which of the client's streams it is.
+    stream: u32,
 }
 
 impl Metered {
@@ -228,13 +228,33 @@ impl Metered {
         // Flow control holds the server to what the client reads.
         let pace = workload.rate_bits.map(Pace::new);
         let turns = (workload.echo > 0).then(|| Turns::of(workload.echo));
-        Metered { workload: *workload, meter: Arc::clone(meter), received: 0, pace, turns }
+        Metered { workload: *workload, meter: Arc::clone(meter), received: 0, pace, turns, stream: 0 }
+    }
+
+    /// What a stream sends that is open all the time: its warm-up when it opens, the first message of which may be a large
+    /// one, and then a message a minute, each stream at its own second.
+    fn idle<M: Outgoing>(&self) -> impl Stream<Item = M> + Send + use<M> {
+        let (workload, payload, meter) = (self.workload, content(self.workload.chunk), Arc::clone(&self.meter));
+        // The timer is not what is measured, but the client's to keep all the same.
+        let after = IDLE_EVERY * self.stream / workload.streams;
+        let ticks = tokio::time::interval_at(tokio::time::Instant::now() + after, IDLE_EVERY);
+        let large = (workload.large_first > 0).then_some(workload.large_first as usize);
+        let opening = (0..workload.warmup).map(move |nth| large.filter(|_| nth == 0));
+        tokio_stream::iter(opening).chain(IntervalStream::new(ticks).map(|_| None)).map(move |large| {
+            // Made when it is sent: a stream that waits holds none of it.
+            let payload = large.map_or_else(|| payload.clone(), content);
+            meter.message(payload.len());
+            M::with_payload(&payload)
+        })
     }
 }
 
 impl Upload for Metered {
     fn outgoing<M: Outgoing>(&self) -> impl Stream<Item = M> + Send + 'static {
         let Workload { chunk, rate_bits, .. } = self.workload;
+        if self.workload.idle {
+            return Either::Left(self.idle());
+        }
         let payload = content(chunk);
         // What comes back is counted when it does.
         let meter = (self.workload.echo == 0).then(|| Arc::clone(&self.meter));
@@ -247,33 +267,7 @@ impl Upload for Metered {
             }
             Some(message)
         }));
-        Paced::new(InTurn::new(source, self.turns.clone()), chunk, rate_bits)
-    }
-}
-
-/// A stream that is open all the time: its warm-up when it opens, the first message of which may be a large one, and then a
-/// message a minute, each stream at its own second.
-struct Idle {
-    client: Client,
-    /// Which of the streams it is.
-    stream: u32,
-}
-
-impl Upload for Idle {
-    fn outgoing<M: Outgoing>(&self) -> impl Stream<Item = M> + Send + 'static {
-        let Client { workload, meter, .. } = &self.client;
-        let (payload, meter) = (content(workload.chunk), Arc::clone(meter));
-        // The timer is not what is measured, but the client's to keep all the same.
-        let after = IDLE_EVERY * self.stream / workload.streams;
-        let ticks = tokio::time::interval_at(tokio::time::Instant::now() + after, IDLE_EVERY);
-        let large = (workload.large_first > 0).then_some(workload.large_first as usize);
-        let opening = (0..workload.warmup).map(move |nth| large.filter(|_| nth == 0));
-        tokio_stream::iter(opening).chain(IntervalStream::new(ticks).map(|_| None)).map(move |large| {
-            // Made when it is sent: a stream that waits holds none of it.
-            let payload = large.map_or_else(|| payload.clone(), content);
-            meter.message(payload.len());
-            M::with_payload(&payload)
-        })
+        Either::Right(Paced::new(InTurn::new(source, self.turns.clone()), chunk, rate_bits))
     }
 }
 

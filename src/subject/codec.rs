@@ -17,18 +17,21 @@ const STOCK_YIELD_BYTES: usize = 32 * 1024;
 /// Below the 1 KiB from which on `BytesMut` remembers a block's size.
 const SIZED_FIRST_BYTES: usize = 64;
 
-/// What tonic calls a compression.
-pub fn encoding(compression: Compression) -> CompressionEncoding {
+/// What tonic calls a compression; `None` where this build does not have it.
+pub const fn encoding(compression: Compression) -> Option<CompressionEncoding> {
     match compression {
-        Compression::Gzip => CompressionEncoding::Gzip,
-        Compression::Zstd => CompressionEncoding::Zstd,
+        Compression::Gzip => Some(CompressionEncoding::Gzip),
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => Some(CompressionEncoding::Zstd),
+        #[cfg(not(feature = "zstd"))]
+        Compression::Zstd => None,
     }
 }
 
 /// A `Grpc`, tonic's or the steps', of a server or of a client, that compresses both ways where that is asked for.
 macro_rules! grpc {
     ($grpc:expr, $compress:expr) => {
-        match $compress.map($crate::subject::codec::encoding) {
+        match $compress.and_then($crate::subject::codec::encoding) {
             Some(encoding) => $grpc.accept_compressed(encoding).send_compressed(encoding),
             None => $grpc,
         }

@@ -5,8 +5,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 use tower_layer::Layer;
@@ -14,9 +12,9 @@ use tower_layer::Layer;
 use super::http2;
 use super::lean::client::LeanClient;
 use super::secure::{MaybeTls, Security};
-use super::socket::CountedIo;
-use crate::steps::{AlignedIo, Http2, LeanChannel};
-use crate::subject::ladder::{Reads, Socket, Tuning};
+use super::socket::{CountedIo, MaybeAligned, Socket};
+use crate::steps::{Http2, LeanChannel};
+use crate::subject::ladder::{Reads, Socket as SocketKind, Tuning};
 use crate::tonic::{ClientLayer, ClientService, StagedIo, TransportExecutor};
 
 /// A channel with the client's seam on it.
@@ -44,32 +42,23 @@ pub async fn channel(
 ) -> anyhow::Result<StagedChannel> {
     let endpoint = Endpoint::from_static(ORIGIN).executor(TransportExecutor).connect_timeout(CONNECT_TIMEOUT);
     let endpoint = http2::endpoint(endpoint, tuning, settings);
-    let aligned = aligned_frame(tuning, settings, aligned);
-    let owned = address.to_owned();
-    let channel = match tuning.socket {
-        Socket::Tcp => {
-            let connect = move |_: Uri| {
-                let address = owned.clone();
-                async move { Ok::<_, std::io::Error>(TokioIo::new(wrap(tcp(&address, security).await?, aligned))) }
-            };
-            endpoint.connect_with_connector(service_fn(connect)).await
-        }
-        Socket::Unix => {
-            let connect = move |_: Uri| {
-                let path = owned.clone();
-                async move { Ok::<_, std::io::Error>(TokioIo::new(wrap(unix(&path, security).await?, aligned))) }
-            };
-            endpoint.connect_with_connector(service_fn(connect)).await
+    let aligned = aligned_to(tuning, settings, aligned);
+    let (kind, owned) = (tuning.socket, address.to_owned());
+    let connect = move |_: Uri| {
+        let address = owned.clone();
+        async move {
+            let io = MaybeAligned::client(connection(kind, &address, security).await?, aligned);
+            Ok::<_, std::io::Error>(TokioIo::new(StagedIo::new(io)))
         }
     };
+    let channel = endpoint.connect_with_connector(service_fn(connect)).await;
     let channel = channel.with_context(|| format!("cannot connect to {address}"))?;
     Ok(ClientLayer.layer(channel))
 }
 
-/// The largest frame, where reads are to end where frames end.
-fn aligned_frame(tuning: &Tuning, settings: Option<Http2>, aligned: bool) -> Option<usize> {
-    let frame = settings.unwrap_or(Http2::CLIENT).max_frame_size as usize;
-    (aligned && tuning.reads == Reads::Aligned).then_some(frame)
+/// What is announced, where reads are to end where frames end.
+fn aligned_to(tuning: &Tuning, settings: Option<Http2>, aligned: bool) -> Option<Http2> {
+    (aligned && tuning.reads == Reads::Aligned).then(|| settings.unwrap_or(Http2::CLIENT))
 }
 
 /// Connects to `address` without a channel; `aligned` as for [`channel`].
@@ -82,19 +71,11 @@ pub async fn lean(
     (address, security): (&str, Security),
     aligned: bool,
 ) -> anyhow::Result<StagedLean> {
-    let aligned = aligned_frame(tuning, settings, aligned);
+    let aligned = aligned_to(tuning, settings, aligned);
     let http2 = settings.unwrap_or(Http2::CLIENT);
     let channel = async {
-        Ok(match tuning.socket {
-            Socket::Tcp => {
-                let stream = tcp(address, security).await?;
-                LeanChannel::over(maybe_aligned(stream, aligned), AUTHORITY, http2).await?
-            }
-            Socket::Unix => {
-                let stream = unix(address, security).await?;
-                LeanChannel::over(maybe_aligned(stream, aligned), AUTHORITY, http2).await?
-            }
-        })
+        let io = connection(tuning.socket, address, security).await?;
+        Ok(LeanChannel::over(MaybeAligned::client(io, aligned), AUTHORITY, http2).await?)
     };
     Ok(ClientLayer.layer(in_time(channel, address).await?))
 }
@@ -117,34 +98,22 @@ pub async fn by_hand(
 ) -> anyhow::Result<LeanClient> {
     let uri = Uri::try_from(format!("{ORIGIN}{path}"))?;
     let client = async {
-        Ok(match tuning.socket {
-            Socket::Tcp => LeanClient::handshake(StagedIo::new(tcp(address, security).await?), settings, uri).await?,
-            Socket::Unix => LeanClient::handshake(StagedIo::new(unix(address, security).await?), settings, uri).await?,
-        })
+        let io = connection(tuning.socket, address, security).await?;
+        // A user is smaller than any read.
+        let io = StagedIo::new(MaybeAligned::client(io, None));
+        Ok(LeanClient::handshake(io, settings, uri).await?)
     };
     in_time(client, address).await
 }
 
-async fn tcp(address: &str, security: Security) -> std::io::Result<MaybeTls<CountedIo<TcpStream>>> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    security.connect(CountedIo::new(stream)).await
-}
-
-async fn unix(path: &str, security: Security) -> std::io::Result<MaybeTls<CountedIo<UnixStream>>> {
-    security.connect(CountedIo::new(UnixStream::connect(path).await?)).await
-}
-
-/// A socket that reads whole frames (of up to so many bytes), or as it is.
-type MaybeAligned<IO> = tokio_util::either::Either<AlignedIo<IO>, IO>;
-
-fn maybe_aligned<IO: AsyncRead + AsyncWrite + Unpin>(io: IO, aligned: Option<usize>) -> MaybeAligned<IO> {
-    match aligned {
-        Some(frame) => MaybeAligned::Left(AlignedIo::client(io).frame_bytes_max(frame)),
-        None => MaybeAligned::Right(io),
-    }
-}
-
-fn wrap<IO: AsyncRead + AsyncWrite + Unpin>(io: IO, aligned: Option<usize>) -> StagedIo<MaybeAligned<IO>> {
-    StagedIo::new(maybe_aligned(io, aligned))
+async fn connection(
+    kind: SocketKind,
+    address: &str,
+    security: Security,
+) -> std::io::Result<MaybeTls<CountedIo<Socket>>> {
+    let socket = match kind {
+        SocketKind::Tcp => Socket::tcp(address).await?,
+        SocketKind::Unix => Socket::unix(address).await?,
+    };
+    security.connect(CountedIo::new(socket)).await
 }

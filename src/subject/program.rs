@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 
 use super::client::Client;
+use super::codec::encoding;
 use super::meter::Meter;
 use super::peer::{self, PeerCase, pace::Pace};
 use super::process::{exit_with_parent, parent_ended, print_line};
@@ -123,6 +124,13 @@ fn tuning(case: &Case) -> anyhow::Result<Tuning> {
         asked.name(),
         instrument::INNER,
     );
+    if let Some(compression) = case.workload.compress {
+        ensure!(
+            encoding(compression).is_some(),
+            "the case asks for {}, and this program was built without: build with the feature of that name",
+            compression.name(),
+        );
+    }
     Ok(tuning)
 }
 

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::Connected;
 
+use super::socket::either_io;
 use crate::Stage;
 use crate::stage::{Scope, Staged};
 
@@ -80,50 +81,7 @@ pub enum MaybeTls<IO> {
     Tls(Box<tls::TlsStream<IO>>),
 }
 
-/// Calls a method of whichever it is.
-macro_rules! either {
-    ($io:expr, $call:ident ( $($argument:expr),* )) => {
-        match $io {
-            MaybeTls::Plain(io) => Pin::new(io).$call($($argument),*),
-            MaybeTls::Tls(io) => Pin::new(&mut **io).$call($($argument),*),
-        }
-    };
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for MaybeTls<IO> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), poll_read(cx, buf))
-    }
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for MaybeTls<IO> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), poll_write(cx, buf))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        either!(self.get_mut(), poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            MaybeTls::Plain(io) => io.is_write_vectored(),
-            MaybeTls::Tls(io) => io.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self.get_mut(), poll_shutdown(cx))
-    }
-}
+either_io!(MaybeTls<IO>: Plain, Tls);
 
 impl<IO: Connected> Connected for MaybeTls<IO> {
     type ConnectInfo = IO::ConnectInfo;

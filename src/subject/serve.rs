@@ -4,23 +4,25 @@ use std::future::{Future, pending};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_stream::{Stream, StreamExt};
-use tonic::transport::server::{Connected, Server};
+use tonic::transport::server::Server;
 use tower_layer::Layer;
 
 use super::export::SwapExport;
 use super::service::{Handler, Ladder};
-use super::socket::CountedIo;
+use super::socket::{CountedIo, MaybeAligned, Socket};
 use super::swap::SwapUser;
 use super::user::UnaryRecord;
 use super::{http2, lean};
 use crate::steps::{self, Http2, Pooled};
-use crate::subject::ladder::{Codec, Glue, MessageSource, Reads, Runtime, ServerStack, Socket, Tuning};
+use crate::subject::ladder::{Codec, Glue, MessageSource, Reads, Runtime, ServerStack, Socket as SocketKind, Tuning};
 use crate::subject::pb::owned::{Export, User};
 use crate::subject::scenario::Rpc;
 use crate::tonic::{ServerLayer, StagedIo};
@@ -69,14 +71,14 @@ impl Listener {
     /// When the address is in use or not of this machine; the message names it.
     pub fn bind(tuning: &Tuning, bind: SocketAddr) -> anyhow::Result<Listener> {
         match tuning.socket {
-            Socket::Tcp => {
+            SocketKind::Tcp => {
                 let listeners = match tuning.runtime {
                     Runtime::PerCore => steps::listeners(bind, 0),
                     Runtime::CurrentThread | Runtime::MultiThread => tcp_listener(bind).map(|listener| vec![listener]),
                 };
                 Ok(Listener::Tcp(listeners.with_context(|| format!("cannot listen on {bind}"))?))
             }
-            Socket::Unix => {
+            SocketKind::Unix => {
                 let path = UnixPath::create()?;
                 let listener = std::os::unix::net::UnixListener::bind(&path.socket)
                     .with_context(|| format!("cannot listen on {}", path.socket.display()))?;
@@ -122,8 +124,9 @@ pub fn run<T: Send + 'static>(
     let mut runtime = || builder.enable_all().build().context("cannot start a runtime");
     match listener {
         Listener::Unix(listener, _path) => runtime()?.block_on(async {
-            let incoming = tokio_stream::wrappers::UnixListenerStream::new(UnixListener::from_std(listener)?);
-            until(done, serve::<UnixStream>(tuning, settings, ladder, incoming)).await
+            let incoming = UnixListenerStream::new(UnixListener::from_std(listener)?);
+            let incoming = Box::pin(incoming.map(|stream| stream.map(Socket::Unix)));
+            until(done, serve(tuning, settings, ladder, incoming)).await
         }),
         Listener::Tcp(listeners) if tuning.runtime == Runtime::PerCore => {
             // One of the cores waits for it.
@@ -131,7 +134,8 @@ pub fn run<T: Send + 'static>(
             steps::per_core_on(listeners, move |incoming| {
                 let (ladder, done) = (ladder.clone(), done.lock().unwrap_or_else(PoisonError::into_inner).take());
                 async move {
-                    let serving = serve::<TcpStream>(tuning, settings, ladder, incoming);
+                    let incoming = Box::pin(incoming.map(|stream| stream.map(Socket::Tcp)));
+                    let serving = serve(tuning, settings, ladder, incoming);
                     match done {
                         Some(done) => until(done, serving).await,
                         None => until(pending(), serving).await,
@@ -159,11 +163,13 @@ pub async fn on_this_runtime(
     serve(tuning, settings, ladder, tcp_incoming(listener)?).await
 }
 
-fn tcp_incoming(
-    listener: std::net::TcpListener,
-) -> anyhow::Result<impl Stream<Item = std::io::Result<TcpStream>> + Unpin + Send + 'static> {
-    let incoming = tokio_stream::wrappers::TcpListenerStream::new(TcpListener::from_std(listener)?);
-    Ok(incoming.map(|stream| stream.inspect(|stream| _ = stream.set_nodelay(true))))
+/// A listener's connections.
+type Incoming = Pin<Box<dyn Stream<Item = std::io::Result<Socket>> + Send>>;
+
+fn tcp_incoming(listener: std::net::TcpListener) -> std::io::Result<Incoming> {
+    let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+    let incoming = incoming.map(|stream| stream.inspect(|stream| _ = stream.set_nodelay(true)));
+    Ok(Box::pin(incoming.map(|stream| stream.map(Socket::Tcp))))
 }
 
 async fn until<T>(
@@ -176,35 +182,16 @@ async fn until<T>(
     }
 }
 
-async fn serve<IO>(
+async fn serve(
     tuning: Tuning,
     settings: Option<Http2>,
     ladder: Ladder<impl Handler>,
-    incoming: impl Stream<Item = std::io::Result<IO>> + Unpin + 'static,
-) -> anyhow::Result<()>
-where
-    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-{
+    incoming: Incoming,
+) -> anyhow::Result<()> {
     let counted = incoming.map(|io| io.map(CountedIo::new));
-    let incoming = Box::pin(ladder.security().incoming(counted));
-    match tuning.reads {
-        Reads::Stock => serve_io(tuning, settings, ladder, incoming.map(|io| io.map(StagedIo::new))).await,
-        Reads::Aligned => {
-            let aligned = steps::aligned(incoming, settings.unwrap_or(Http2::SERVER));
-            serve_io(tuning, settings, ladder, aligned.map(|io| io.map(StagedIo::new))).await
-        }
-    }
-}
-
-async fn serve_io<IO>(
-    tuning: Tuning,
-    settings: Option<Http2>,
-    ladder: Ladder<impl Handler>,
-    incoming: impl Stream<Item = std::io::Result<IO>> + Unpin + 'static,
-) -> anyhow::Result<()>
-where
-    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-{
+    let secured = Box::pin(ladder.security().incoming(counted));
+    let aligned = (tuning.reads == Reads::Aligned).then(|| settings.unwrap_or(Http2::SERVER));
+    let incoming = secured.map(move |io| io.map(|io| StagedIo::new(MaybeAligned::server(io, aligned))));
     let layer = ServerLayer::new().methods(Rpc::ALL.map(Rpc::path));
     match (tuning.glue, tuning.server) {
         (Glue::Generated, ServerStack::Tonic) => {
@@ -253,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_unix_socket_lies_in_a_folder_of_its_own_that_goes_with_it() {
-        let tuning = Tuning { socket: Socket::Unix, ..Tuning::default() };
+        let tuning = Tuning { socket: SocketKind::Unix, ..Tuning::default() };
         let listener = Listener::bind(&tuning, SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
         let socket = PathBuf::from(listener.address().expect("an address"));
         let folder = socket.parent().expect("a folder").to_owned();

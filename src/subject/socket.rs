@@ -1,20 +1,26 @@
 //! The study's sockets, which count their reads and writes.
 //!
+//! There is one type of connection, whatever carries it and whatever stands around it: what is built for a type of
+//! connection, from h2 to the handlers, is compiled once.
+//!
 //! Counted where tokio's socket is: below TLS, aligned reads and the seams. A read or write that moved bytes was one system
 //! call. One that had to wait may have been one or none, because tokio knows of many sockets that there is nothing to read
 //! before it asks the kernel; these are left out. Counting costs two atomic additions at most a call, of the one thread that
 //! a process of the study mostly has.
 
 use std::io::{self, IoSlice};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tonic::transport::server::Connected;
+use tokio::net::{TcpStream, UnixStream};
+use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::record::SocketCalls;
+use crate::steps::{AlignedIo, Http2};
 
 static READS: AtomicU64 = AtomicU64::new(0);
 static WRITES: AtomicU64 = AtomicU64::new(0);
@@ -22,6 +28,146 @@ static WRITES: AtomicU64 = AtomicU64::new(0);
 /// What the process's sockets did so far.
 pub fn calls() -> SocketCalls {
     SocketCalls { reads: READS.load(Ordering::Relaxed), writes: WRITES.load(Ordering::Relaxed) }
+}
+
+/// Reads and writes whichever of an enum's two there is.
+macro_rules! either_io {
+    ($either:ident $(<$io:ident>)?: $left:ident, $right:ident) => {
+        impl $(<$io: AsyncRead + AsyncWrite + Unpin>)? AsyncRead for $either $(<$io>)? {
+            fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    $either::$left(io) => Pin::new(io).poll_read(cx, buf),
+                    $either::$right(io) => Pin::new(io).poll_read(cx, buf),
+                }
+            }
+        }
+
+        impl $(<$io: AsyncRead + AsyncWrite + Unpin>)? AsyncWrite for $either $(<$io>)? {
+            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+                match self.get_mut() {
+                    $either::$left(io) => Pin::new(io).poll_write(cx, buf),
+                    $either::$right(io) => Pin::new(io).poll_write(cx, buf),
+                }
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                match self.get_mut() {
+                    $either::$left(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+                    $either::$right(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+                }
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                match self {
+                    $either::$left(io) => io.is_write_vectored(),
+                    $either::$right(io) => io.is_write_vectored(),
+                }
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    $either::$left(io) => Pin::new(io).poll_flush(cx),
+                    $either::$right(io) => Pin::new(io).poll_flush(cx),
+                }
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    $either::$left(io) => Pin::new(io).poll_shutdown(cx),
+                    $either::$right(io) => Pin::new(io).poll_shutdown(cx),
+                }
+            }
+        }
+    };
+}
+pub(super) use either_io;
+
+/// What carries a connection.
+#[derive(Debug)]
+pub enum Socket {
+    /// With TCP_NODELAY set.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Connects to a server's port.
+    ///
+    /// # Errors
+    /// When nobody answers there.
+    pub async fn tcp(address: &str) -> io::Result<Socket> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Socket::Tcp(stream))
+    }
+
+    /// Connects to a server's socket file.
+    ///
+    /// # Errors
+    /// When nobody answers there.
+    pub async fn unix(path: impl AsRef<Path>) -> io::Result<Socket> {
+        Ok(Socket::Unix(UnixStream::connect(path).await?))
+    }
+}
+
+either_io!(Socket: Tcp, Unix);
+
+impl Connected for Socket {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        match self {
+            Socket::Tcp(stream) => stream.connect_info(),
+            // It has no addresses.
+            Socket::Unix(_) => TcpConnectInfo { local_addr: None, remote_addr: None },
+        }
+    }
+}
+
+/// A connection whose reads end where HTTP/2 frames end, or as it is.
+#[derive(Debug)]
+pub enum MaybeAligned<IO> {
+    /// The step.
+    Aligned(AlignedIo<IO>),
+    /// As it is.
+    Stock(IO),
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> MaybeAligned<IO> {
+    /// A server's connection; aligned where the server announces these settings.
+    pub fn server(io: IO, aligned: Option<Http2>) -> Self {
+        MaybeAligned::of(io, aligned, AlignedIo::server)
+    }
+
+    /// A client's connection; aligned where the client announces these settings.
+    pub fn client(io: IO, aligned: Option<Http2>) -> Self {
+        MaybeAligned::of(io, aligned, AlignedIo::client)
+    }
+
+    fn of(io: IO, aligned: Option<Http2>, end: impl FnOnce(IO) -> AlignedIo<IO>) -> Self {
+        match aligned {
+            Some(announced) => MaybeAligned::Aligned(end(io).frame_bytes_max(announced.max_frame_size as usize)),
+            None => MaybeAligned::Stock(io),
+        }
+    }
+}
+
+either_io!(MaybeAligned<IO>: Aligned, Stock);
+
+impl<IO: AsyncRead + Connected> Connected for MaybeAligned<IO> {
+    type ConnectInfo = IO::ConnectInfo;
+
+    fn connect_info(&self) -> IO::ConnectInfo {
+        match self {
+            MaybeAligned::Aligned(io) => io.connect_info(),
+            MaybeAligned::Stock(io) => io.connect_info(),
+        }
+    }
 }
 
 pin_project! {

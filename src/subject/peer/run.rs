@@ -9,6 +9,7 @@ use super::{Direction, Kind, Traffic, http2, hyper, raw};
 use crate::record::Measurement;
 use crate::steps::AlignedIo;
 use crate::subject::ladder::Reads;
+use crate::subject::socket::MaybeAligned;
 
 /// Serves one connection's traffic and measures it. `announce` is told the address once it is listened on.
 ///
@@ -33,10 +34,13 @@ pub fn serve(
         match kind {
             Kind::RawStd | Kind::RawTokio => raw::serve_tokio(stream, direction, traffic).await,
             Kind::H2 | Kind::H2Tuned => http2::serve(stream, kind.http2(), direction, traffic).await,
-            Kind::Hyper | Kind::HyperTuned | Kind::HyperAligned => match kind.reads() {
-                Reads::Stock => hyper::serve(stream, kind.http2(), direction, traffic).await,
-                Reads::Aligned => hyper::serve(AlignedIo::server(stream), kind.http2(), direction, traffic).await,
-            },
+            Kind::Hyper | Kind::HyperTuned | Kind::HyperAligned => {
+                let stream = match kind.reads() {
+                    Reads::Stock => MaybeAligned::Stock(stream),
+                    Reads::Aligned => MaybeAligned::Aligned(AlignedIo::server(stream)),
+                };
+                hyper::serve(stream, kind.http2(), direction, traffic).await
+            }
         }
     })
 }

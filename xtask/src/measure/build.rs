@@ -1,7 +1,8 @@
 //! Builds the measured binary, `ladder`, which is server, client and peer in one.
 //!
 //! One build carries the instruments `time`, `count`, `stacks` and `retained`, chosen by an environment variable when it
-//! starts. A sampler, an inner allocator and seams that do nothing are builds of their own. Cargo puts every build of a
+//! starts. A sampler, an inner allocator, TLS, zstd and seams that do nothing are
+//! builds of their own. Cargo puts every build of a
 //! binary in the same place, so each is copied to a folder of its own.
 
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use alloc_ladder::record::{Instrument, Workload};
+use alloc_ladder::record::{Compression, Instrument, Workload};
 pub(crate) use alloc_ladder::subject::ladder::Allocator;
 use anyhow::Context;
 use serde::Deserialize;
@@ -83,6 +84,8 @@ impl Variant {
     /// With what this traffic needs besides.
     pub(crate) fn for_traffic(mut self, workload: &Workload) -> Variant {
         self.0.extend(workload.tls.then_some("tls"));
+        // The other encoding's is in every build.
+        self.0.extend(workload.compress.filter(|&compress| compress == Compression::Zstd).map(Compression::name));
         self
     }
 
