@@ -16,23 +16,23 @@
 //! first.
 //!
 //! # Beside other tools
-//! What the study's unary server pays while a tool sees all it allocates, 300 calls after a warm-up: CPU time as a multiple of
-//! the same server alone in the same round, median and interval of 5 rounds on a loaded machine with two cores, and the
-//! blocks that each saw, of the whole process where nothing else is said. `cargo xtask beside --runs 5 --messages 300` prints it:
+//! What the study's unary server pays while a tool sees all it allocates, 2,000 calls after a warm-up: CPU time as a multiple
+//! of the same server alone in the same round, median and interval of 9 rounds on a quiet machine with two cores, and the
+//! blocks that each saw, of the whole process where nothing else is said. `cargo xtask beside` prints it:
 //!
 //! | tool | CPU | interval | blocks |
 //! |---|---:|---:|---:|
-//! | counters, no stacks | 1.01 × | 0.95 to 1.32 | 22,702, of set-up and calls |
-//! | recorder, preloaded | 1.17 × | 1.12 to 1.34 | 33,499 |
-//! | heaptrack 1.4 | 1.55 × | 1.26 to 1.60 | 33,498 |
-//! | dhat 0.3 | 4.10 × | 3.21 to 5.53 | 12,301, of the calls alone |
-//! | Valgrind's DHAT 3.19 | 14.7 × | 13.0 to 19.7 | 33,499 |
-//!
-//! Not in the table: hotpath, which measures the functions that the source names, and heapscope, which needs Rust 1.96.
+//! | counters, no stacks | 1.00 × | 0.92 to 1.12 | 92,339, without what came after the calls |
+//! | recorder, preloaded | 1.25 × | 1.12 to 1.96 | 103,136 |
+//! | heaptrack 1.4 | 2.01 × | 1.64 to 2.76 | 103,137 |
+//! | dhat 0.3 | 6.00 × | 5.59 to 6.60 | 82,001, of the calls alone |
+//! | Valgrind's DHAT 3.19 | 30.0 × | 24.1 to 44.3 | 103,144 |
+//! | heapscope 0.3, stacks of at most 64 frames | 1.62 × | 1.13 to 2.09 | 103,116 |
+//! | hotpath 0.30, no stacks | 1.00 × | 0.93 to 1.50 | 103,115 |
 //!
 //! # Machines
-//! x86-64 and aarch64. On aarch64 it ran under `qemu-aarch64` alone: walks there have the frames that `backtrace` finds, and
-//! such a recording opens on x86-64 with its names and scopes.
+//! x86-64 and aarch64. On aarch64 it ran under `qemu-aarch64` alone: `tests/recorder.rs` and `tests/assert_recorded.rs` pass,
+//! walks have the frames that `backtrace` finds, and such a recording opens on x86-64 with its names and scopes.
 //!
 //! # Implementation
 //! On the path of an allocation nothing allocates, locks, panics or formats, and `errno` stays as it was. A thread's

@@ -71,6 +71,12 @@ enum Tool {
     Plain,
     /// The counters, which see no stacks
     Count,
+    /// This project's allocator in the program, off
+    Off,
+    /// The same, sampling
+    Sampled,
+    /// The same, recording every stack
+    Stacks,
     /// This project's recorder, preloaded
     Recorder,
     /// heaptrack, preloaded
@@ -86,9 +92,12 @@ enum Tool {
 }
 
 impl Tool {
-    const ALL: [Tool; 8] = [
+    const ALL: [Tool; 11] = [
         Tool::Plain,
         Tool::Count,
+        Tool::Off,
+        Tool::Sampled,
+        Tool::Stacks,
         Tool::Recorder,
         Tool::Heaptrack,
         Tool::Dhat,
@@ -102,6 +111,9 @@ impl Tool {
         match self {
             Tool::Plain => "plain",
             Tool::Count => "count",
+            Tool::Off => "off",
+            Tool::Sampled => "sampled",
+            Tool::Stacks => "stacks",
             Tool::Recorder => "recorder",
             Tool::Heaptrack => "heaptrack",
             Tool::Dhat => "dhat",
@@ -114,9 +126,10 @@ impl Tool {
     /// What it tells one allocation from another by.
     const fn sees(self) -> &'static str {
         match self {
-            Tool::Plain => "nothing",
+            Tool::Plain | Tool::Off => "nothing",
             Tool::Count => "stages",
-            Tool::Recorder | Tool::Heaptrack | Tool::Dhat | Tool::Valgrind => "stacks",
+            Tool::Sampled => "stacks, of a sample",
+            Tool::Stacks | Tool::Recorder | Tool::Heaptrack | Tool::Dhat | Tool::Valgrind => "stacks",
             Tool::Heapscope => "stacks, to 64 frames",
             Tool::Hotpath => "marked functions: main",
         }
@@ -125,6 +138,7 @@ impl Tool {
     /// What the server is built as, where the tool is a crate that a program has to be written with.
     const fn outside(self) -> Option<Outside> {
         let (name, flags) = match self {
+            Tool::Off | Tool::Sampled | Tool::Stacks => ("alloc", ""),
             // It walks by frame pointers, and refuses to start where there are none.
             Tool::Heapscope => ("heapscope", "-C force-frame-pointers=yes"),
             Tool::Hotpath => ("hotpath", ""),
@@ -165,6 +179,8 @@ impl Tool {
     fn server(self, plain: Program, folder: &Path) -> anyhow::Result<Program> {
         Ok(match self {
             Tool::Plain | Tool::Count | Tool::Dhat => plain,
+            Tool::Off | Tool::Sampled => plain.env(Variable::Mode.name(), self.name()),
+            Tool::Stacks => plain.env(Variable::Mode.name(), self.name()).env(Variable::Recordings.name(), folder),
             Tool::Heapscope => plain.in_folder(folder),
             Tool::Hotpath => {
                 plain.in_folder(folder).env("HOTPATH_ALLOC_METRIC", "count").env("HOTPATH_METRICS_SERVER_OFF", "true")
@@ -191,12 +207,12 @@ impl Tool {
             Ok(Some(Dhat::parse(&left(name)?)?.points.iter().map(|point| point.blocks).sum()))
         };
         match self {
-            Tool::Plain => Ok(None),
+            Tool::Plain | Tool::Off | Tool::Sampled => Ok(None),
             Tool::Count => {
                 let counts = server.counts.as_ref().map_or(0, |counts| counts.total.blocks);
                 Ok(Some(counts + server.setup.map_or(0, |setup| setup.blocks)))
             }
-            Tool::Recorder => {
+            Tool::Stacks | Tool::Recorder => {
                 let file = std::fs::read_dir(folder)?.next().context("the recorder left no recording")??;
                 Ok(Some(totals(&File::open(file.path())?)?.blocks))
             }

@@ -249,7 +249,7 @@ fn features() -> Done {
     let combinations = ALONE.iter().map(|features| [&library[..], &[features]].concat());
     // The command as it is installed, and what `beside` builds.
     let installed = vec!["check", "--package", "cargo-alloc-ladder"];
-    let beside = ["--manifest-path", "examples/beside/Cargo.toml", "--features", "heapscope,hotpath"];
+    let beside = ["--manifest-path", "examples/beside/Cargo.toml", "--features", "alloc,heapscope,hotpath"];
     let beside = [&["check", "--ignore-rust-version", "--target-dir", "target"][..], &beside].concat();
     let wrong: Vec<String> = combinations
         .chain([installed, beside])
