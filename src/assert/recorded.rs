@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::path::Path;
 
-use super::plumbing::is_plumbing;
+use super::plumbing::without_plumbing;
 use super::{CallSite, Reach};
 use crate::Stage;
 use crate::recorder::{Watch, Watched, Whose};
@@ -57,7 +57,7 @@ impl Stacks {
         let folder = std::env::current_dir().unwrap_or_default();
         let site = |stack: &&Watched| {
             let frames = stack.frames.iter().flat_map(|frame| names(*frame, &folder));
-            let frames = frames.skip_while(|frame| is_plumbing(frame)).collect();
+            let frames = without_plumbing(frames.collect());
             CallSite { blocks: stack.blocks, bytes: stack.bytes, stage: Some(stage(stack)), frames }
         };
         stacks.iter().map(site).collect()

@@ -13,7 +13,7 @@ use std::thread::{self, ThreadId};
 use std::{env, fs, process};
 
 use super::CallSite;
-use super::plumbing::is_plumbing;
+use super::plumbing::without_plumbing;
 use crate::Tally;
 
 /// As the `stacks` instrument keeps.
@@ -160,12 +160,7 @@ fn read(text: &str) -> Vec<CallSite> {
             // `0x1234: function (file:line:column)`.
             frame.split_once(": ").map_or(frame.as_str(), |(_, name)| name).to_owned()
         });
-        CallSite {
-            blocks: point.tbk,
-            bytes: point.tb,
-            stage: None,
-            frames: frames.skip_while(|frame| is_plumbing(frame)).collect(),
-        }
+        CallSite { blocks: point.tbk, bytes: point.tb, stage: None, frames: without_plumbing(frames.collect()) }
     };
     pps.into_iter().map(site).collect()
 }

@@ -168,7 +168,7 @@ fn rows(writer: &mut Writer, snapshot: &Snapshot) {
 fn stacks(writer: &mut Writer, profile: &Profile, modules: &[Module]) {
     let names = sampled::known_symbols(profile.stacks.iter().flat_map(|stack| stack.frames.iter().copied()));
     writer.period("space", "bytes", profile.every_bytes as i64);
-    writer.drop_frames("__rust_alloc|__rust_alloc_zeroed|__rust_realloc");
+    writer.drop_frames(SHIMS);
     comments(writer, profile);
     for comment in nameless(&names, modules) {
         writer.comment(&comment);
@@ -185,7 +185,7 @@ fn stacks(writer: &mut Writer, profile: &Profile, modules: &[Module]) {
 fn every(writer: &mut Writer, exact: &Exact, modules: &[Module]) {
     let names = sampled::known_symbols(exact.0.iter().flat_map(|row| row.frames.iter().copied()));
     writer.period("space", "bytes", 1);
-    writer.drop_frames("__rust_alloc|__rust_alloc_zeroed|__rust_realloc");
+    writer.drop_frames(SHIMS);
     writer.comment("every block that was allocated meanwhile, exactly; what was freed was not followed: inuse is 0");
     for comment in nameless(&names, modules) {
         writer.comment(&comment);
@@ -268,6 +268,10 @@ fn nameless(names: &HashMap<usize, Arc<[Frame]>>, modules: &[Module]) -> Vec<Str
     modules.iter().filter_map(comment).collect()
 }
 
+/// The functions that Rust asks its allocator by, for readers that find names of their own: they leave these out, and what
+/// these call. Newer compilers have them in a module.
+const SHIMS: &str = "(__rustc::)?__rust_(alloc|alloc_zeroed|realloc)";
+
 /// The frames of a stack without the sampler's and the allocator's, which every stack begins with; of an address where
 /// such are inlined into other code, that code stays.
 fn without_plumbing<'a>(stack: &'a [(usize, &'a [Frame])]) -> impl Iterator<Item = (usize, &'a [Frame])> + 'a {
@@ -289,9 +293,11 @@ fn without_plumbing<'a>(stack: &'a [(usize, &'a [Frame])]) -> impl Iterator<Item
     })
 }
 
-/// A method of an implementation of the allocator interface: any author's is the allocator.
+/// A method of an implementation of the allocator interface, whose author is anybody, or one that the interface has itself for
+/// implementations that do not write it.
 fn is_allocator(frame: &Frame) -> bool {
     frame.function.contains(" as core::alloc::global::GlobalAlloc>::")
+        || frame.function.starts_with("core::alloc::global::GlobalAlloc::")
 }
 
 /// The sampler's own frames and the allocator's entry points.
@@ -349,6 +355,13 @@ mod tests {
         assert_eq!(left(stack), ["alloc::vec::Vec<T>::push < svc::store", "svc::main"]);
         // Inlined as a whole.
         assert_eq!(left(&[&[inner, "svc::note", outer, "__rust_realloc", vec, "svc::store"]]), ["svc::store"]);
+        // One that writes two of the four methods has the others from the interface.
+        let inherited = "core::alloc::global::GlobalAlloc::realloc";
+        let alloc = "<svc::Own<A> as core::alloc::global::GlobalAlloc>::alloc";
+        assert_eq!(
+            left(&[&[inner], &[alloc], &[inherited, "__rustc::__rust_realloc", vec, "svc::store"]]),
+            ["svc::store"]
+        );
         // A type that only speaks of the trait is not an allocator.
         let user = "svc::table::<dyn core::alloc::global::GlobalAlloc>::row";
         assert_eq!(left(&[&[inner], &["__rust_alloc"], &[user]]), [user]);
