@@ -77,6 +77,29 @@ impl Measurement {
         }
     }
 
+    /// This and what another process measured after it, as one: a round whose messages several processes share. A percentile of
+    /// all is the mean of theirs, weighted by messages; counts, stacks and retained memory are this one's.
+    #[must_use]
+    pub fn and(mut self, next: &Measurement) -> Measurement {
+        let (own, other) = (self.messages as f64, next.messages as f64);
+        let mean =
+            |one: u64, another: u64| ((one as f64 * own + another as f64 * other) / (own + other)).round() as u64;
+        self.latency = self.latency.zip(next.latency).map(|(one, another)| Latency {
+            p50_ns: mean(one.p50_ns, another.p50_ns),
+            p99_ns: mean(one.p99_ns, another.p99_ns),
+            max_ns: one.max_ns.max(another.max_ns),
+        });
+        self.messages += next.messages;
+        self.payload_bytes += next.payload_bytes;
+        self.wall_ns += next.wall_ns;
+        self.usage = self.usage.and(next.usage);
+        self.socket = self
+            .socket
+            .zip(next.socket)
+            .map(|(own, next)| SocketCalls { reads: own.reads + next.reads, writes: own.writes + next.writes });
+        self
+    }
+
     /// CPU seconds, user and system, per 10⁹ payload bytes.
     pub fn cpu_seconds_per_gb(&self) -> f64 {
         self.usage.cpu_ns() as f64 / self.payload_bytes as f64
@@ -132,6 +155,17 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// This and another process's.
+    fn and(self, next: Usage) -> Usage {
+        Usage {
+            user_us: self.user_us + next.user_us,
+            system_us: self.system_us + next.system_us,
+            rss_bytes_max: self.rss_bytes_max.max(next.rss_bytes_max),
+            voluntary_switches: self.voluntary_switches + next.voluntary_switches,
+            involuntary_switches: self.involuntary_switches + next.involuntary_switches,
+        }
+    }
+
     /// User and system CPU time in nanoseconds.
     pub fn cpu_ns(&self) -> u64 {
         (self.user_us + self.system_us) * 1000
@@ -163,4 +197,35 @@ pub struct Latency {
     pub p99_ns: u64,
     /// Slowest.
     pub max_ns: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_several_processes_measured_adds_up() {
+        let of = |messages: u64, user_us, rss_bytes_max, p50_ns| Measurement {
+            messages,
+            payload_bytes: 100 * messages,
+            wall_ns: 10 * messages,
+            usage: Usage { user_us, system_us: 1, rss_bytes_max, voluntary_switches: 3, involuntary_switches: 0 },
+            latency: Some(Latency { p50_ns, p99_ns: 2 * p50_ns, max_ns: 9 * p50_ns }),
+            socket: Some(SocketCalls { reads: messages, writes: 1 }),
+            ..Measurement::new(Side::Client, Instrument::Time)
+        };
+        let all = of(10, 40, 7000, 100).and(&of(30, 20, 9000, 60)).and(&of(10, 0, 8000, 200));
+        assert_eq!((all.messages, all.payload_bytes, all.wall_ns), (50, 5000, 500));
+        let Usage { user_us, system_us, rss_bytes_max, voluntary_switches, .. } = all.usage;
+        assert_eq!((user_us, system_us, rss_bytes_max, voluntary_switches), (60, 3, 9000, 9));
+        assert_eq!(
+            all.latency,
+            Some(Latency { p50_ns: 96, p99_ns: 192, max_ns: 1800 }),
+            "(1,000 + 1,800 + 2,000) / 50"
+        );
+        assert_eq!(all.socket, Some(SocketCalls { reads: 50, writes: 3 }));
+        // What one of them does not have, all do not.
+        let silent = Measurement { latency: None, ..of(1, 1, 1, 1) };
+        assert_eq!(of(1, 1, 1, 1).and(&silent).latency, None);
+    }
 }

@@ -5,8 +5,11 @@ use serde::{Deserialize, Serialize};
 /// How the times of a run were taken, and what else the machine did meanwhile.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
-    /// Messages (unary: calls) of a timed round.
+    /// Messages (unary: calls) of a timed round, of the step that carried most of them: each carries as many as take a while.
     pub messages: u64,
+    /// Processes that shared them, one after the other; 0 for one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub processes: u32,
     /// Rounds that were measured before those of the record and thrown away.
     pub discarded: u32,
     /// Seconds that the rounds might take; `None` for a fixed number of rounds.
@@ -21,6 +24,9 @@ pub struct Timing {
     /// The cores that a client was held to; none if it was not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub client_cores: Vec<usize>,
+    /// The congestion control of the connections; `None` where the kernel does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub congestion: Option<String>,
     /// What governs the clock of the first core; `None` where the kernel does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub governor: Option<String>,
@@ -33,4 +39,8 @@ pub struct Timing {
     /// The share of the machine's time that other programs took during the rounds, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub others_share: Option<f64>,
+}
+
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

@@ -8,6 +8,11 @@ use crate::Side;
 pub use crate::record::Workload;
 use crate::record::{Shape, Subject};
 
+/// The congestion control of the study's connections: what Linux has unless told otherwise. A kernel that was told to take BBR
+/// paces what is sent, even on loopback, to a rate that each connection finds for itself; what a message costs then differs
+/// by a fifth from one connection to the next, and stays so for as long as the connection lasts.
+pub const CONGESTION: &str = "cubic";
+
 /// The RPC shape. One name everywhere: flag, JSON, folder, bench id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]

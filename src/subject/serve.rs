@@ -17,7 +17,7 @@ use tower_layer::Layer;
 
 use super::export::SwapExport;
 use super::service::{Handler, Ladder};
-use super::socket::{CountedIo, MaybeAligned, Socket};
+use super::socket::{CountedIo, MaybeAligned, Socket, settle};
 use super::swap::SwapUser;
 use super::user::UnaryRecord;
 use super::{http2, lean};
@@ -134,6 +134,7 @@ pub fn run<T: Send + 'static>(
             steps::per_core_on(listeners, move |incoming| {
                 let (ladder, done) = (ladder.clone(), done.lock().unwrap_or_else(PoisonError::into_inner).take());
                 async move {
+                    let incoming = incoming.map(|stream| stream.inspect(|stream| _ = settle(stream)));
                     let incoming = Box::pin(incoming.map(|stream| stream.map(Socket::Tcp)));
                     let serving = serve(tuning, settings, ladder, incoming);
                     match done {
@@ -168,7 +169,7 @@ type Incoming = Pin<Box<dyn Stream<Item = std::io::Result<Socket>> + Send>>;
 
 fn tcp_incoming(listener: std::net::TcpListener) -> std::io::Result<Incoming> {
     let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
-    let incoming = incoming.map(|stream| stream.inspect(|stream| _ = stream.set_nodelay(true)));
+    let incoming = incoming.map(|stream| stream.inspect(|stream| _ = settle(stream)));
     Ok(Box::pin(incoming.map(|stream| stream.map(Socket::Tcp))))
 }
 

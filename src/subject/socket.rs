@@ -9,6 +9,7 @@
 //! a process of the study mostly has.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::record::SocketCalls;
 use crate::steps::{AlignedIo, Http2};
+use crate::subject::scenario::CONGESTION;
 
 static READS: AtomicU64 = AtomicU64::new(0);
 static WRITES: AtomicU64 = AtomicU64::new(0);
@@ -28,6 +30,17 @@ static WRITES: AtomicU64 = AtomicU64::new(0);
 /// What the process's sockets did so far.
 pub fn calls() -> SocketCalls {
     SocketCalls { reads: READS.load(Ordering::Relaxed), writes: WRITES.load(Ordering::Relaxed) }
+}
+
+/// Makes a TCP connection one like all others of the study, on whichever machine: nothing waits for more to send, and what is
+/// sent goes as [`CONGESTION`] says, where the kernel lets this process choose.
+///
+/// # Errors
+/// When the connection is gone.
+pub fn settle(stream: &impl AsFd) -> io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
+    let _ = socket.set_tcp_congestion(CONGESTION.as_bytes());
+    socket.set_tcp_nodelay(true)
 }
 
 /// Reads and writes whichever of an enum's two there is.
@@ -89,7 +102,7 @@ pub(super) use either_io;
 /// What carries a connection.
 #[derive(Debug)]
 pub enum Socket {
-    /// With TCP_NODELAY set.
+    /// As [`settle`] leaves it.
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
@@ -102,7 +115,7 @@ impl Socket {
     /// When nobody answers there.
     pub async fn tcp(address: &str) -> io::Result<Socket> {
         let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+        settle(&stream)?;
         Ok(Socket::Tcp(stream))
     }
 

@@ -14,6 +14,7 @@ use super::window::Window;
 use super::{Direction, Traffic};
 use crate::Side;
 use crate::record::Measurement;
+use crate::subject::socket::settle;
 
 /// How much a sink reads at once. PERF: every doubling from 16 KiB saves system calls and some of the cost, with ever
 /// less to gain; the sink is to be a limit, so it takes what a receiver would at most set aside for a connection.
@@ -28,7 +29,7 @@ pub(super) fn serve_std(
     let listener = TcpListener::bind(address).map_err(|source| PeerError::Bind { address, source })?;
     announce(listener.local_addr()?).map_err(PeerError::Announce)?;
     let (stream, _) = listener.accept()?;
-    stream.set_nodelay(true)?;
+    settle(&stream)?;
     match direction {
         Direction::Put => sink_std(stream, Side::Server, traffic, None),
         Direction::Get => source_std(stream, Side::Server, traffic, None),
@@ -42,7 +43,7 @@ pub(super) fn connect_std(
     pace: Option<Pace>,
 ) -> Result<Measurement, PeerError> {
     let stream = TcpStream::connect(address).map_err(|source| PeerError::Connect { address, source })?;
-    stream.set_nodelay(true)?;
+    settle(&stream)?;
     match direction {
         Direction::Put => source_std(stream, Side::Client, traffic, pace),
         Direction::Get => sink_std(stream, Side::Client, traffic, pace),

@@ -9,7 +9,7 @@ use super::{Direction, Kind, Traffic, http2, hyper, raw};
 use crate::record::Measurement;
 use crate::steps::AlignedIo;
 use crate::subject::ladder::Reads;
-use crate::subject::socket::MaybeAligned;
+use crate::subject::socket::{MaybeAligned, settle};
 
 /// Serves one connection's traffic and measures it. `announce` is told the address once it is listened on.
 ///
@@ -30,7 +30,7 @@ pub fn serve(
             tokio::net::TcpListener::bind(address).await.map_err(|source| PeerError::Bind { address, source })?;
         announce(listener.local_addr()?).map_err(PeerError::Announce)?;
         let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
+        settle(&stream)?;
         match kind {
             Kind::RawStd | Kind::RawTokio => raw::serve_tokio(stream, direction, traffic).await,
             Kind::H2 | Kind::H2Tuned => http2::serve(stream, kind.http2(), direction, traffic).await,
@@ -62,7 +62,7 @@ pub fn connect(
     runtime()?.block_on(async {
         let stream =
             tokio::net::TcpStream::connect(address).await.map_err(|source| PeerError::Connect { address, source })?;
-        stream.set_nodelay(true)?;
+        settle(&stream)?;
         match kind {
             Kind::RawStd | Kind::RawTokio => raw::connect_tokio(stream, direction, traffic, pace).await,
             Kind::H2 | Kind::H2Tuned | Kind::Hyper | Kind::HyperTuned | Kind::HyperAligned => {

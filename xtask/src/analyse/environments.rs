@@ -57,6 +57,7 @@ fn differences(old: &Environment, new: &Environment) -> Vec<String> {
         let kept = |timing: &Timing| Timing {
             server_cores: timing.server_cores.clone(),
             client_cores: timing.client_cores.clone(),
+            congestion: timing.congestion.clone(),
             governor: timing.governor.clone(),
             ..Timing::default()
         };

@@ -9,6 +9,13 @@ pub(crate) struct BothSides {
     pub(crate) client: Measurement,
 }
 
+impl BothSides {
+    /// These and what the next two processes measured, as one.
+    pub(crate) fn and(self, next: &BothSides) -> BothSides {
+        BothSides { server: self.server.and(&next.server), client: self.client.and(&next.client) }
+    }
+}
+
 /// What a message costs each side, in instructions in user space.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct InstructionsPerMessage {

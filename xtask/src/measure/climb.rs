@@ -2,6 +2,7 @@
 //! messages) and instructions (callgrind, few messages) where asked for, then the timed rounds, interleaved over the
 //! steps. `run.json` is written after every finished part, so Ctrl-C or a failure loses nothing measured.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, St
 use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::ladder::{Allocator, Runtime, Socket, StepSet};
 use alloc_ladder::subject::peer::Direction;
-use alloc_ladder::subject::scenario::{Scenario, Workload};
+use alloc_ladder::subject::scenario::{CONGESTION, Scenario, Workload};
 use anyhow::Context;
 use tempfile::TempDir;
 
@@ -18,6 +19,7 @@ use crate::analyse::marks;
 use crate::analyse::peers::BothSides;
 use crate::analyse::profiles::Profiles;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::numbers;
 use crate::cli::terminal::{self, Style};
 use crate::measure::binaries::Binaries;
 use crate::measure::case::{self, Caller, Host, Local};
@@ -25,7 +27,7 @@ use crate::measure::cores::Cores;
 use crate::measure::delay::Far;
 use crate::measure::machine::{self, Watch};
 use crate::measure::peers::{Link, Peers};
-use crate::measure::plan::{COUNT_ROUNDS, Plan, messages_of_a_round};
+use crate::measure::plan::{COUNT_ROUNDS, Plan, Turns};
 use crate::measure::remote::{At, Remote};
 use crate::measure::rounds::{Round, Rounds, Until};
 use crate::measure::step_sets::{self, step_sets};
@@ -54,6 +56,8 @@ pub(crate) struct Climb<'a> {
     profiles: Profiles,
     /// The cores of timed cases.
     cores: Cores,
+    /// What each step's part of a timed round is, once that is known.
+    turns: Vec<Turns>,
 }
 
 impl<'a> Climb<'a> {
@@ -92,6 +96,7 @@ impl<'a> Climb<'a> {
             sets: plan.sets.iter().map(|(_, set)| set.clone()).collect(),
             profiles: Profiles::default(),
             // On two hosts nothing keeps the two apart from each other.
+            turns: Vec::new(),
             cores: if plan.pin && plan.agent.is_none() { Cores::apart() } else { Cores::default() },
             run: Run {
                 schema: SCHEMA,
@@ -258,8 +263,9 @@ impl<'a> Climb<'a> {
     fn measure_rounds(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
         let steps = self.run.steps.len();
-        let (watch, messages) = self.begin_timing()?;
-        let mut peers = self.peers(messages)?;
+        let watch = self.begin_timing()?;
+        let longest = self.longest_turns();
+        let mut peers = self.peers(longest)?;
         let along = peers.as_ref().map_or(0, Peers::len);
         let judged = marks::judged_together(self.run.subject.shape) * steps.saturating_sub(1);
         let mut rounds = Rounds::new(steps, along, judged, self.plan.until, self.run.seed);
@@ -268,19 +274,39 @@ impl<'a> Climb<'a> {
             Until::Settled(budget) => terminal::bar("Timing", budget.as_secs()),
         };
         while let Some(Round { number, order }) = rounds.next(began.elapsed()) {
-            for index in order {
+            // What the processes of each step measured: one of each step has its turn, then the next.
+            let mut round: BTreeMap<usize, BothSides> = BTreeMap::new();
+            for (turn, index) in (0..longest.processes).flat_map(|turn| order.iter().map(move |index| (turn, *index))) {
+                let processes = self.turns.get(index).map_or(longest.processes, |turns| turns.processes);
+                if turn >= processes {
+                    continue;
+                }
+                let last = turn + 1 == processes;
                 if index < steps {
                     bar.about(&self.run.steps[index].name);
-                    let pair = self.measure_case(index, Instrument::Time, number)?;
-                    let [server, client] = [&pair.server, &pair.client].map(|of| of.usage.cpu_ns() as f64);
-                    rounds.measured(index, number, vec![server, client, server + client]);
-                } else if let Some(peers) = &mut peers {
+                    let pair = self.run_case(&self.case(index, Instrument::Time, number), None)?;
+                    let so_far = round.remove(&index);
+                    round.insert(
+                        index,
+                        match so_far {
+                            Some(so_far) => so_far.and(&pair),
+                            None => pair,
+                        },
+                    );
+                } else if let Some(peers) = peers.as_mut().filter(|_| last) {
                     peers.measure(index - steps)?;
                 }
                 match self.plan.until {
-                    Until::Rounds(_) => bar.step(),
+                    Until::Rounds(_) if last => bar.step(),
+                    Until::Rounds(_) => {}
                     Until::Settled(_) => bar.at(began.elapsed().as_secs()),
                 }
+            }
+            for (index, BothSides { server, client }) in round {
+                let cpu = [&server, &client].map(|of| of.usage.cpu_ns() as f64);
+                let each = |cpu: f64| cpu / server.messages as f64;
+                rounds.measured(index, number, [cpu[0], cpu[1], cpu[0] + cpu[1]].map(each).to_vec());
+                self.run.steps[index].measurements.extend([server, client]);
             }
             if let Some(peers) = &peers {
                 self.run.limits = peers.limits();
@@ -292,8 +318,9 @@ impl<'a> Climb<'a> {
         }
         bar.finish();
         let timed = format!(
-            "{steps} steps × {} rounds of {messages} {}s in {:.0} s, seed {}",
+            "{steps} steps × {} rounds of at most {} {}s in {:.0} s, seed {}",
             rounds.begun(),
+            numbers::count(longest.total()),
             self.plan.scenario.message_noun(),
             began.elapsed().as_secs_f64(),
             self.run.seed
@@ -305,9 +332,9 @@ impl<'a> Climb<'a> {
         Ok(())
     }
 
-    /// Notes how times are taken, and runs every step once to see how long it takes. Returns what watches the machine
-    /// from here on, and the messages of a timed round.
-    fn begin_timing(&mut self) -> anyhow::Result<(Watch, u64)> {
+    /// Notes how times are taken, and runs every step once to see how long it takes and so what its rounds are. Returns what
+    /// watches the machine from here on.
+    fn begin_timing(&mut self) -> anyhow::Result<Watch> {
         let Cores { server, client, server_of_many } = self.cores.clone();
         let mut timing = Timing {
             messages: self.plan.timed_messages.unwrap_or(self.run.workload.messages),
@@ -322,37 +349,48 @@ impl<'a> Climb<'a> {
             ..Timing::default()
         };
         let watch = Watch::begin(&mut timing);
+        timing.congestion = machine::congestion(Some(CONGESTION));
         self.run.environment.timing = Some(timing);
-        let mut walls = Vec::new();
         let bar = terminal::bar("Warming up", self.run.steps.len() as u64);
         for index in 0..self.run.steps.len() {
             bar.about(&self.run.steps[index].name);
             let pair = self.run_case(&self.case(index, Instrument::Time, 0), None)?;
-            walls.push(pair.server.wall_ns.max(pair.client.wall_ns));
+            self.turns.push(match self.plan.timed_messages {
+                Some(messages) => Turns { processes: 1, messages },
+                None => Turns::of(pair.server.messages, pair.server.wall_ns.max(pair.client.wall_ns)),
+            });
             bar.step();
         }
         bar.finish();
+        let longest = self.longest_turns();
         let timing = self.run.environment.timing.as_mut().expect("it was put there just now");
-        if self.plan.timed_messages.is_none() {
-            timing.messages = messages_of_a_round(timing.messages, walls);
-        }
-        Ok((watch, timing.messages))
+        timing.messages = longest.total();
+        timing.processes = if longest.processes == 1 { 0 } else { longest.processes };
+        Ok(watch)
+    }
+
+    /// Those of the step that carries most, which is the fastest.
+    fn longest_turns(&self) -> Turns {
+        let longest = self.turns.iter().copied().max_by_key(|turns| (turns.processes, turns.messages));
+        longest.unwrap_or(Turns { processes: 1, messages: self.run.workload.messages })
     }
 
     /// The peers that run in the same rounds, with as many messages, where they were asked for.
-    fn peers(&self, messages: u64) -> anyhow::Result<Option<Peers>> {
+    fn peers(&self, Turns { processes, messages }: Turns) -> anyhow::Result<Option<Peers>> {
         let Some(direction) = Direction::of(self.plan.scenario).filter(|_| self.plan.peers) else { return Ok(None) };
         let workload = Workload { messages, ..self.run.workload };
         let link = self.plan.link.map_or(Link::None, Link::Paced);
         let mut peers = Peers::prepare(direction, workload, link, self.plan.allocator, &self.plan.profile)?;
         peers.cores = self.cores.clone();
+        peers.processes = processes;
         Ok(Some(peers))
     }
 
     fn case(&self, index: usize, instrument: Instrument, round: u32) -> Case {
         let mut workload = self.plan.workload(instrument);
-        if let (Instrument::Time, Some(timing)) = (instrument, &self.run.environment.timing) {
-            workload.messages = timing.messages;
+        if instrument == Instrument::Time {
+            let chosen = self.turns.get(index).map(|turns| turns.messages);
+            workload.messages = chosen.or(self.plan.timed_messages).unwrap_or(workload.messages);
         }
         Case {
             set: self.sets[index].clone(),

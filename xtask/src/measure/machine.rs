@@ -7,6 +7,9 @@ const OTHERS: f64 = 0.1;
 /// The same of what the hypervisor took away.
 const STOLEN: f64 = 0.02;
 
+/// The congestion control under which equal connections differ, even on loopback.
+const PACES: &str = "bbr";
+
 /// A look at the machine, and what it was like then.
 #[derive(Debug)]
 pub(crate) struct Watch(Option<Ticks>);
@@ -43,7 +46,22 @@ impl Watch {
     }
 }
 
-/// What is to be said of a machine that others used; `None` of a quiet one.
+/// The congestion control that connections have: the one that is asked for where the kernel lets this user choose it, and the
+/// kernel's own. `None` where it does not say.
+pub(crate) fn congestion(asked: Option<&str>) -> Option<String> {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv4/tcp_{name}_congestion_control")).ok();
+    let choice = if rustix::process::geteuid().is_root() { "available" } else { "allowed" };
+    let has = |asked: &&str| read(choice).is_some_and(|names| names.split_whitespace().any(|name| name == *asked));
+    match asked.filter(has) {
+        Some(asked) => Some(asked.to_owned()),
+        None => {
+            let own = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").ok()?;
+            Some(own.trim().to_owned())
+        }
+    }
+}
+
+/// What is to be said of a machine that others used or that paces connections; `None` of another.
 pub(crate) fn warning(timing: &Timing) -> Option<String> {
     let percent = |share: f64| format!("{:.0} %", share * 100.0);
     let others = timing.others_share.filter(|share| *share > OTHERS);
@@ -53,7 +71,16 @@ pub(crate) fn warning(timing: &Timing) -> Option<String> {
         stolen.map(|share| format!("its host took {} away", percent(share))),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
-    (!parts.is_empty()).then(|| format!("{} while times were taken: intervals are wider for it", parts.join(", ")))
+    let busy = (!parts.is_empty()).then(|| format!("{} while times were taken", parts.join(", ")));
+    let paced = timing.congestion.as_deref() == Some(PACES);
+    let paced = paced.then(|| {
+        format!(
+            "the kernel paces connections ({PACES}), each to a rate of its own; `sysctl -w \
+             net.ipv4.tcp_congestion_control=cubic` has none"
+        )
+    });
+    let all: Vec<String> = busy.into_iter().chain(paced).collect();
+    (!all.is_empty()).then(|| format!("{}: intervals are wider for it", all.join("; and ")))
 }
 
 impl Ticks {
@@ -107,12 +134,24 @@ mod tests {
     }
 
     #[test]
-    fn only_a_busy_machine_is_worth_a_warning() {
+    fn a_machine_is_worth_a_warning_that_is_busy_or_paces() {
         let timing =
             |others, stolen| Timing { others_share: Some(others), steal_share: Some(stolen), ..Timing::default() };
         assert_eq!(warning(&timing(0.05, 0.01)), None);
         assert_eq!(warning(&Timing::default()), None);
         let said = warning(&timing(0.34, 0.08)).expect("busy");
         assert!(said.starts_with("other programs took 34 % of the machine, its host took 8 % away"), "{said}");
+        let of = |congestion: &str| Timing { congestion: Some(congestion.to_owned()), ..timing(0.05, 0.01) };
+        assert_eq!(warning(&of("cubic")), None);
+        let said = warning(&of("bbr")).expect("paced");
+        assert!(said.starts_with("the kernel paces connections (bbr)") && said.contains("sysctl -w"), "{said}");
+    }
+
+    #[test]
+    fn a_congestion_control_is_the_one_asked_for_only_where_it_can_be_had() {
+        let own = congestion(None);
+        assert_eq!(congestion(Some("no-such-control")), own);
+        // RFC 5681's, which every kernel has and lets everybody choose.
+        assert_eq!(congestion(Some("reno")).is_some(), own.is_some());
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct Peers {
     pub(crate) contenders: Vec<Contender>,
     /// The cores that servers and clients are held to.
     pub(crate) cores: Cores,
+    /// How many processes, each with the workload's messages, are a measurement of one.
+    pub(crate) processes: u32,
     /// How each contender is run, in their order.
     runs: Vec<Runs>,
 }
@@ -81,8 +83,15 @@ impl Peers {
     ) -> anyhow::Result<Peers> {
         let time = build::build(Instrument::Time, allocator, profile)?;
         let count = build::build(Instrument::Count, allocator, profile)?;
-        let mut peers =
-            Peers { direction, workload, link, contenders: Vec::new(), cores: Cores::default(), runs: Vec::new() };
+        let mut peers = Peers {
+            direction,
+            workload,
+            link,
+            contenders: Vec::new(),
+            cores: Cores::default(),
+            processes: 1,
+            runs: Vec::new(),
+        };
         for kind in Kind::ALL {
             let pair = |binary: &Binary, instrument| {
                 Runs::Pair(binary.clone(), peer_case(kind, direction, workload, instrument))
@@ -151,7 +160,8 @@ impl Peers {
     /// # Errors
     /// [`crate::cli::failure::Kind::Run`] when it does not run, [`crate::cli::failure::Kind::Interrupted`] after Ctrl-C.
     pub(crate) fn measure(&mut self, index: usize) -> anyhow::Result<&BothSides> {
-        let measured = self.run_once(&self.runs[index]);
+        let processes = (0..self.processes).map(|_| self.run_once(&self.runs[index]));
+        let measured = processes.reduce(|so_far, next| Ok(so_far?.and(&next?))).expect("at least one process");
         let contender = &mut self.contenders[index];
         let mut pair = measured.with_context(|| format!("cannot measure {}", contender.name))?;
         pair.server.round = contender.measured.len() as u32;

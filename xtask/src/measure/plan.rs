@@ -19,6 +19,11 @@ pub(crate) const DEFAULT_INSTRUMENTS: [Instrument; 3] = [Instrument::Count, Inst
 pub(crate) const BUDGET: Duration = Duration::from_secs(90);
 /// The least that a timed round of a step takes, where its messages are chosen for it.
 const ROUND: Duration = Duration::from_millis(250);
+/// The least that one process of it takes. How many messages a read takes, how often a side sleeps and how glibc's heap lies
+/// settle once for a process and its connection, and are what rounds differ by: of so long a process as of a longer one.
+const PROCESS: Duration = Duration::from_millis(50);
+/// The most processes of a round.
+const PROCESSES_MAX: u64 = 5;
 /// What is added to that, because a first look is slower than what comes after it.
 const ROOM: f64 = 1.2;
 /// The most messages that are chosen for a timed round.
@@ -182,14 +187,31 @@ pub(crate) fn idle(streams: u32, large_first: u32) -> Workload {
     }
 }
 
-/// How many messages a timed round carries: as many as the fastest step needs to take [`ROUND`], and no fewer than
-/// `messages`, which took each step so many nanoseconds. Two digits, so that a reader can keep them in mind.
-pub(crate) fn messages_of_a_round(messages: u64, wall_ns: impl IntoIterator<Item = u64>) -> u64 {
-    let Some(fastest) = wall_ns.into_iter().min() else { return messages };
-    let wanted = ROOM * messages as f64 * ROUND.as_nanos() as f64 / fastest.max(1) as f64;
-    let wanted = wanted.min(CHOSEN_MAX);
-    let digits = 10_f64.powf((wanted.log10().floor() - 1.0).max(0.0));
-    messages.max(((wanted / digits).ceil() * digits) as u64)
+/// A step's part of a timed round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turns {
+    /// Processes, one after the other.
+    pub(crate) processes: u32,
+    /// Messages that each of them carries.
+    pub(crate) messages: u64,
+}
+
+impl Turns {
+    /// As many messages as take [`PROCESS`], and no fewer than `messages`, which took the step so many nanoseconds; and as
+    /// many processes as take [`ROUND`]. Two digits, so that a reader can keep them in mind.
+    pub(crate) fn of(messages: u64, wall_ns: u64) -> Turns {
+        let each_ns = wall_ns.max(1) as f64 / messages as f64;
+        let wanted = (ROOM * PROCESS.as_nanos() as f64 / each_ns).min(CHOSEN_MAX);
+        let digits = 10_f64.powf((wanted.log10().floor() - 1.0).max(0.0));
+        let messages = messages.max(((wanted / digits).ceil() * digits) as u64);
+        let processes = (ROOM * ROUND.as_nanos() as f64 / (each_ns * messages as f64)).ceil() as u64;
+        Turns { processes: processes.clamp(1, PROCESSES_MAX) as u32, messages }
+    }
+
+    /// All of them.
+    pub(crate) fn total(&self) -> u64 {
+        u64::from(self.processes) * self.messages
+    }
 }
 
 /// Payload bytes of one message, as a flag gives them, if tonic lets such a message through.
@@ -214,10 +236,15 @@ mod tests {
 
     #[test]
     fn a_timed_round_takes_long_enough_and_carries_a_round_number() {
-        assert_eq!(messages_of_a_round(2000, [300_000_000, 70_000_000]), 8600, "2,000 × 300 / 70 = 8,571");
-        assert_eq!(messages_of_a_round(2000, [900_000_000]), 2000, "long enough as it is");
-        assert_eq!(messages_of_a_round(50, [0]), 1_000_000);
-        assert_eq!(messages_of_a_round(2000, []), 2000);
+        let of = |messages, milliseconds: u64| {
+            let turns = Turns::of(messages, milliseconds * 1_000_000);
+            (turns.processes, turns.messages)
+        };
+        assert_eq!(of(2000, 30), (5, 4000), "1.2 × 50 ms and 1.2 × 250 ms at 15 µs a message");
+        assert_eq!(of(2000, 97), (4, 2000), "three would take 291 ms");
+        assert_eq!(of(2000, 900), (1, 2000), "long enough as it is");
+        assert_eq!(of(50, 0), (5, 1_000_000));
+        assert_eq!(Turns::of(2000, 97_000_000).total(), 8000);
     }
 
     #[test]

@@ -219,6 +219,7 @@ impl<'a> Climb<'a> {
         let messages = self.run.workload.messages;
         let mut timing = Timing { messages, budget_seconds: budget, server_cores, client_cores, ..Timing::default() };
         let watch = Watch::begin(&mut timing);
+        timing.congestion = machine::congestion(None);
         self.run.environment.timing = Some(timing);
         let (mut timed, mut done) = (true, 0);
         let bar = match budget {

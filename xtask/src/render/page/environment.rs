@@ -113,7 +113,15 @@ fn timed_rounds(run: &Run, timing: &Timing) -> String {
     let list = |cores: &[usize]| cores.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let mut parts: Vec<String> = Vec::new();
     // Windows of time have as many as there come.
-    parts.extend((timing.messages > 0).then(|| format!("{} {noun}s each", numbers::count(timing.messages))));
+    parts.extend((timing.messages > 0).then(|| match timing.processes {
+        0 | 1 => format!("{} {noun}s each", numbers::count(timing.messages)),
+        processes => {
+            format!(
+                "at most {} {noun}s each, by as many as {processes} processes in turn",
+                numbers::count(timing.messages)
+            )
+        }
+    }));
     parts.push(match timing.discarded {
         0 => "none thrown away".to_owned(),
         1 => "one before them thrown away".to_owned(),
@@ -136,6 +144,7 @@ fn timed_rounds(run: &Run, timing: &Timing) -> String {
             format!("server on core {} (with several threads on {many}), client on core {}", list(server), list(client))
         }
     });
+    parts.extend(timing.congestion.as_ref().map(|name| format!("TCP by {}", figures::clipped(name, 40))));
     parts.extend(timing.governor.as_ref().map(|governor| format!("governor {}", figures::clipped(governor, 40))));
     parts.extend(timing.load_average.map(|load| format!("load {} before", numbers::number(load))));
     parts.extend(timing.others_share.map(|share| format!("other programs {} of the machine", numbers::share(share))));

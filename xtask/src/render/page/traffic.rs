@@ -1,7 +1,7 @@
 //! What was sent and how it was measured, in words.
 
 use alloc_ladder::Side;
-use alloc_ladder::record::{Instrument, Run, Shape, StepRecord, Workload};
+use alloc_ladder::record::{Instrument, Run, Shape, StepRecord, Timing, Workload};
 
 use super::figures;
 use crate::cli::numbers;
@@ -27,7 +27,9 @@ pub(crate) fn traffic(run: &Run) -> String {
     let (fewest, most) = (rounds().min().unwrap_or(0), rounds().max().unwrap_or(0));
     let mut text = workload(run.subject.shape, &run.workload);
     let of = run.environment.timing.as_ref().filter(|timing| timing.messages != run.workload.messages);
-    let of = of.map_or_else(String::new, |timing| format!(" of {} {noun}s", numbers::count(timing.messages)));
+    let bound = |timing: &Timing| if timing.processes > 1 { "at most " } else { "" };
+    let of = of
+        .map_or_else(String::new, |timing| format!(" of {}{} {noun}s", bound(timing), numbers::count(timing.messages)));
     match (fewest, most) {
         (_, 0) => text.push_str("; times not measured"),
         (_, 1) => text.push_str(&format!("; one timed run{of} per step")),
