@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use alloc_ladder::Side;
 use alloc_ladder::record::{Environment, Instrument, Measurement, Run, SCHEMA, StepRecord, Timing};
 use alloc_ladder::subject::case::Case;
-use alloc_ladder::subject::ladder::{Allocator, Runtime, Socket, StepSet};
+use alloc_ladder::subject::ladder::{Allocator, Socket, StepSet};
 use alloc_ladder::subject::peer::Direction;
 use alloc_ladder::subject::scenario::{CONGESTION, Scenario, Workload};
 use anyhow::Context;
@@ -417,10 +417,8 @@ impl<'a> Climb<'a> {
 
     /// The cores of a case's server and client: only what is timed is held to any.
     fn cores_of(&self, case: &Case) -> anyhow::Result<(&[usize], &[usize])> {
-        let Cores { server, client, server_of_many } = &self.cores;
         Ok(match case.instrument {
-            Instrument::Time if case.tuning()?.runtime == Runtime::CurrentThread => (server, client),
-            Instrument::Time => (server_of_many, client),
+            Instrument::Time => self.cores.of(case.tuning()?.runtime),
             _ => (&[], &[]),
         })
     }

@@ -4,6 +4,7 @@
 //! by a fifth of what others vary by. A process is pinned by narrowing the thread that starts it, whose cores it
 //! inherits.
 
+use alloc_ladder::subject::ladder::Runtime;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The cores of the two sides; none is every core there is.
@@ -19,6 +20,12 @@ impl Cores {
     /// A core for each side; none where this process may use one core only.
     pub(crate) fn apart() -> Cores {
         Cores::among(&allowed(), siblings)
+    }
+
+    /// Those of a timed case's server, which has this runtime, and of its client.
+    pub(crate) fn of(&self, runtime: Runtime) -> (&[usize], &[usize]) {
+        let server = if runtime == Runtime::CurrentThread { &self.server } else { &self.server_of_many };
+        (server, &self.client)
     }
 
     /// The same among these, of which `siblings` says which share a physical core. The first core is the last to be

@@ -14,6 +14,7 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal;
 use crate::measure::build::{Allocator, Binary, build};
 use crate::measure::case::{self, Caller, Local};
+use crate::measure::cores::Cores;
 use crate::measure::pair;
 use crate::measure::peers;
 use crate::measure::rounds::shuffle;
@@ -34,6 +35,8 @@ const WARMUP_MIN: u64 = 16;
 pub(crate) struct Plan {
     /// Timed rounds over all points.
     pub(crate) rounds: u32,
+    /// The cores of timed cases.
+    pub(crate) cores: Cores,
     /// Cargo's profile.
     pub(crate) profile: String,
     /// How long a case may take.
@@ -117,11 +120,15 @@ fn case(
     round: u32,
 ) -> anyhow::Result<()> {
     let case = Case { set: sweep.step.clone(), workload, instrument, round, ..Case::new(sweep.scenario) };
-    let measured =
-        case::run(&Local(binary, &[]), Caller(binary, &[]), &case, None, plan.timeout).with_context(|| {
-            let special: String = workload.special().into_iter().map(|words| format!(", {words}")).collect();
-            format!("cannot measure {} streams of {} B messages{special}", workload.streams, workload.chunk)
-        })?;
+    let (server, client) = match instrument {
+        Instrument::Time => plan.cores.of(case.tuning()?.runtime),
+        _ => (&[][..], &[][..]),
+    };
+    let measured = case::run(&Local(binary, server), Caller(binary, client), &case, None, plan.timeout);
+    let measured = measured.with_context(|| {
+        let special: String = workload.special().into_iter().map(|words| format!(", {words}")).collect();
+        format!("cannot measure {} streams of {} B messages{special}", workload.streams, workload.chunk)
+    })?;
     sweep.points[index].measurements.extend([measured.server, measured.client]);
     Ok(())
 }
@@ -131,8 +138,9 @@ fn raw(sweep: &mut Sweep, plan: &Plan, binary: &Binary, index: usize) -> anyhow:
     let direction = Direction::of(sweep.scenario).expect("a sweep is over streams");
     let workload = sweep.points[index].workload;
     let case = peers::peer_case(Peer::RawTokio, direction, workload, Instrument::Time);
-    let client = |address: &str| peers::client(binary, &case, address);
-    let measured = pair::spawn_pair(&peers::program(binary, &case), client, plan.timeout)?;
+    let client = |address: &str| peers::client(binary, &case, address).on_cores(&plan.cores.client);
+    let server = peers::program(binary, &case).on_cores(&plan.cores.server);
+    let measured = pair::spawn_pair(&server, client, plan.timeout)?;
     sweep.points[index].raw_tokio.push(measured.server);
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::cli::failure::{Failure, Kind};
 use crate::cli::quantity::SECONDS_MAX;
 use crate::cli::terminal::{self, Style};
 use crate::measure::build::Allocator;
+use crate::measure::cores::Cores;
 use crate::measure::environment;
 use crate::measure::interrupt;
 use crate::measure::plan::{chunk, unary_calls};
@@ -97,7 +98,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         seed: args.seed.unwrap_or_else(clock_seed),
         points,
     };
-    let plan = Plan { rounds: args.runs, profile: args.profile.clone(), timeout: Duration::from_secs(args.timeout) };
+    let plan = Plan {
+        rounds: args.runs,
+        cores: Cores::apart(),
+        profile: args.profile.clone(),
+        timeout: Duration::from_secs(args.timeout),
+    };
     // Before anything is built: a file that cannot be written must not cost minutes.
     sweep::save(&path, &sweep)?;
     if let Err(error) = sweep::measure(&plan, &mut sweep, &path) {
