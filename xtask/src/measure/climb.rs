@@ -418,7 +418,7 @@ impl<'a> Climb<'a> {
     /// The cores of a case's server and client: only what is timed is held to any.
     fn cores_of(&self, case: &Case) -> anyhow::Result<(&[usize], &[usize])> {
         Ok(match case.instrument {
-            Instrument::Time => self.cores.of(case.tuning()?.runtime),
+            Instrument::Time => self.cores.of(case.tuning()?.runtime, case.workload.connections),
             _ => (&[], &[]),
         })
     }

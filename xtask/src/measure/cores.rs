@@ -22,9 +22,14 @@ impl Cores {
         Cores::among(&allowed(), siblings)
     }
 
-    /// Those of a timed case's server, which has this runtime, and of its client.
-    pub(crate) fn of(&self, runtime: Runtime) -> (&[usize], &[usize]) {
-        let server = if runtime == Runtime::CurrentThread { &self.server } else { &self.server_of_many };
+    /// Those of a timed case's server, which has this runtime, and of its client, which makes so many connections. Of a
+    /// runtime a core only one works where there is one connection; left to all cores, it is now and then beside the client.
+    pub(crate) fn of(&self, runtime: Runtime, connections: u32) -> (&[usize], &[usize]) {
+        let server = match runtime {
+            Runtime::CurrentThread => &self.server,
+            Runtime::PerCore if connections == 1 => &self.server,
+            Runtime::PerCore | Runtime::MultiThread => &self.server_of_many,
+        };
         (server, &self.client)
     }
 
@@ -95,6 +100,14 @@ mod tests {
         assert_eq!(among(&[0, 1], threads), [vec![1], vec![0], vec![0, 1]], "better than none");
         assert_eq!(Cores::among(&[5], alone), Cores::default());
         assert_eq!(Cores::among(&[], alone), Cores::default());
+    }
+
+    #[test]
+    fn a_server_has_as_many_cores_as_threads_that_work() {
+        let cores = Cores { server: vec![1], client: vec![0], server_of_many: vec![0, 1] };
+        let of = |runtime, connections| cores.of(runtime, connections).0.len();
+        assert_eq!((of(Runtime::CurrentThread, 8), of(Runtime::PerCore, 1), of(Runtime::PerCore, 8)), (1, 1, 2));
+        assert_eq!((of(Runtime::MultiThread, 1), cores.of(Runtime::PerCore, 1).1), (2, &[0][..]));
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn case(
 ) -> anyhow::Result<()> {
     let case = Case { set: sweep.step.clone(), workload, instrument, round, ..Case::new(sweep.scenario) };
     let (server, client) = match instrument {
-        Instrument::Time => plan.cores.of(case.tuning()?.runtime),
+        Instrument::Time => plan.cores.of(case.tuning()?.runtime, workload.connections),
         _ => (&[][..], &[][..]),
     };
     let measured = case::run(&Local(binary, server), Caller(binary, client), &case, None, plan.timeout);
