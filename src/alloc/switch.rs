@@ -252,6 +252,43 @@ fn name(scope: Scope) {
     recorder::name_method(scope.method().index(), side, name.path);
 }
 
+// PERF: sampling is on in production, where a call for every block is most of what it costs.
+#[cfg(feature = "sampled")]
+impl<A> Alloc<A> {
+    /// Where samples are taken and nothing else is done: takes one if it is time. Whether it is so.
+    #[inline(always)]
+    fn may_sample(&self, chosen: u8, block: *mut u8, size: usize) -> bool {
+        let samples = chosen == Mode::Sampled as u8;
+        if samples {
+            sampled::allocated(block, size, self.every);
+        }
+        samples
+    }
+
+    /// The same of a block that is about to be freed.
+    #[inline(always)]
+    fn may_forget(&self, chosen: u8, block: *mut u8) -> bool {
+        let samples = chosen == Mode::Sampled as u8;
+        if samples {
+            sampled::freed(block, self.every);
+        }
+        samples
+    }
+}
+
+#[cfg(not(feature = "sampled"))]
+impl<A> Alloc<A> {
+    #[inline(always)]
+    fn may_sample(&self, _: u8, _: *mut u8, _: usize) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn may_forget(&self, _: u8, _: *mut u8) -> bool {
+        false
+    }
+}
+
 // What neither does nothing nor only counts. Out of line, so that what a program calls everywhere stays small.
 impl<A: GlobalAlloc> Alloc<A> {
     /// A block was allocated, or not: null.
@@ -334,7 +371,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Alloc<A> {
         let block = unsafe { self.inner.alloc(layout) };
         if chosen == COUNT && !block.is_null() {
             shard::allocated(stage::window::current_for(layout.size()), layout.size());
-        } else {
+        } else if !self.may_sample(chosen, block, layout.size()) {
             self.allocated(block, layout.size());
         }
         block
@@ -360,7 +397,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Alloc<A> {
         }
         if chosen == COUNT {
             shard::freed(stage::current(), layout.size());
-        } else {
+        } else if !self.may_forget(chosen, block) {
             self.freed(block, layout.size());
         }
         // SAFETY: the invariant above; the caller keeps `dealloc`'s contract.

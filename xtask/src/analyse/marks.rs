@@ -3,7 +3,7 @@
 //!
 //! A table of forty comparisons has two by chance of which p is below 0.05. So nothing that was timed is marked better
 //! or worse before all that a table marks was judged together ([`judge::family`]): what rounds are for (CPU time, rates,
-//! latencies) of both sides and the pair over all steps as one family, and the other figures one by one.
+//! latencies) of both sides and the pair over all steps as one family, and all other figures as another.
 
 use std::collections::BTreeMap;
 
@@ -91,9 +91,8 @@ impl Marks {
         };
         let (first, rest): (Vec<_>, Vec<_>) = METRICS.iter().filter(timed).partition(|metric| TIMED.contains(metric));
         let alone = alone(run);
-        let families = std::iter::once(first).chain(rest.into_iter().map(|metric| vec![metric]));
         let mut marks = Vec::new();
-        for family in families.filter(|family| !family.is_empty()) {
+        for family in [first, rest] {
             let rounds = family.iter().flat_map(|metric| of_metric(run, metric, alone)).collect::<Vec<_>>();
             for against in [Against::Previous, Against::First] {
                 let mut judged: Vec<Mark> = rounds.iter().flat_map(|rounds| rounds.marks(against)).collect();
