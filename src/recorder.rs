@@ -17,18 +17,21 @@
 //!
 //! # Beside other tools
 //! What the study's unary server pays while a tool sees all it allocates, 2,000 calls after a warm-up: CPU time as a multiple
-//! of the same server alone in the same round, median and interval of 9 rounds on a quiet machine with two cores, and the
-//! blocks that each saw, of the whole process where nothing else is said. `cargo xtask beside` prints it:
+//! of the same server alone in the same round, median and interval of 15 rounds on a quiet machine with two cores, and the
+//! blocks that each saw, of the whole process where nothing else is said. `cargo xtask beside --runs 15` prints it:
 //!
 //! | tool | CPU | interval | blocks |
 //! |---|---:|---:|---:|
-//! | counters, no stacks | 1.00 × | 0.92 to 1.12 | 92,339, without what came after the calls |
-//! | recorder, preloaded | 1.25 × | 1.12 to 1.96 | 103,136 |
-//! | heaptrack 1.4 | 2.01 × | 1.64 to 2.76 | 103,137 |
-//! | dhat 0.3 | 6.00 × | 5.59 to 6.60 | 82,001, of the calls alone |
-//! | Valgrind's DHAT 3.19 | 30.0 × | 24.1 to 44.3 | 103,144 |
-//! | heapscope 0.3, stacks of at most 64 frames | 1.62 × | 1.13 to 2.09 | 103,116 |
-//! | hotpath 0.30, no stacks | 1.00 × | 0.93 to 1.50 | 103,115 |
+//! | counters, no stacks | 1.00 × | 0.96 to 1.03 | 92,340, without what came after the calls |
+//! | `Alloc` in the program, off | 0.98 × | 0.92 to 1.06 | – |
+//! | the same, sampling | 0.99 × | 0.98 to 1.03 | – |
+//! | the same, every stack | 1.15 × | 1.08 to 1.17 | 103,119 |
+//! | recorder, preloaded | 1.15 × | 1.12 to 1.20 | 103,137 |
+//! | heaptrack 1.4 | 1.45 × | 1.39 to 1.49 | 103,140 |
+//! | dhat 0.3 | 3.28 × | 3.09 to 3.42 | 82,003, of the calls alone |
+//! | Valgrind's DHAT 3.19 | 15.1 × | 14.2 to 16.1 | 103,139 |
+//! | heapscope 0.3, stacks of at most 64 frames | 1.34 × | 1.24 to 1.37 | 103,115 |
+//! | hotpath 0.30, no stacks | 1.01 × | 0.92 to 1.05 | 103,114 |
 //!
 //! # Machines
 //! x86-64 and aarch64. On aarch64 it ran under `qemu-aarch64` alone: `tests/recorder.rs` and `tests/assert_recorded.rs` pass,
