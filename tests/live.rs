@@ -120,9 +120,9 @@ fn rows_make_a_profile(addr: SocketAddr) {
         |body: &[u8], rpc: &str| ["alloc_objects", "alloc_space"].map(|kind| pprof::sum(body, kind, rpc).unwrap_or(0));
     let [blocks, bytes] = values(&answer.body, BETWEEN);
     assert!((1..=made).contains(&blocks), "{blocks} of {made} blocks");
-    // The two are read one after the other at either end: a block that is made just then may be in one of them.
+    // The two counters are read one after the other, and blocks are made in between: few of all, wherever the reader stops.
     assert!(
-        bytes.abs_diff(2000 * blocks) <= 2000,
+        (bytes - 2000 * blocks).abs() <= 2000 + bytes / 10,
         "{bytes} bytes of {blocks} blocks: what was made in that second alone"
     );
     assert_eq!(pprof::sum(&answer.body, "alloc_space", "/live.Test/Put"), None, "nothing was allocated there");

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::Server;
@@ -134,9 +134,7 @@ pub fn run<T: Send + 'static>(
             steps::per_core_on(listeners, move |incoming| {
                 let (ladder, done) = (ladder.clone(), done.lock().unwrap_or_else(PoisonError::into_inner).take());
                 async move {
-                    let incoming = incoming.map(|stream| stream.inspect(|stream| _ = settle(stream)));
-                    let incoming = Box::pin(incoming.map(|stream| stream.map(Socket::Tcp)));
-                    let serving = serve(tuning, settings, ladder, incoming);
+                    let serving = serve(tuning, settings, ladder, settled(incoming));
                     match done {
                         Some(done) => until(done, serving).await,
                         None => until(pending(), serving).await,
@@ -168,9 +166,12 @@ pub async fn on_this_runtime(
 type Incoming = Pin<Box<dyn Stream<Item = std::io::Result<Socket>> + Send>>;
 
 fn tcp_incoming(listener: std::net::TcpListener) -> std::io::Result<Incoming> {
-    let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
-    let incoming = incoming.map(|stream| stream.inspect(|stream| _ = settle(stream)));
-    Ok(Box::pin(incoming.map(|stream| stream.map(Socket::Tcp))))
+    Ok(settled(TcpListenerStream::new(TcpListener::from_std(listener)?)))
+}
+
+/// The connections as the study has them. One that is gone already is told by its first read.
+fn settled(incoming: impl Stream<Item = std::io::Result<TcpStream>> + Send + 'static) -> Incoming {
+    Box::pin(incoming.map(|stream| stream.inspect(|stream| _ = settle(stream)).map(Socket::Tcp)))
 }
 
 async fn until<T>(

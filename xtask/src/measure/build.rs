@@ -84,7 +84,7 @@ impl Variant {
     /// With what this traffic needs besides.
     pub(crate) fn for_traffic(mut self, workload: &Workload) -> Variant {
         self.0.extend(workload.tls.then_some("tls"));
-        // The other encoding's is in every build.
+        // gzip is in every build.
         self.0.extend(workload.compress.filter(|&compress| compress == Compression::Zstd).map(Compression::name));
         self
     }

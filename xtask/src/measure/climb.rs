@@ -20,7 +20,7 @@ use crate::analyse::peers::BothSides;
 use crate::analyse::profiles::Profiles;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::numbers;
-use crate::cli::terminal::{self, Style};
+use crate::cli::terminal::{self, Bar, Style};
 use crate::measure::binaries::Binaries;
 use crate::measure::case::{self, Caller, Host, Local};
 use crate::measure::cores::Cores;
@@ -273,39 +273,16 @@ impl<'a> Climb<'a> {
             Until::Rounds(rounds) => terminal::bar("Timing", u64::from(rounds) * (steps + along) as u64),
             Until::Settled(budget) => terminal::bar("Timing", budget.as_secs()),
         };
-        while let Some(Round { number, order }) = rounds.next(began.elapsed()) {
-            // What the processes of each step measured: one of each step has its turn, then the next.
-            let mut round: BTreeMap<usize, BothSides> = BTreeMap::new();
-            for (turn, index) in (0..longest.processes).flat_map(|turn| order.iter().map(move |index| (turn, *index))) {
-                let processes = self.turns.get(index).map_or(longest.processes, |turns| turns.processes);
-                if turn >= processes {
-                    continue;
-                }
-                let last = turn + 1 == processes;
-                if index < steps {
-                    bar.about(&self.run.steps[index].name);
-                    let pair = self.run_case(&self.case(index, Instrument::Time, number), None)?;
-                    let so_far = round.remove(&index);
-                    round.insert(
-                        index,
-                        match so_far {
-                            Some(so_far) => so_far.and(&pair),
-                            None => pair,
-                        },
-                    );
-                } else if let Some(peers) = peers.as_mut().filter(|_| last) {
-                    peers.measure(index - steps)?;
-                }
-                match self.plan.until {
-                    Until::Rounds(_) if last => bar.step(),
-                    Until::Rounds(_) => {}
-                    Until::Settled(_) => bar.at(began.elapsed().as_secs()),
-                }
-            }
-            for (index, BothSides { server, client }) in round {
+        while let Some(round) = rounds.next(began.elapsed()) {
+            let measured = self.run_round(&round, peers.as_mut(), &bar, |last| match self.plan.until {
+                Until::Rounds(_) if last => bar.step(),
+                Until::Rounds(_) => {}
+                Until::Settled(_) => bar.at(began.elapsed().as_secs()),
+            })?;
+            for (index, BothSides { server, client }) in measured {
                 let cpu = [&server, &client].map(|of| of.usage.cpu_ns() as f64);
                 let each = |cpu: f64| cpu / server.messages as f64;
-                rounds.measured(index, number, [cpu[0], cpu[1], cpu[0] + cpu[1]].map(each).to_vec());
+                rounds.measured(index, round.number, [cpu[0], cpu[1], cpu[0] + cpu[1]].map(each).to_vec());
                 self.run.steps[index].measurements.extend([server, client]);
             }
             if let Some(peers) = &peers {
@@ -318,8 +295,9 @@ impl<'a> Climb<'a> {
         }
         bar.finish();
         let timed = format!(
-            "{steps} steps × {} rounds of at most {} {}s in {:.0} s, seed {}",
+            "{steps} steps × {} rounds of {}{} {}s in {:.0} s, seed {}",
             rounds.begun(),
+            if longest.processes > 1 { "at most " } else { "" },
             numbers::count(longest.total()),
             self.plan.scenario.message_noun(),
             began.elapsed().as_secs_f64(),
@@ -330,6 +308,40 @@ impl<'a> Climb<'a> {
             terminal::labelled(Style::Warning, "warning", &warning);
         }
         Ok(())
+    }
+
+    /// One round: a process of each step, then the next of those that have more. `ended` is told after each whether it was
+    /// its step's last.
+    fn run_round(
+        &self,
+        round: &Round,
+        mut peers: Option<&mut Peers>,
+        bar: &Bar,
+        ended: impl Fn(bool),
+    ) -> anyhow::Result<BTreeMap<usize, BothSides>> {
+        let longest = self.longest_turns();
+        let mut measured: BTreeMap<usize, BothSides> = BTreeMap::new();
+        for turn in 1..=longest.processes {
+            for &index in &round.order {
+                let last = self.turns.get(index).unwrap_or(&longest).processes;
+                if turn > last {
+                    continue;
+                }
+                if let Some(step) = self.run.steps.get(index) {
+                    bar.about(&step.name);
+                    let pair = self.run_case(&self.case(index, Instrument::Time, round.number), None)?;
+                    let all = match measured.remove(&index) {
+                        Some(so_far) => so_far.and(&pair),
+                        None => pair,
+                    };
+                    measured.insert(index, all);
+                } else if let Some(peers) = peers.as_mut().filter(|_| turn == last) {
+                    peers.measure(index - self.run.steps.len())?;
+                }
+                ended(turn == last);
+            }
+        }
+        Ok(measured)
     }
 
     /// Notes how times are taken, and runs every step once to see how long it takes and so what its rounds are. Returns what

@@ -160,8 +160,7 @@ impl Peers {
     /// # Errors
     /// [`crate::cli::failure::Kind::Run`] when it does not run, [`crate::cli::failure::Kind::Interrupted`] after Ctrl-C.
     pub(crate) fn measure(&mut self, index: usize) -> anyhow::Result<&BothSides> {
-        let processes = (0..self.processes).map(|_| self.run_once(&self.runs[index]));
-        let measured = processes.reduce(|so_far, next| Ok(so_far?.and(&next?))).expect("at least one process");
+        let measured = self.run_in_turn(&self.runs[index]);
         let contender = &mut self.contenders[index];
         let mut pair = measured.with_context(|| format!("cannot measure {}", contender.name))?;
         pair.server.round = contender.measured.len() as u32;
@@ -208,6 +207,15 @@ impl Peers {
     /// The peers as a run's record has them.
     pub(crate) fn limits(&self) -> Vec<Limit> {
         self.contenders.iter().map(Contender::limit).collect()
+    }
+
+    /// As many processes as are one measurement.
+    fn run_in_turn(&self, runs: &Runs) -> anyhow::Result<BothSides> {
+        let mut all = self.run_once(runs)?;
+        for _ in 1..self.processes {
+            all = all.and(&self.run_once(runs)?);
+        }
+        Ok(all)
     }
 
     fn run_once(&self, runs: &Runs) -> anyhow::Result<BothSides> {

@@ -1,6 +1,6 @@
 //! Interleaved rounds: who is measured next, in which order, and when it is enough.
 //!
-//! A round runs every contender once, so that rounds are pairs: whatever the machine does from one to the next, it does
+//! A round runs every contender, in one process or in several turns, so that rounds are pairs: whatever the machine does from one to the next, it does
 //! to all of them. The order of a round is a row of a Williams design, a Latin square in which each contender stands as
 //! often at each place, and comes as often right after each other one; what a contender leaves behind (a warm cache, a
 //! hot core) then falls on all alike. Which contender is which of the design is drawn anew for each design.

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::figures;
 use super::parts;
 use super::traffic::workload;
-use crate::analyse::{by_stack, marks};
+use crate::analyse::{by_stack, judge, marks};
 use crate::cli::numbers;
 
 fn revision(environment: &Environment) -> String {
@@ -98,7 +98,7 @@ pub(crate) fn environment(run: &Run) -> Markup {
                 }
                 "compared round by round with the step before and the first: the Hodges–Lehmann estimate of the ratio, its "
                 "95 % interval, and a mark where Wilcoxon's signed-rank test over the rounds, with Holm's procedure over "
-                "all steps, has a p below " (figures::ALPHA) "; " b { "call sites" } " are dhat's; " b { "retained bytes" }
+                "all steps, has a p below " (figures::ALPHA) " and the ratio is not within " (numbers::share(judge::EQUALS)) " of one; " b { "call sites" } " are dhat's; " b { "retained bytes" }
                 " are tracking-allocator's. A realloc counts as a new block of the new size. What the instrument "
                 "itself allocates has a row of its own and is left out of allocations and bytes; flame graphs, sizes of "
                 "blocks, heap and peak are the whole process's."
