@@ -52,7 +52,7 @@ impl Memory {
     pub(super) fn read(live_bytes: u64) -> Memory {
         let mut allocators = Vec::new();
         #[cfg(feature = "jemalloc")]
-        allocators.extend(jemalloc::read());
+        allocators.extend(jemalloc::read(live_bytes));
         #[cfg(feature = "mimalloc")]
         allocators.extend(mimalloc::read(live_bytes));
         #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -49,6 +49,13 @@ pub(crate) struct Args {
     output: Output,
 }
 
+impl Args {
+    /// Every budget of the study, by a build with this profile of cargo's.
+    pub(crate) fn built(profile: &str) -> Args {
+        Args { profile: Some(profile.to_owned()), ..Args::default() }
+    }
+}
+
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let path = args.budgets.clone().unwrap_or_else(place::budgets);
     let mut budgets = budgets(&path, args.bless)?;

@@ -1,5 +1,4 @@
 //! The counters over mimalloc.
-#![cfg(feature = "mimalloc")]
 
 #[path = "support/over.rs"]
 mod over;

@@ -1,5 +1,4 @@
 //! The counters over jemalloc.
-#![cfg(feature = "jemalloc")]
 
 #[path = "support/over.rs"]
 mod over;
