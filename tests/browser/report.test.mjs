@@ -524,9 +524,11 @@ describe("names that try to break out", () => {
 });
 
 describe("for everyone", () => {
-  for (const colorScheme of ["light", "dark"]) {
-    for (const name of ["put", "unary", "grown", "bare", "hostile", "recorded", "scoped"]) {
-      for (const [device, viewport] of [["desktop", DESKTOP], ["phone", PHONE]]) {
+  // The page that has every part in both themes on both devices, the others in each theme and on each device once.
+  for (const name of ["put", "unary", "grown", "bare", "hostile", "recorded", "scoped"]) {
+    for (const [device, viewport] of [["desktop", DESKTOP], ["phone", PHONE]]) {
+      const themes = name === "put" ? ["light", "dark"] : device === "desktop" ? ["light"] : ["dark"];
+      for (const colorScheme of themes) {
         test(`no axe violation: ${name}, ${colorScheme}, ${device}`, () =>
           open(name, async (page) => {
             await page.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));

@@ -104,8 +104,6 @@ const TESTS: &[Check] = &[
     check("memory of the command", || built(&["speed", "--check"])),
     check("test: library", built::library),
     check("test: command", built::command),
-    check("test: steps in somebody else's service", built::guests),
-    check("test: steps in crates of other people", patched),
     check("test: examples in documentation", || tests(&["--doc"])),
     check("test: cargo's own runner", || {
         tests(&["--test", "assert_reach", "--test", "assert_stacks", "--test", "assert_not_installed"])
@@ -132,6 +130,8 @@ const RUNS: &[Check] = &[
     check("browser", browser),
     // On the build that the command's tests have: unoptimised code allocates no less.
     check("budgets", || check::run(check::Args::built("dev")).map(|()| Outcome::Passed)),
+    check("test: steps in somebody else's service", built::guests),
+    check("test: steps in crates of other people", patched),
 ];
 
 /// What runs beside each other.
@@ -250,7 +250,7 @@ fn features() -> Done {
 fn doc() -> Done {
     // An example among them: cargo then builds the dependencies with the features that clippy's have.
     let what = ["--workspace", "--lib", "--bin", "ladder", "--bin", "xtask", "--example", "helloworld"];
-    let args = [&["doc", "--no-deps", "--document-private-items", "--features", ALL], &what[..]].concat();
+    let args = [&["doc", "--no-deps", "--document-private-items", "--features", OTHER_ALLOCATORS], &what[..]].concat();
     succeed(Command::new(cargo_path()).args(args).env("RUSTDOCFLAGS", "--deny warnings"))?;
     Ok(Outcome::Passed)
 }
