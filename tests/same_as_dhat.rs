@@ -6,11 +6,11 @@
 #![expect(unsafe_code, reason = "an allocator that chooses between two")]
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasherDefault;
 use std::hint::black_box;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use alloc_ladder::assert::measure;
 use alloc_ladder::{CountingAlloc, Stage};
@@ -19,15 +19,19 @@ use alloc_ladder::{CountingAlloc, Stage};
 struct Either {
     counting: CountingAlloc,
     dhat: dhat::Alloc,
-    use_dhat: AtomicBool,
+}
+
+thread_local! {
+    /// Whether this thread's calls go to dhat, which counts every thread's.
+    static USE_DHAT: Cell<bool> = const { Cell::new(false) };
 }
 
 #[global_allocator]
-static ALLOC: Either = Either { counting: CountingAlloc::new(), dhat: dhat::Alloc, use_dhat: AtomicBool::new(false) };
+static ALLOC: Either = Either { counting: CountingAlloc::new(), dhat: dhat::Alloc };
 
 impl Either {
     fn chosen(&self) -> &dyn GlobalAlloc {
-        if self.use_dhat.load(Ordering::Relaxed) { &self.dhat } else { &self.counting }
+        if USE_DHAT.get() { &self.dhat } else { &self.counting }
     }
 }
 
@@ -94,14 +98,13 @@ fn blocks_and_bytes_equal_dhats() {
     assert_eq!(counted.value, first);
     let counted = counted.snapshot.total();
 
-    // dhat counts every thread: the harness's waits for this test to end and allocates nothing meanwhile.
     let profiler = dhat::Profiler::builder().testing().build();
-    ALLOC.use_dhat.store(true, Ordering::Relaxed);
+    USE_DHAT.set(true);
     program();
     let before = dhat::HeapStats::get();
     let value = program();
     let after = dhat::HeapStats::get();
-    ALLOC.use_dhat.store(false, Ordering::Relaxed);
+    USE_DHAT.set(false);
     drop(profiler);
     assert_eq!(value, first);
     let dhat = (after.total_blocks - before.total_blocks, after.total_bytes - before.total_bytes);

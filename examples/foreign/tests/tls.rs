@@ -73,7 +73,11 @@ async fn run(cell: Cell) -> [(&'static str, f64, f64); 2] {
     let addr = incoming.local_addr().expect("bound");
     let (_, health) = tonic_health::server::health_reporter();
     let server = Server::builder().tls_config(tls).expect("TLS").layer(ServerLayer::new()).add_service(health);
-    let server = alloc_ladder::tonic::spawn(server.serve_with_incoming(incoming));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let stopped = async {
+        let _ = stopped.await;
+    };
+    let server = alloc_ladder::tonic::spawn(server.serve_with_incoming_shutdown(incoming, stopped));
     let mut tasks = JoinSet::new();
     for _ in 0..cell.connections {
         tasks.spawn(connection(addr, certificate.clone(), cell).staged(Stage::Handler));
@@ -91,7 +95,9 @@ async fn run(cell: Cell) -> [(&'static str, f64, f64); 2] {
     };
     let held = |other| of(&live, other) - of(&live_before, other);
     drop(open);
-    server.abort();
+    // The next cell begins when all connections of this one are gone.
+    let _ = stop.send(());
+    server.await.expect("no panic").expect("serves");
     [
         ("allocated", counted.total().bytes as f64, counted.stage(Stage::Other).bytes as f64),
         ("live", held(false), held(true)),
