@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use alloc_ladder::record::Instrument;
 use anyhow::Context;
 
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style};
-use crate::measure::build;
+use crate::measure::build::{self, Allocator, Variant};
+use crate::measure::interrupt::Cancel;
 use crate::measure::program::find;
 use crate::repository::readme;
 use crate::store::layout::root;
@@ -30,6 +32,9 @@ pub(crate) struct Args {
 
 /// The feature of this package that asks for all others that tests, examples and documentation need.
 const ALL: &str = "ci";
+
+/// Cargo's profile of the study's programs: what they count is the same, and they are built sooner.
+const PROFILE: &str = "dev";
 
 /// [`ALL`], with mimalloc and jemalloc.
 const OTHER_ALLOCATORS: &str = "ci,allocators/both";
@@ -92,16 +97,17 @@ const FIRST: &[Check] = &[
     check("fmt", || cargo(&["fmt", "--all", "--check"])),
     check("deny", deny),
     check("advisories", advisories),
-    // Takes all cores, and lanes need it.
+    // These take all cores, and what lanes run would wait for them.
     check("test: build", built::build),
+    check("study: build", study),
 ];
 
 /// The lane of the tests.
 const TESTS: &[Check] = &[
-    check("generated code", || built(&["codegen", "--check"])),
+    check("generated code", || xtask(&["codegen", "--check"])),
     // The same few thousand cases of every target each time.
-    check("fuzz", || built(&["fuzz", "--for", "1s", "--cases", "2000", "--seed", "1"])),
-    check("memory of the command", || built(&["speed", "--check"])),
+    check("fuzz", || xtask(&["fuzz", "--for", "1s", "--cases", "2000", "--seed", "1"])),
+    check("memory of the command", || xtask(&["speed", "--check"])),
     check("test: library", built::library),
     check("test: command", built::command),
     check("test: examples in documentation", || tests(&["--doc"])),
@@ -129,7 +135,7 @@ const BUILDS: &[Check] = &[
 const RUNS: &[Check] = &[
     check("browser", browser),
     // On the build that the command's tests have: unoptimised code allocates no less.
-    check("budgets", || check::run(check::Args::built("dev")).map(|()| Outcome::Passed)),
+    check("budgets", || check::run(check::Args::built(PROFILE)).map(|()| Outcome::Passed)),
     check("test: steps in somebody else's service", built::guests),
     check("test: steps in crates of other people", patched),
 ];
@@ -209,8 +215,17 @@ fn tests(args: &[&str]) -> Done {
     cargo(&[&["test", "--workspace", "--no-fail-fast", "--features", ALL], args].concat())
 }
 
+/// The study's programs as the command's tests and the budgets have them.
+fn study() -> Done {
+    for instrument in [Instrument::Count, Instrument::Cpu, Instrument::Sampled] {
+        build::build(instrument, Allocator::System, PROFILE)?;
+    }
+    build::build_variant(&Variant::bare(), PROFILE, &Cancel::default())?;
+    Ok(Outcome::Passed)
+}
+
 /// The command as the tests were built with it: it has every feature, and needs no build of its own for one.
-fn built(args: &[&str]) -> Done {
+fn xtask(args: &[&str]) -> Done {
     let command = build::target()?.join("debug/xtask");
     succeed(Command::new(command).args(args))?;
     Ok(Outcome::Passed)
