@@ -39,7 +39,7 @@ const PROFILE: &str = "dev";
 /// [`ALL`], with mimalloc and jemalloc.
 const OTHER_ALLOCATORS: &str = "ci,allocators/both";
 
-/// Features of the library that `cargo check` is given alone. Clippy has seen the code with [`ALL`]; this finds a
+/// Features of the library that `cargo check` is given alone. Clippy has seen the code with all of them; this finds a
 /// feature that asks for too little, and code that only some feature uses.
 const ALONE: &[&str] = &[
     "",

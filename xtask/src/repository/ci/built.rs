@@ -7,7 +7,6 @@ use std::sync::OnceLock;
 
 use anyhow::Context;
 use serde::Deserialize;
-use tempfile::TempDir;
 
 use super::{ALL, Done, Outcome, cargo, cargo_path, has, output_of, strings, tests, tests_in, tool};
 use crate::measure::build;
@@ -22,8 +21,8 @@ static BUILT: OnceLock<Built> = OnceLock::new();
 
 #[derive(Debug)]
 struct Built {
-    /// What nextest is told in place of asking cargo.
-    folder: TempDir,
+    /// What nextest is told in place of asking cargo, written anew by each run.
+    folder: PathBuf,
     programs: BTreeMap<String, Program>,
 }
 
@@ -44,16 +43,16 @@ struct Program {
 
 impl Built {
     fn binaries(&self) -> PathBuf {
-        self.folder.path().join("binaries.json")
+        self.folder.join("binaries.json")
     }
 
     fn packages(&self) -> PathBuf {
-        self.folder.path().join("packages.json")
+        self.folder.join("packages.json")
     }
 
     /// The study's program with the features of the tests: builds with others take its place.
     fn ladder(&self) -> PathBuf {
-        self.folder.path().join("ladder")
+        self.folder.join("ladder")
     }
 }
 
@@ -65,8 +64,10 @@ pub(super) fn build() -> Done {
     let list = ["nextest", "list", "--workspace", "--features", ALL, "--list-type", "binaries-only"];
     let binaries = json(&[&list[..], &["--message-format", "json"]].concat())?;
     let List { programs } = serde_json::from_slice(&binaries).context("nextest's list of programs")?;
-    let built = Built { folder: tempfile::tempdir().context("no temporary folder")?, programs };
-    std::fs::copy(build::target()?.join("debug/ladder"), built.ladder()).context("the study's program")?;
+    let target = build::target()?;
+    let built = Built { folder: target.join("ci"), programs };
+    std::fs::create_dir_all(&built.folder).with_context(|| format!("cannot write to {}", built.folder.display()))?;
+    std::fs::copy(target.join("debug/ladder"), built.ladder()).context("the study's program")?;
     std::fs::write(built.binaries(), binaries)?;
     std::fs::write(built.packages(), json(&["metadata", "--format-version", "1"])?)?;
     BUILT.set(built).ok().context("the tests are built once")?;
@@ -116,8 +117,10 @@ pub(super) fn command() -> Done {
     let Some(built) = BUILT.get() else { return tests(&strings(&tests_in("xtask/tests")?)) };
     let of_command = |id: &str| id.strip_prefix(COMMAND).is_some_and(|rest| rest.starts_with("::"));
     let programs = built.programs.iter().filter(|(id, program)| of_command(id) && program.kind == "test");
+    let programs: Vec<&Program> = programs.map(|(_, program)| program).collect();
+    anyhow::ensure!(!programs.is_empty(), "nextest lists no program of `{COMMAND}`");
     let mut wrong = Vec::new();
-    for (_, program) in programs {
+    for program in programs {
         // As cargo runs them.
         let mut test = Command::new(&program.binary_path);
         wrong.extend(output_of(test.current_dir(root().join("xtask")))?.err());
