@@ -1,4 +1,5 @@
-"""The toy service in grpcio, without generated code: a server to call (`serve`) or a caller of a server (`call PORT ENCODING`).
+"""The toy service in grpcio, without generated code: a server to call (`serve ENCODING`) or a caller of servers
+(`call NAME PORT ENCODINGS …`, three words a server).
 
 Messages are made by hand: field 1 of `Chunk` and of `Summary` is all that is looked at."""
 
@@ -51,10 +52,10 @@ def numbers(message):
     return fields
 
 
-def call(port, with_encoding):
-    for name in ["identity", with_encoding]:
-        encoding = ENCODINGS[name]
-        channel = grpc.insecure_channel(f"127.0.0.1:{port}", compression=encoding)
+def call(server, port, names):
+    for encoding in names.split(","):
+        name = f"{server} {encoding}"
+        channel = grpc.insecure_channel(f"127.0.0.1:{port}", compression=ENCODINGS[encoding])
         put = channel.stream_unary("/toy.v1.Toy/Put", same, same)
         get = channel.unary_stream("/toy.v1.Toy/Get", same, same)
         chat = channel.stream_stream("/toy.v1.Toy/Chat", same, same)
@@ -74,7 +75,7 @@ def call(port, with_encoding):
         answer = hello(b"\x12\x03Ada")
         assert b"active" in answer and b"Ada" in answer, (name, answer)
         # What is short while it is compressed is refused when it is decompressed.
-        too_long = grpc.StatusCode.OUT_OF_RANGE if name == "identity" else grpc.StatusCode.RESOURCE_EXHAUSTED
+        too_long = grpc.StatusCode.OUT_OF_RANGE if encoding == "identity" else grpc.StatusCode.RESOURCE_EXHAUSTED
         failures = [
             (lambda: hello(b"\x12\x06nobody"), grpc.StatusCode.NOT_FOUND),
             (lambda: hello(b"\x12\x05never", timeout=0.1), grpc.StatusCode.DEADLINE_EXCEEDED),
@@ -94,7 +95,6 @@ def call(port, with_encoding):
             else:
                 raise AssertionError((name, code, "no failure"))
         channel.close()
-    print("called", flush=True)
 
 
 class Toy(grpc.GenericRpcHandler):
@@ -147,4 +147,9 @@ def serve():
 
 
 if __name__ == "__main__":
-    serve() if sys.argv[1] == "serve" else call(int(sys.argv[2]), sys.argv[3])
+    if sys.argv[1] == "serve":
+        serve()
+    else:
+        words = iter(sys.argv[2:])
+        for server in zip(words, words, words):
+            call(*server)
