@@ -344,6 +344,24 @@ fn a_run_that_waits_for_a_build_says_for_whom() {
     }
 }
 
+#[test]
+fn a_build_that_was_made_before_is_taken_without_asking_cargo_where_it_is_named() {
+    let bench = Bench::new("before", "exit 9", "");
+    let made = bench.path("instruments/dev/all/ladder");
+    std::fs::create_dir_all(made.parent().expect("a folder")).expect("writes");
+    bench.script("instruments/dev/all/ladder", "exit 7");
+    let out = bench.path("run");
+    let profile = |named: &[&Path]| {
+        let args = ["profile", "put", "--profile", "dev", "--instruments", "count", "--out"];
+        let mut xtask = bench.xtask(&args);
+        xtask.arg(&out).env("ALLOC_LADDER_AS_BUILT", std::env::join_paths(named).expect("no colons"));
+        xtask.output().expect("starts")
+    };
+    let another = bench.path("instruments/dev/cpu/ladder");
+    refused(&profile(&[&another]), 3, &["cargo could not build"]);
+    refused(&profile(&[&another, &made]), 4, &["exit status: 7"]);
+}
+
 /// What an agent sends that lies.
 #[derive(Clone, Copy, Debug)]
 enum Lie {

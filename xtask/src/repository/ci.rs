@@ -8,6 +8,7 @@ mod built;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use alloc_ladder::record::Instrument;
@@ -16,12 +17,11 @@ use anyhow::Context;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::table::{Cell, Table};
 use crate::cli::terminal::{self, Style};
-use crate::measure::build::{self, Allocator, Variant};
+use crate::measure::build::{self, Allocator, Binary, Variant};
 use crate::measure::interrupt::Cancel;
 use crate::measure::program::find;
 use crate::repository::readme;
 use crate::store::layout::root;
-use crate::verbs::check;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -48,7 +48,6 @@ const ALONE: &[&str] = &[
     "axum",
     "steps",
     "steps,deflate",
-    "steps,gzip",
     "steps,gzip,zlib-rs",
     "steps,zstd",
     "build",
@@ -62,13 +61,9 @@ const ALONE: &[&str] = &[
     "retained",
     "cpu",
     "clap",
-    "subject",
-    // What the command builds besides.
-    "subject,tls",
-    "subject,unstaged",
-    "subject,mimalloc",
-    // With zstd, jemalloc's code in C, a minute and a half of CPU, is built as the tests have it, and once.
-    "subject,zstd,jemalloc",
+    // Alone, and with what its instruments need, it is built for the tests; clippy has seen it with mimalloc. With zstd,
+    // jemalloc's code in C is built as the tests have it, and once.
+    "subject,tls,zstd,jemalloc",
 ];
 
 /// One check.
@@ -135,7 +130,7 @@ const BUILDS: &[Check] = &[
 const RUNS: &[Check] = &[
     check("browser", browser),
     // On the build that the command's tests have: unoptimised code allocates no less.
-    check("budgets", || check::run(check::Args::built(PROFILE)).map(|()| Outcome::Passed)),
+    check("budgets", || xtask(&["check", "--profile", PROFILE])),
     check("test: steps in somebody else's service", built::guests),
     check("test: steps in crates of other people", patched),
 ];
@@ -217,12 +212,18 @@ fn tests(args: &[&str]) -> Done {
 
 /// The study's programs as the command's tests and the budgets have them.
 fn study() -> Done {
-    for instrument in [Instrument::Count, Instrument::Cpu, Instrument::Sampled] {
-        build::build(instrument, Allocator::System, PROFILE)?;
-    }
-    build::build_variant(&Variant::bare(), PROFILE, &Cancel::default())?;
+    let own = [Instrument::Count, Instrument::Cpu, Instrument::Sampled].map(|of| Variant::of(of, Allocator::System));
+    let variants = own.into_iter().chain([Ok(Variant::bare())]).collect::<anyhow::Result<Vec<Variant>>>()?;
+    let build = |variant| build::build_variant(variant, PROFILE, &Cancel::default());
+    let built = variants.iter().map(build).collect::<anyhow::Result<Vec<Binary>>>()?;
+    let paths =
+        std::env::join_paths(built.iter().map(Binary::path)).context("the target folder has a colon in its name")?;
+    STUDY.set(paths).ok().context("the study is built once")?;
     Ok(Outcome::Passed)
 }
+
+/// What [`study`] built, for [`build::AS_BUILT`].
+static STUDY: OnceLock<OsString> = OnceLock::new();
 
 /// The command as the tests were built with it: it has every feature, and needs no build of its own for one.
 fn xtask(args: &[&str]) -> Done {
@@ -395,6 +396,7 @@ fn output_of(command: &mut Command) -> anyhow::Result<Result<String, String>> {
     if command.get_current_dir().is_none() {
         command.current_dir(root());
     }
+    command.envs(STUDY.get().map(|built| (build::AS_BUILT, built)));
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {line}"))?;
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     Ok(if output.status.success() { Ok(said) } else { Err(format!("{line} gave {}\n{said}", output.status)) })

@@ -31,7 +31,7 @@ use crate::render::{files, github, junit, markdown};
 use crate::store::find;
 use crate::store::{layout, place, read, write};
 
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The run to check: an id, a path, or `newest` [default: {checked}]
     run: Option<String>,
@@ -47,13 +47,6 @@ pub(crate) struct Args {
     profile: Option<String>,
     #[command(flatten)]
     output: Output,
-}
-
-impl Args {
-    /// Every budget of the study, by a build with this profile of cargo's.
-    pub(crate) fn built(profile: &str) -> Args {
-        Args { profile: Some(profile.to_owned()), ..Args::default() }
-    }
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
