@@ -420,24 +420,24 @@ describe("the flame graph", () => {
       assert.equal(await page.locator("#canvas .miss").count(), 0);
     }));
 
-  test("a graph of 2,000 sites answers at once", () =>
+  // How long that takes is the machine's; how much is drawn is not.
+  test("a key draws a graph of 2,000 sites once", () =>
     open("wide", async (page) => {
       assert.ok((await bars(page)) > 500);
       assert.match(await page.textContent("#detail"), /^Hover or focus/);
       await page.keyboard.press("ArrowRight");
+      // Bars that are put into the graph before a key has done what it does.
       const press = (key) => page.evaluate((key) => {
-        const start = performance.now();
+        const observer = new MutationObserver(() => {});
+        observer.observe(document.querySelector("#canvas"), { childList: true, subtree: true });
         document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
-        document.body.getBoundingClientRect();
-        return performance.now() - start;
+        const nodes = observer.takeRecords().flatMap((record) => [...record.addedNodes]);
+        observer.disconnect();
+        const here = nodes.filter((node) => node.nodeType === Node.ELEMENT_NODE);
+        return here.reduce((sum, node) => sum + node.matches("rect") + node.querySelectorAll("rect").length, 0);
       }, key);
-      // The first time unpacks a graph. After that a tenth of a second is what a person takes for at once: each key is
-      // pressed there and back, and the quickest counts, as a busy machine makes any of them slow and none quick.
-      for (const [there, back] of [["b", "b"], ["ArrowLeft", "ArrowRight"], ["d", "d"], ["s", "s"], ["f", "f"]]) {
-        const took = [];
-        for (let i = 0; i < 4; i++) took.push(await press(there), await press(back));
-        assert.ok(Math.min(...took) < 100, `${there} took ${took.map(Math.round)} ms`);
-        assert.ok(took[0] < 1000, `${there} took ${took[0]} ms the first time`);
+      for (const key of ["b", "b", "ArrowLeft", "ArrowRight", "d", "d", "s", "s", "f", "f"]) {
+        assert.equal(await press(key), await bars(page), key);
       }
     }));
 });
