@@ -6,7 +6,7 @@ use super::{Method, rows};
 
 impl Method {
     /// Calls of this method that are open now: made or arrived, and neither answered to the end nor dropped. Counted by
-    /// the layers of [`tonic`](crate::tonic).
+    /// the layers of `tonic`.
     pub fn open_calls(self) -> u64 {
         rows::shown_under(self).map(|row| OPEN[row.index()].load(Ordering::Relaxed)).sum()
     }
@@ -15,7 +15,7 @@ impl Method {
     ///
     /// What tonic gathers messages in keeps the size of a stream's largest one for as long as the stream is read, so
     /// this is what a single stream among many may hold. It is known to a power of two, rounded up, and only where
-    /// [`StagedBody`](crate::tonic::StagedBody) is what receives. A compressed message counts as it arrives.
+    /// `tonic::StagedBody` is what receives. A compressed message counts as it arrives.
     pub fn largest_received(self) -> u64 {
         let largest = |row: Method| {
             let streams = &RECEIVING[row.index()];

@@ -173,7 +173,7 @@ impl Sub for CallSnapshot {
 }
 
 impl Method {
-    /// What the seams counted of this method so far. Counted by the layers of [`tonic`](crate::tonic).
+    /// What the seams counted of this method so far. Counted by the layers of `tonic`.
     ///
     /// Calls whose path has no row are counted as blocks are: under [`UNANSWERED`](Method::UNANSWERED) until their first
     /// answer, and under [`NONE`](Method::NONE) where none succeeds. Does not allocate or lock.
@@ -225,7 +225,7 @@ impl Method {
 
     /// Bytes of the messages that went to the peer, without the five that gRPC puts before each.
     ///
-    /// Of a compressed message the bytes before compression where [`StagedCodec`](crate::tonic) or `steps` encode it, else
+    /// Of a compressed message the bytes before compression where `StagedCodec` or `steps` encode it, else
     /// the bytes that travelled.
     pub fn payload_bytes_sent(self) -> u64 {
         self.call_counts().payload_bytes_sent
