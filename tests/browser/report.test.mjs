@@ -426,7 +426,7 @@ describe("the flame graph", () => {
       assert.ok((await bars(page)) > 500);
       assert.match(await page.textContent("#detail"), /^Hover or focus/);
       await page.keyboard.press("ArrowRight");
-      // Bars that are put into the graph before a key has done what it does.
+      // How many bars a key puts into the graph.
       const press = (key) => page.evaluate((key) => {
         const observer = new MutationObserver(() => {});
         observer.observe(document.querySelector("#canvas"), { childList: true, subtree: true });

@@ -61,8 +61,8 @@ const ALONE: &[&str] = &[
     "retained",
     "cpu",
     "clap",
-    // Alone, and with what its instruments need, it is built for the tests; clippy has seen it with mimalloc. With zstd,
-    // jemalloc's code in C is built as the tests have it, and once.
+    // `subject` alone, with `cpu`, `sampled` and `unstaged` is built for the tests, and clippy has seen it with mimalloc.
+    // With zstd, jemalloc is built as the tests have it, and once.
     "subject,tls,zstd,jemalloc",
 ];
 
